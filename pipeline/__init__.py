@@ -1,0 +1,1 @@
+"""PartGen: part-level 3D generation and reconstruction with multi-view diffusion models."""

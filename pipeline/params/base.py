@@ -1,0 +1,121 @@
+"""Reading and validating groups of params.yaml."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Group(BaseModel):
+    """A frozen group of parameters; unknown keys are errors, values are not coerced between types.
+
+    Fields have no defaults: params.yaml states every value in force; the docstring under a field says what it means.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class StageGroup(Group):
+    """The parameters of one stage, under its name in params.yaml."""
+
+    name: ClassVar[str]
+
+
+GroupT = TypeVar("GroupT", bound=StageGroup)
+
+
+def load_group(group: type[GroupT], overrides: Iterable[str] = (), path: Path = PARAMS_FILE) -> GroupT:
+    """Read one group of `path`.
+
+    `overrides` are `group.key=value` strings (values in YAML); those of other groups are ignored.
+    Raises UserError that names the key, and the nearest known one, when something is unknown or ill-typed.
+    """
+    values = with_overrides(read_yaml(path), overrides)
+    if group.name not in values:
+        near = nearest(group.name, values)
+        raise UserError(f"{path} has no group `{group.name}`{near}; `partgen preset nano` writes a complete file.")
+    return validate(group, values[group.name], f"{path}: {group.name}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; UserError when it cannot be read."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist in {path.resolve().parent}; `partgen preset nano` writes it.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds {type(values).__name__}, not groups; `partgen preset nano` restores it.")
+    return values
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `values` with `group.key=value` overrides applied; values are parsed as YAML."""
+    result = _copy(values)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        *groups, last = key.strip().split(".")
+        if not separator or not groups or not last:
+            raise UserError(f"`{override}` is not of the form group.key=value, e.g. render.samples=4.")
+        target = result
+        for depth, name in enumerate(groups):
+            if not isinstance(target.get(name), dict):
+                raise UserError(f"`{override}`: no group `{'.'.join(groups[: depth + 1])}`{nearest(name, target)}.")
+            target = target[name]
+        if last not in target:
+            raise UserError(f"`{override}`: `{'.'.join(groups)}` has no key `{last}`{nearest(last, target)}.")
+        try:
+            target[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"`{override}`: `{text}` is not a YAML value.") from None
+    return result
+
+
+def validate(group: type[GroupT], values: Any, where: str) -> GroupT:
+    """Build a group; UserError with the first offence, in one sentence."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where} must be a group of keys, not {values!r}.")
+    try:
+        return group.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain(group, error)}") from None
+
+
+def explain(group: type[BaseModel], error: ValidationError) -> str:
+    """The first offence of a ValidationError as one sentence."""
+    # Unknown keys first: a misspelt key is also a missing one, and the misspelling is what the user can mend.
+    first = min(error.errors(), key=lambda offence: offence["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key `{key}`{nearest(str(first['loc'][-1]), _fields(group, first['loc'][:-1]))}."
+    if first["type"] == "missing":
+        return f"the key `{key}` is missing; `partgen preset nano` writes a complete file."
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"`{key}` is {first['input']!r}: {message}." if key else f"{message}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)` with the nearest known name, or nothing when none is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean `{matches[0]}`?)" if matches else ""
+
+
+def _fields(group: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        annotation = group.model_fields[str(part)].annotation if str(part) in group.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        group = annotation
+    return list(group.model_fields)
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,95 @@
+"""Writing tables: stable shards, explicit schemas, the same bytes for the same rows."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.shards.read import MANIFEST, MANIFEST_VERSION, read_manifest
+from pipeline.shards.table import IMAGE_TYPE, Table
+
+ROW_GROUP_ROWS = 64
+"""Rows of a row group: a reader of one row touches little else, and 64 grids of 1024 px fill some 60 MB."""
+
+
+def shard_of(object_id: str, shards: int) -> int:
+    """The shard of an object: by its id alone, so that a new object changes one file a table."""
+    return int.from_bytes(hashlib.sha256(object_id.encode()).digest()[:8]) % shards
+
+
+def write_tables(
+    out: Path,
+    tables: Sequence[Table],
+    shards: Iterable[tuple[int, Mapping[str, pa.Table]]],
+    settings: Mapping[str, Any],
+) -> None:
+    """Replace the folder `out` by `tables`, a folder each, from the rows of one shard after another.
+
+    Written beside `out` and moved into its place when whole and validated, so that a reader never sees half of it.
+    """
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        entries: dict[str, list[dict[str, Any]]] = {table.name: [] for table in tables}
+        for index, contents in shards:
+            for table in tables:
+                if len(contents[table.name]):
+                    entries[table.name].append(_write_shard(partial / table.name, table, index, contents[table.name]))
+        for table in tables:
+            if not entries[table.name]:
+                empty = table.storage_schema().empty_table()
+                entries[table.name].append(_write_shard(partial / table.name, table, 0, empty))
+            _write_manifest(partial / table.name, table, entries[table.name], settings)
+            read_manifest(partial / table.name)
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """JSON with sorted keys, written whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def write_metrics(stage: str, values: Mapping[str, Any]) -> None:
+    """The metrics of a stage, where dvc.yaml declares them."""
+    write_json(Path("metrics") / f"{stage}.json", values)
+
+
+def _write_shard(folder: Path, table: Table, index: int, rows: pa.Table) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{index:05d}.parquet"
+    order = [(name, "ascending") for name in ("object_id", *table.sort)]
+    has_images = any(field.type == IMAGE_TYPE for field in table.schema)
+    pq.write_table(
+        rows.sort_by(order),
+        path,
+        row_group_size=ROW_GROUP_ROWS,
+        compression="NONE" if has_images else "ZSTD",  # PNG bytes are compressed already
+        use_dictionary=False,
+        write_page_checksum=True,
+    )
+    return {"file": path.name, "rows": len(rows), "bytes": path.stat().st_size}
+
+
+def _write_manifest(folder: Path, table: Table, entries: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:
+    values = {
+        "manifest": MANIFEST_VERSION,
+        "table": table.name,
+        "version": table.version,
+        "rows": sum(entry["rows"] for entry in entries),
+        "shards": entries,
+        "settings": dict(settings),
+    }
+    write_json(folder / MANIFEST, values)
