@@ -1,5 +1,6 @@
 """Content-keyed store of finished work: one file an object, so that a killed stage resumes where it was."""
 
+import errno
 import hashlib
 import json
 import os
@@ -46,7 +47,11 @@ class ResultStore:
         try:
             with pa.OSFile(str(self.path(key))) as source:
                 tables = {name: pa.ipc.open_stream(source).read_all() for name in self.schemas}
-        except (FileNotFoundError, pa.ArrowInvalid):
+        except pa.ArrowInvalid:
+            return None
+        except OSError as error:
+            if error.errno not in (None, errno.ENOENT):  # Arrow reports a torn file without a number
+                raise
             return None
         matches = all(tables[name].schema.equals(schema, check_metadata=True) for name, schema in self.schemas.items())
         return tables if matches else None

@@ -1,0 +1,32 @@
+# Two commands do everything on a fresh Debian or Ubuntu machine: `make run` and `make test`.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup run test lint lock
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml setup.sh
+	./setup.sh "$(PYTHON)" "$(VENV)"
+	touch $@
+
+run: setup
+	$(BIN)/partgen doctor
+	@ls data/sources/sweethome3d/*.sh3f >/dev/null 2>&1 || $(BIN)/partgen assets fetch sweethome3d \
+	  || echo "Going on with the ten samples alone; the assets stage says so in its metrics, too."
+	$(BIN)/dvc repro
+	$(BIN)/partgen show assets renders masks captions
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# After a change of the dependencies in pyproject.toml.
+lock:
+	$(BIN)/pip-compile -q --all-extras --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host -o requirements.lock pyproject.toml

@@ -1,0 +1,50 @@
+"""Random access to the rows of a table: a map-style dataset for `torch.utils.data.DataLoader`."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.shards.read import read_manifest
+
+
+class TableRows:
+    """The rows of a table by their number, in the order of its shards.
+
+    Decodes one row group a read and keeps it, so that neighbouring rows cost one read. Files are opened where they are
+    read: a copy that is sent to a worker process opens its own.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[str] | None = None) -> None:
+        self.columns = list(columns) if columns is not None else None
+        self._groups: list[tuple[Path, int]] = []
+        self._starts: list[int] = []
+        self._rows = 0
+        for shard in read_manifest(folder).shards:
+            metadata = pq.read_metadata(shard.path)
+            for group in range(metadata.num_row_groups):
+                self._groups.append((shard.path, group))
+                self._starts.append(self._rows)
+                self._rows += metadata.row_group(group).num_rows
+        self._files: dict[Path, pq.ParquetFile] = {}
+        self._held: tuple[int, pa.Table] | None = None
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self._rows:
+            raise IndexError(f"row {index} of a table of {self._rows}")
+        group = bisect_right(self._starts, index) - 1
+        if self._held is None or self._held[0] != group:
+            path, number = self._groups[group]
+            if path not in self._files:
+                self._files[path] = pq.ParquetFile(path)
+            self._held = group, self._files[path].read_row_group(number, columns=self.columns, use_threads=False)
+        return self._held[1].slice(index - self._starts[group], 1).to_pylist()[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}, "_held": None}

