@@ -135,3 +135,7 @@ def main() -> None:
     """Entry point: errors of the user in one sentence."""
     with one_sentence_errors():
         app()
+
+
+if __name__ == "__main__":
+    main()
