@@ -28,5 +28,5 @@ lint: setup
 
 # After a change of the dependencies in pyproject.toml.
 lock:
-	$(BIN)/pip-compile -q --all-extras --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile -q --all-extras --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links \
 	  --no-emit-trusted-host -o requirements.lock pyproject.toml
