@@ -1,8 +1,37 @@
 """Parameters of the stage `assets`."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pipeline.params.base import StageGroup
+from pydantic import Field
+
+from pipeline.params.base import Group, StageGroup
+
+
+class SamplesParams(Group):
+    """The ten CC0 objects of data/samples."""
+
+    use: bool
+    """Whether they are part of the data set."""
+
+
+class SweetHomeParams(Group):
+    """Objects of the Debian package sweethome3d-furniture, or of other .sh3f libraries."""
+
+    path: str
+    """A folder of .sh3f libraries, or the package's .deb; `partgen assets fetch sweethome3d` fills the default one."""
+    objects: int = Field(ge=0)
+    """How many objects to take, spread over the libraries in an order that never changes; 0 takes none."""
+    required: bool
+    """Whether the stage fails when `path` holds no library; otherwise it says so and goes on."""
+
+
+class FolderParams(Group):
+    """Any tree of GLB, glTF, OBJ, PLY and STL files."""
+
+    path: str
+    """The folder; empty for none. Only a folder under data/sources makes DVC notice when its files change."""
+    index: str
+    """A CSV or JSON in it with file, name, category, author, licence, origin, group; empty for none."""
 
 
 class AssetsParams(StageGroup):
@@ -10,9 +39,36 @@ class AssetsParams(StageGroup):
 
     name: ClassVar[str] = "assets"
 
-    shards: int
+    samples: SamplesParams
+    sweethome3d: SweetHomeParams
+    folder: FolderParams
+
+    max_parts: int = Field(ge=2, le=254)
+    """S: objects with more pieces have them merged down to this number (2 to 10 parts in the paper)."""
+    small_by: Literal["surface", "volume"]
+    """What a part's size is a share of."""
+    small_share: float = Field(ge=0, lt=0.5)
+    """A part with a smaller share of the object is small."""
+    small_parts: Literal["merge", "cull"]
+    """Small parts are merged into the part they touch, or culled."""
+
+    texture_px: int = Field(ge=4)
+    """Longer side of a texture; larger ones are scaled down."""
+    min_opacity: float = Field(ge=0, le=1)
+    """More transparent materials are raised to this opacity: a part that nobody can see cannot be learned."""
+    max_file_mb: float = Field(gt=0)
+    """Objects whose files together are larger are dropped."""
+    max_triangles: int = Field(gt=0)
+    """Objects with more triangles are dropped."""
+
+    validation_share: float = Field(ge=0, lt=1)
+    """Share of the name groups that validate, outside the frozen ids of data/splits."""
+    test_share: float = Field(ge=0, lt=1)
+    """Share of the name groups that test, outside the frozen ids of data/splits."""
+
+    shards: int = Field(ge=1)
     """Parquet files a table, here and in every later stage."""
-    max_failed_share: float
-    """The stage fails when a larger share of the objects does."""
-    timeout_s: float
+    max_failed_share: float = Field(ge=0, le=1)
+    """The stage fails when a larger share of the objects does (dropped objects are no failures)."""
+    timeout_s: float = Field(gt=0)
     """Seconds one object may take."""

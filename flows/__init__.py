@@ -1,0 +1,1 @@
+"""Prefect flows over the DAG that dvc.yaml states."""

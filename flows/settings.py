@@ -1,0 +1,16 @@
+"""How Prefect is set up, before it is imported: quiet, nothing sent home, patient with a slow disk."""
+
+import os
+from collections.abc import Mapping
+
+PREFECT: Mapping[str, str] = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start makes its database
+}
+
+
+def set_up_prefect() -> None:
+    """Set these in this process's environment; what the user has set stays."""
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)

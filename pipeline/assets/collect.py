@@ -1,0 +1,85 @@
+"""Gathering the sources that the params ask for into one list of work."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.assets.build import CONTRACT, PartSettings, Payload
+from pipeline.assets.bundle import ObjectDropped
+from pipeline.assets.sources import Asset, folder_assets
+from pipeline.assets.splits import Splits, read_frozen
+from pipeline.assets.sweethome3d import sweethome3d_assets
+from pipeline.errors import UserError
+from pipeline.params.assets import AssetsParams
+from pipeline.shards.build import Item
+from pipeline.shards.store import content_key
+
+SAMPLES = Path("data/samples")
+
+
+def collect_assets(params: AssetsParams) -> tuple[list[Asset], list[str]]:
+    """The assets of all sources in use, and the names of those that are absent though wanted (announced on stderr)."""
+    assets: list[Asset] = []
+    absent: list[str] = []
+    if params.samples.use:
+        assets += folder_assets(SAMPLES, "samples", "samples.csv")
+    if params.sweethome3d.objects:
+        found = sweethome3d_assets(Path(params.sweethome3d.path), params.sweethome3d.objects)
+        if not found:
+            sentence = (
+                f"{params.sweethome3d.path} holds no .sh3f library; `partgen assets fetch sweethome3d` downloads them "
+                "(120 MB), assets.sweethome3d.path names others"
+            )
+            if params.sweethome3d.required:
+                raise UserError(f"{sentence}.")
+            print(f"assets: {sentence}; going on without.", file=sys.stderr, flush=True)
+            absent.append("sweethome3d")
+        assets += found
+    if params.folder.path:
+        assets += folder_assets(Path(params.folder.path), "folder", params.folder.index)
+    if not assets:
+        raise UserError("No source of objects is in use; set assets.samples.use, sweethome3d.objects or folder.path.")
+    return assets, absent
+
+
+def work_items(assets: Sequence[Asset], params: AssetsParams) -> list[Item]:
+    """One item an asset. Of two with the same origin, the second is dropped as a duplicate."""
+    splits = Splits(read_frozen(), params.validation_share, params.test_share)
+    settings = PartSettings(**params.model_dump(include=set(PartSettings.model_fields)))
+    max_bytes = int(params.max_file_mb * 1e6)
+    first: dict[str, str] = {}
+    items = []
+    for asset in assets:
+        original = first.setdefault(asset.origin, asset.object_id)
+        duplicate_of = original if original != asset.object_id else ""
+        row = _row(asset, splits)
+        content = duplicate_of or asset.identity(max_bytes)
+        key = content_key(CONTRACT, row, settings, str(max_bytes), content, asset.matrix().tobytes())
+        items.append(Item(asset.object_id, key, partial(_payload, asset, row, settings, max_bytes, duplicate_of)))
+    return items
+
+
+def _payload(asset: Asset, row: dict[str, Any], settings: PartSettings, max_bytes: int, duplicate_of: str) -> Payload:
+    bundle, reason = None, f"duplicate of {duplicate_of}"
+    if not duplicate_of:
+        try:
+            bundle = asset.read(max_bytes)
+        except ObjectDropped as error:
+            reason = str(error)
+    return Payload(row, bundle, reason, asset.matrix(), settings)
+
+
+def _row(asset: Asset, splits: Splits) -> dict[str, Any]:
+    return {
+        "object_id": asset.object_id,
+        "split": splits.of(asset.name_group),
+        "name": asset.name,
+        "name_group": asset.name_group,
+        "category": asset.category,
+        "source": asset.source,
+        "origin": asset.origin,
+        "licence": asset.licence,
+        "author": asset.author,
+    }

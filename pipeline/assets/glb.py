@@ -1,0 +1,122 @@
+"""The normalised GLB of an object: one named node a part, nothing else; how it is written and read."""
+
+import io
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import trimesh
+from trimesh.exchange.gltf import export_glb
+
+from pipeline.assets.parts import Part as DividedPart
+from pipeline.assets.surface import Surface
+
+GENERATOR = "PartGen"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part as it lies in a normalised GLB."""
+
+    part_id: int
+    """1..S, the largest surface first."""
+    name: str
+    """In plain words, unique within the object."""
+    meshes: list[trimesh.Trimesh]
+    """One for each material, in the object's frame: +Y up, front +Z, within the unit sphere."""
+
+
+def normalise(parts: Sequence[DividedPart]) -> list[list[Surface]]:
+    """The surfaces of all parts, moved so that the centre of the object's box is the origin, and scaled so that its
+    farthest vertex lies on the unit sphere. Parts keep their place in the object.
+    """
+    vertices = np.concatenate([surface.vertices for part in parts for surface in part.surfaces])
+    centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    matrix = np.eye(4)
+    matrix[:3, :3] /= np.linalg.norm(vertices - centre, axis=1).max()
+    matrix[:3, 3] = -matrix[:3, :3] @ centre
+    return [[surface.transformed(matrix) for surface in part.surfaces] for part in parts]
+
+
+def write_glb(parts: Sequence[tuple[str, Sequence[Surface]]], notice: str, extras: Mapping[str, Any]) -> bytes:
+    """The GLB of named parts, the same bytes for the same parts.
+
+    Part k (from 1) is node k - 1 with its name, `extras: {"part": k}` and one mesh with a primitive for each material;
+    `asset` carries `notice` as its copyright and `extras` (licence, author, source).
+    """
+    scene = trimesh.Scene()
+    for part_id, (_, surfaces) in enumerate(parts, start=1):
+        for index, surface in enumerate(_by_material(surfaces)):
+            scene.add_geometry(surface.to_trimesh(), geom_name=f"{part_id}.{index}", node_name=f"{part_id}.{index}")
+
+    def gather(tree: dict[str, Any]) -> None:
+        # trimesh writes a mesh and a node for every geometry; here the primitives of a part become one mesh.
+        meshes: list[dict[str, Any]] = [{"name": name, "primitives": []} for name, _ in parts]
+        for mesh in tree["meshes"]:
+            meshes[int(mesh["name"].split(".")[0]) - 1]["primitives"].extend(mesh["primitives"])
+        tree["meshes"] = meshes
+        tree["nodes"] = [
+            {"name": name, "mesh": index, "extras": {"part": index + 1}} for index, (name, _) in enumerate(parts)
+        ]
+        tree["scene"], tree["scenes"] = 0, [{"nodes": list(range(len(parts)))}]
+        tree["asset"] = {
+            "version": "2.0",
+            "generator": GENERATOR,
+            "copyright": notice,
+            "extras": dict(extras),
+        }
+
+    return bytes(export_glb(scene, unitize_normals=True, tree_postprocessor=gather))
+
+
+def load_parts(glb: bytes) -> list[Part]:
+    """The parts of a normalised GLB, in the order of their ids. ValueError when it is not one."""
+    tree = read_header(glb)
+    scene = trimesh.load_scene(io.BytesIO(glb), file_type="glb", process=False)
+    meshes = iter(scene.geometry.values())  # trimesh keeps the order of meshes and primitives
+    parts = []
+    for index, node in enumerate(tree["nodes"]):
+        part_id = node.get("extras", {}).get("part")
+        if part_id != index + 1 or node.get("mesh") != index:
+            raise ValueError(
+                f"node {index} ({node.get('name')!r}) is no numbered part; this is no GLB of the stage assets"
+            )
+        parts.append(Part(part_id, node["name"], [next(meshes) for _ in tree["meshes"][index]["primitives"]]))
+    return parts
+
+
+def read_header(glb: bytes) -> dict[str, Any]:
+    """The JSON of a GLB; `["asset"]` carries the attribution."""
+    header: dict[str, Any] = json.loads(glb[20 : 20 + struct.unpack_from("<I", glb, 12)[0]])
+    return header
+
+
+def _by_material(surfaces: Sequence[Surface]) -> list[Surface]:
+    """Surfaces that share a material and the same attributes as one, in the order of their first."""
+    groups: dict[tuple[Any, ...], list[Surface]] = {}
+    for surface in surfaces:
+        key = (id(surface.material), surface.normals is None, surface.uv is None, surface.colors is None)
+        groups.setdefault(key, []).append(surface)
+    return [_concatenated(group) for group in groups.values()]
+
+
+def _concatenated(group: Sequence[Surface]) -> Surface:
+    if len(group) == 1:
+        return group[0]
+
+    def stacked(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        present = [array for array in arrays if array is not None]
+        return np.concatenate(present) if present else None
+
+    starts = np.cumsum([0, *(len(surface.vertices) for surface in group)])
+    return Surface(
+        np.concatenate([surface.vertices for surface in group]),
+        np.concatenate([surface.faces + start for surface, start in zip(group, starts, strict=False)]),
+        stacked([surface.normals for surface in group]),
+        stacked([surface.uv for surface in group]),
+        stacked([surface.colors for surface in group]),
+        group[0].material,
+    )

@@ -1,0 +1,191 @@
+"""The part rule: which pieces of an artist's object are its parts."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from pipeline.assets.bundle import ObjectDropped
+from pipeline.assets.load import Piece
+from pipeline.assets.names import clean_name, unique_names
+from pipeline.assets.surface import Surface, components, surface_points, total_area, volume
+
+_MOST_POINTS = 8192
+"""Points on an object from which the distances between its pieces are measured."""
+_MOST_PIECES = 150
+"""With more pieces than this, each of the smaller ones first joins the closest of the largest."""
+
+Rule = Literal["nodes", "materials", "merged", "components"]
+
+
+@dataclass
+class Part:
+    """A part of an object, or a piece on the way there."""
+
+    surfaces: list[Surface]
+    """One for each material, or several of one."""
+    raw_names: list[str]
+    """The artist's names of what it was made of, the largest first."""
+    name: str
+    """In plain words; empty where the artist gave none."""
+
+    @cached_property
+    def area(self) -> float:
+        """Surface, in the object's units squared."""
+        return total_area(self.surfaces)
+
+    @cached_property
+    def solid(self) -> tuple[float, str]:
+        """Volume, and how it was had, see `pipeline.assets.surface.volume`."""
+        return volume(self.surfaces)
+
+    def joined(self, other: "Part") -> "Part":
+        """This part with another one merged into it; the larger one's name goes first."""
+        first, second = (self, other) if self.area >= other.area else (other, self)
+        names = list(dict.fromkeys([*first.raw_names, *second.raw_names]))
+        return Part(self.surfaces + other.surfaces, names, first.name or second.name)
+
+
+@dataclass(frozen=True)
+class Division:
+    """An object divided into parts, the largest surface first, and how."""
+
+    rule: Rule
+    parts: list[Part]
+    found: int
+    """Pieces before any was merged or culled."""
+    culled_surface: float
+    """Share of the surface that was culled."""
+
+
+def divide(
+    pieces: Sequence[Piece],
+    *,
+    max_parts: int,
+    small_by: Literal["surface", "volume"],
+    small_share: float,
+    small_parts: Literal["merge", "cull"],
+) -> Division:
+    """Divide an object into 2 to `max_parts` parts.
+
+    By scene nodes or OBJ groups where 2 to `max_parts` of them are not small, else by materials in the same way. Else
+    its pieces (of one node and material; the connected components where these are fewer than two) are merged bottom-up,
+    the smallest into the closest, until `max_parts` are left. Then small parts, with less than `small_share` of the
+    whole by `small_by`, are merged into the part that they touch, or culled.
+    ObjectDropped when a single part is left.
+    """
+
+    def size(part: Part) -> float:
+        return part.area if small_by == "surface" else part.solid[0]
+
+    def small(parts: Sequence[Part]) -> list[Part]:
+        bound = small_share * sum(map(size, parts))
+        return [part for part in parts if size(part) < bound]
+
+    def large(parts: Sequence[Part]) -> int:
+        return len(parts) - len(small(parts))
+
+    def surplus(parts: list[Part]) -> list[Part]:
+        return parts if len(parts) > max_parts else []
+
+    rule: Rule = "nodes"
+    parts = _grouped(pieces, lambda piece: (piece.node, piece.node_name, piece.material_name))
+    if not 2 <= large(parts) <= max_parts:
+        rule = "materials"
+        parts = _grouped(pieces, lambda piece: (piece.material_name, piece.material_name, ""))
+    if not 2 <= large(parts) <= max_parts:
+        rule = "merged"
+        parts = [_part([piece], piece.node_name, piece.material_name) for piece in pieces]
+        if large(parts) < 2:
+            rule = "components"
+            parts = [_component(piece, surface) for piece in pieces for surface in components(piece.surface)]
+    found, whole = len(parts), sum(part.area for part in parts)
+    if rule in ("merged", "components"):
+        parts = _merge(parts, surplus)
+    if small_parts == "cull":
+        gone = {id(part) for part in small(parts)}
+        parts = [part for part in parts if id(part) not in gone]
+    else:
+        # Small parts that touch each other may grow into parts of their own, and then be too many.
+        parts = _merge(_merge(parts, small), surplus)
+    if len(parts) < 2:
+        raise ObjectDropped("single part")
+    parts.sort(key=lambda part: (-part.area, part.raw_names))
+    for part, name in zip(parts, unique_names(part.name for part in parts), strict=True):
+        part.name = name
+    return Division(rule, parts, found, max(0.0, 1 - sum(part.area for part in parts) / whole))
+
+
+def _grouped(pieces: Iterable[Piece], labels: Callable[[Piece], tuple[str, str, str]]) -> list[Part]:
+    groups: dict[str, list[Piece]] = {}
+    names: dict[str, tuple[str, str]] = {}
+    for piece in pieces:
+        key, raw, otherwise = labels(piece)
+        groups.setdefault(key, []).append(piece)
+        names.setdefault(key, (raw, otherwise))
+    return [_part(group, *names[key]) for key, group in groups.items()]
+
+
+def _part(pieces: Sequence[Piece], raw: str, otherwise: str) -> Part:
+    return Part([piece.surface for piece in pieces], [raw or otherwise], clean_name(raw) or clean_name(otherwise))
+
+
+def _component(piece: Piece, surface: Surface) -> Part:
+    part = _part([piece], piece.node_name, piece.material_name)
+    part.surfaces = [surface]
+    return part
+
+
+def _merge(parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]]) -> list[Part]:
+    """Merge the smallest of the candidates into the closest part, until there are no candidates or one part."""
+    left = sorted(parts, key=lambda part: -part.area)
+    if len(left) < 2 or not candidates(left):
+        return left
+    left = _join_surplus(left)
+    distances = _distances(left)
+    while len(left) > 1 and (chosen := candidates(left)):
+        smallest = min(chosen, key=lambda part: part.area)
+        index = next(i for i, part in enumerate(left) if part is smallest)
+        closest = int(np.argmin(distances[index]))
+        left[closest] = left[closest].joined(smallest)
+        # The distance to a union is the smaller of the distances to its members.
+        distances[closest] = distances[:, closest] = np.minimum(distances[index], distances[closest])
+        distances[closest, closest] = np.inf
+        distances = np.delete(np.delete(distances, index, axis=0), index, axis=1)
+        del left[index]
+    return left
+
+
+def _join_surplus(parts: list[Part]) -> list[Part]:
+    """At most `_MOST_PIECES` parts: leaves and screws by the thousand join their neighbours at once."""
+    kept, surplus = parts[:_MOST_PIECES], parts[_MOST_PIECES:]
+    if not surplus:
+        return parts
+    clouds = [surface_points(part.surfaces, _MOST_POINTS // _MOST_PIECES) for part in kept]
+    owner = np.repeat(np.arange(len(kept)), [len(cloud) for cloud in clouds])
+    tree = cKDTree(np.concatenate(clouds))
+    joined: dict[int, list[Part]] = {}
+    for part in surplus:
+        distances, nearest = tree.query(surface_points(part.surfaces, 4))
+        joined.setdefault(int(owner[nearest[np.argmin(distances)]]), []).append(part)
+    for index, more in joined.items():
+        surfaces = [surface for part in more for surface in part.surfaces]
+        names = list(dict.fromkeys(name for part in [kept[index], *more] for name in part.raw_names))
+        name = next((part.name for part in [kept[index], *more] if part.name), "")
+        kept[index] = Part(kept[index].surfaces + surfaces, names, name)
+    return kept
+
+
+def _distances(parts: Sequence[Part]) -> np.ndarray:
+    """(N, N) smallest distances between points on the parts, infinite on the diagonal."""
+    count = int(np.clip(_MOST_POINTS // len(parts) // 2, 16, 256))
+    clouds = [surface_points(part.surfaces, count) for part in parts]
+    starts = np.cumsum([0, *(len(cloud) for cloud in clouds[:-1])])
+    points = np.concatenate(clouds)
+    rows = [np.minimum.reduceat(cKDTree(cloud).query(points)[0], starts) for cloud in clouds]
+    distances = np.minimum(np.array(rows), np.array(rows).T)
+    np.fill_diagonal(distances, np.inf)
+    return distances

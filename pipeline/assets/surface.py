@@ -1,0 +1,132 @@
+"""Triangles with their look, and the measures of them that the part rule needs."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import ConvexHull, QhullError
+from trimesh import Trimesh
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
+
+VOLUME_METHODS = ("mesh", "hull", "flat")
+"""How a volume was had: of the closed mesh; of the convex hull, where the mesh is open; zero, where it is flat."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Triangles of one material."""
+
+    vertices: np.ndarray
+    """(V, 3) float64."""
+    faces: np.ndarray
+    """(F, 3) int64, counter-clockwise seen from outside."""
+    normals: np.ndarray | None
+    """(V, 3) unit vectors as the file has them."""
+    uv: np.ndarray | None
+    """(V, 2), the origin at the lower left."""
+    colors: np.ndarray | None
+    """(V, 4) uint8."""
+    material: PBRMaterial
+
+    def areas(self) -> np.ndarray:
+        """(F,) areas of the triangles."""
+        a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
+        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+
+    def take(self, mask: np.ndarray) -> "Surface":
+        """The triangles where `mask` (F,) is true, with only the vertices that they use."""
+        used, faces = np.unique(self.faces[mask], return_inverse=True)
+        return replace(
+            self,
+            vertices=self.vertices[used],
+            faces=faces.reshape(-1, 3),
+            normals=None if self.normals is None else self.normals[used],
+            uv=None if self.uv is None else self.uv[used],
+            colors=None if self.colors is None else self.colors[used],
+        )
+
+    def transformed(self, matrix: np.ndarray) -> "Surface":
+        """Moved by a (4, 4) affine matrix; a mirror turns the triangles over, so that the outside stays outside."""
+        linear = matrix[:3, :3]
+        determinant = np.linalg.det(linear)
+        normals = self.normals
+        if normals is not None and determinant != 0:
+            normals = normals @ np.linalg.inv(linear)  # normals move by the inverse transpose
+            normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+        return replace(
+            self,
+            vertices=self.vertices @ linear.T + matrix[:3, 3],
+            faces=self.faces[:, ::-1] if determinant < 0 else self.faces,
+            normals=normals,
+        )
+
+    def to_trimesh(self) -> Trimesh:
+        """A trimesh with the same triangles and look."""
+        visual = TextureVisuals(uv=self.uv, material=self.material)
+        if self.colors is not None:
+            visual.vertex_attributes["color"] = self.colors
+        return Trimesh(self.vertices, self.faces, vertex_normals=self.normals, visual=visual, process=False)
+
+
+def total_area(surfaces: Sequence[Surface]) -> float:
+    """The area of all triangles."""
+    return float(sum(surface.areas().sum() for surface in surfaces))
+
+
+def volume(surfaces: Sequence[Surface]) -> tuple[float, str]:
+    """The volume that surfaces enclose together, and how it was had (one of VOLUME_METHODS)."""
+    vertices, faces = welded(surfaces)
+    mesh = Trimesh(vertices, faces, process=False)
+    if mesh.is_watertight and mesh.is_winding_consistent:
+        return float(abs(mesh.volume)), "mesh"
+    try:
+        return float(ConvexHull(vertices).volume), "hull"
+    except (QhullError, ValueError):
+        return 0.0, "flat"
+
+
+def welded(surfaces: Sequence[Surface]) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) and faces (F, 3) of surfaces together, where equal positions are one vertex."""
+    vertices = np.concatenate([surface.vertices for surface in surfaces])
+    starts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
+    faces = np.concatenate([surface.faces + start for surface, start in zip(surfaces, starts, strict=False)])
+    size = float(np.ptp(vertices, axis=0).max()) or 1.0
+    _, first, index = np.unique(np.round(vertices / size, 6), axis=0, return_index=True, return_inverse=True)
+    faces = index.reshape(-1)[faces]
+    whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    return vertices[first], faces[whole]
+
+
+def components(surface: Surface) -> list[Surface]:
+    """The pieces of a surface that hang together by shared positions, in the order of their first triangle."""
+    size = float(np.ptp(surface.vertices, axis=0).max()) or 1.0
+    _, index = np.unique(np.round(surface.vertices / size, 6), axis=0, return_inverse=True)
+    corners = index.reshape(-1)[surface.faces]
+    edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]]])
+    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(corners.max() + 1,) * 2)
+    labels = connected_components(graph, directed=False)[1][corners[:, 0]]
+    _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))[labels]
+    if len(first) == 1:
+        return [surface]
+    by_label = np.argsort(order, kind="stable")
+    bounds = np.searchsorted(order[by_label], np.arange(len(first) + 1))
+    return [surface.take(by_label[start:end]) for start, end in itertools.pairwise(bounds)]
+
+
+def surface_points(surfaces: Sequence[Surface], count: int) -> np.ndarray:
+    """About 2 `count` points on surfaces, (P, 3), always the same: spread by area, and some of the vertices."""
+    rng = np.random.default_rng(0)
+    vertices, faces = welded(surfaces)
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    if not len(faces) or not areas.sum():
+        return vertices[:: max(1, len(vertices) // count)]
+    chosen = np.searchsorted(np.cumsum(areas) / areas.sum(), (np.arange(count) + 0.5) / count).clip(max=len(faces) - 1)
+    root, v = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
+    inner = (1 - root) * a[chosen] + root * (1 - v) * b[chosen] + root * v * c[chosen]
+    return np.concatenate([inner, vertices[:: max(1, len(vertices) // count)]])

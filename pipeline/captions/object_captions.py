@@ -1,0 +1,170 @@
+"""One object's captions: what the stage `captions` runs in its pool processes."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.captions.backend import CaptionBackend, Subject, UnifyRequest, ViewRequest
+from pipeline.captions.places import part_boxes, place_in_object
+from pipeline.captions.prompts import prompt_picture
+from pipeline.captions.template import template
+from pipeline.errors import ObjectFailed
+from pipeline.params.captions import CaptionsParams
+from pipeline.shards.table import decode_png, encode_png, image_cell
+from pipeline.views.cameras import untile
+
+CONTRACT = "captions/1"
+"""Raised when the same inputs give other rows."""
+WHOLE = 0
+"""The part id of the whole object."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What an object and its parts are called by those who made them."""
+
+    object_id: str
+    split: str
+    name: str
+    category: str
+    parts: tuple[tuple[int, str], ...]
+    """Id and name of each part, largest first."""
+
+
+@dataclass(frozen=True)
+class CaptionTask:
+    """What one object's captions are made from."""
+
+    names: Names
+    glb: bytes
+    """The normalised object, for its parts' boxes."""
+    grid: bytes
+    """PNG of the whole object's 2x2 grid, with alpha."""
+    labels: bytes
+    """Palette PNG of its part ids, of the same size."""
+    params: CaptionsParams
+    scratch: Path
+    """Where a backend keeps models and answers, so that it need not make or ask them again."""
+
+
+def caption_object(task: CaptionTask) -> dict[str, list[dict[str, Any]]]:
+    """The object's rows of `views` and `captions`.
+
+    A view counts when at least `min_visible` of its pixels show the subject. A subject that is in sight in no view has
+    no rows in `views`, and its caption is worded from its name by the template, whatever the backend. Raises
+    ObjectFailed when pictures do not fit together or an answer is of no use, UserError when the backend can give no
+    answer at all.
+    """
+    views, labels = untile(decode_png(task.grid)), untile(decode_png(task.labels))
+    if views.shape != (*labels.shape, 4):
+        raise ObjectFailed(f"the grid's views are {views.shape}, its label map's {labels.shape}")
+    subjects = _subjects(task)
+    keys: list[tuple[int, int]] = []
+    requests: list[ViewRequest] = []
+    for part_id, subject in subjects.items():
+        masks = labels == part_id if part_id != WHOLE else labels > 0
+        for view in np.flatnonzero(masks.mean(axis=(1, 2)) >= task.params.min_visible):
+            keys.append((part_id, int(view)))
+            requests.append(_view_request(subject, views[view], masks[view], task.params))
+    backend = load_backend(task.params, task.scratch)
+    described = dict(zip(keys, backend.describe_views(requests), strict=True))
+    to_unify = {
+        part_id: UnifyRequest(subject, tuple(text.text for (part, _), text in described.items() if part == part_id))
+        for part_id, subject in subjects.items()
+    }
+    seen = {part_id: request for part_id, request in to_unify.items() if request.views}
+    unified = dict(zip(seen, backend.unify(list(seen.values())), strict=True))
+    unified |= {part_id: template(request) for part_id, request in to_unify.items() if not request.views}
+
+    identity = {"object_id": task.names.object_id, "split": task.names.split}
+    names = {WHOLE: task.names.name, **dict(task.names.parts)}
+    return {
+        "views": [
+            {
+                **identity,
+                "part_id": part_id,
+                "view": view,
+                "prompt": image_cell(request.prompt, "prompt.png"),
+                "caption": described[part_id, view].text,
+                "backend": described[part_id, view].backend,
+            }
+            for (part_id, view), request in zip(keys, requests, strict=True)
+        ],
+        "captions": [
+            {
+                **identity,
+                "part_id": part_id,
+                "name": names[part_id],
+                "caption": unified[part_id].text,
+                "backend": unified[part_id].backend,
+                "views": len(request.views),
+            }
+            for part_id, request in to_unify.items()
+        ],
+    }
+
+
+@lru_cache(maxsize=1)
+def load_backend(params: CaptionsParams, scratch: Path) -> CaptionBackend:
+    """The backend that the parameters name, loaded once a process. UserError when it cannot be had."""
+    # Imported here: an endpoint's client needs no torch, and torch takes seconds.
+    if params.backend == "openai":
+        from pipeline.captions.openai import OpenAIBackend
+
+        return OpenAIBackend(params.endpoint, params.max_words, scratch / "answers")
+    if params.backend == "mllama":
+        from pipeline.captions.mllama import MllamaBackend
+
+        return MllamaBackend(params.mllama, params.max_words)
+    from pipeline.captions.describe import DescribeBackend
+
+    return DescribeBackend(scratch / "models", params.max_words)
+
+
+def prepare_backend(params: CaptionsParams, scratch: Path) -> None:
+    """What need be done once before many processes load the backend; UserError when it cannot be had at all."""
+    if params.backend == "openai":
+        from pipeline.captions.openai import api_key
+
+        api_key(params.endpoint)
+    if params.backend == "describe":
+        from pipeline.captions.smollm2 import weights
+
+        weights(scratch / "models")
+
+
+def wording_params(params: CaptionsParams) -> dict[str, Any]:
+    """The parameters on which captions depend: not where an endpoint is and how it is asked, nor other backends'."""
+    values = params.model_dump(mode="json", exclude={"endpoint", "mllama", "max_failed_share", "timeout_s"})
+    if params.backend == "openai":
+        values["model"] = params.endpoint.model
+    if params.backend == "mllama":
+        values["model"] = params.mllama.model_dump(mode="json")
+    return values
+
+
+def _subjects(task: CaptionTask) -> dict[int, Subject]:
+    boxes = part_boxes(task.glb)
+    corners = np.concatenate(list(boxes.values()))
+    whole = np.stack([corners.min(axis=0), corners.max(axis=0)])
+    names = task.names
+    siblings = tuple(name for _, name in names.parts)
+    subjects = {WHOLE: Subject(names.name, names.category, None, "", siblings)}
+    for part_id, name in names.parts:
+        subjects[part_id] = Subject(names.name, names.category, name, place_in_object(boxes[part_id], whole), siblings)
+    return subjects
+
+
+def _view_request(subject: Subject, view: np.ndarray, mask: np.ndarray, params: CaptionsParams) -> ViewRequest:
+    picture = prompt_picture(
+        view,
+        mask if subject.part_name is not None else None,
+        params.prompt_size,
+        params.ring_width,
+        params.ring_margin,
+        params.dim,
+    )
+    return ViewRequest(subject, view, mask, encode_png(picture))

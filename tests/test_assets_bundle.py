@@ -1,0 +1,246 @@
+"""Files that are broken, missing, too large or refer to what they must not: dropped with a reason, never a crash."""
+
+import json
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.assets.bundle import FolderReader, ObjectDropped, ZipReader, local_name, read_bundle, texture_name
+from tests.assets_files import ROW, SETTINGS, boxes, built, built_folder, gltf, obj_box, png, reason
+
+TRIANGLES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], float), np.array([[0, 1, 2]])
+TWO = boxes(a=(1, 0), b=(1, 2))
+
+
+@pytest.mark.parametrize("kind", ["glb", "gltf", "obj", "ply", "stl"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"solid\n", b"{}", b"[]", b"ply\nend_header\n", b"f 1 2 3\n", b"\xff" * 999]
+)
+def test_rubbish_is_dropped(kind, data):
+    assert reason(built(f"a.{kind}", data))
+
+
+@pytest.mark.parametrize("length", [3, 11, 19, 40, 400, -1])
+def test_truncated_glb(length):
+    assert reason(built("a.glb", TWO[:length])) in ("truncated GLB", "corrupt glTF header")
+
+
+@settings(max_examples=60, deadline=None)
+@given(position=st.integers(0, len(TWO) - 1), value=st.integers(0, 255))
+def test_a_flipped_byte_keeps_or_drops_the_object(position, value):
+    data = TWO[:position] + bytes([value]) + TWO[position + 1 :]
+    (row,) = built("a.glb", data)["objects"]
+    assert row["status"] in ("ok", "dropped")
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(st.sampled_from("ofgvt/ \n-0123.e#usml"), max_size=200))
+def test_any_obj_keeps_or_drops_the_object(text):
+    (row,) = built("a.obj", text.encode())["objects"]
+    assert row["status"] in ("ok", "dropped")
+
+
+def test_empty_file():
+    assert reason(built("a.glb", b"")) == "empty file"
+
+
+def test_too_large(tmp_path):
+    (tmp_path / "a.stl").write_bytes(b"\0" * 1000)
+    with pytest.raises(ObjectDropped, match="max_file_mb"):
+        read_bundle("a.stl", FolderReader(tmp_path), 999)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/a.obj", b"\0" * 5_000_000)
+    with pytest.raises(ObjectDropped, match="max_file_mb"):
+        read_bundle("a/a.obj", ZipReader(zipfile.ZipFile(tmp_path / "a.zip")), 1_000_000)
+
+
+def test_too_many_triangles():
+    assert reason(built("a.glb", TWO, max_triangles=23)) == "more triangles than assets.max_triangles"
+    assert built("a.glb", TWO, max_triangles=24)["objects"][0]["status"] == "ok"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_vertices_that_are_not_finite(value):
+    vertices, faces = TRIANGLES
+    vertices = vertices.copy()
+    vertices[1, 2] = value
+    assert reason(built("a.glb", gltf({"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}, vertices, faces))) == (
+        "vertices are not finite"
+    )
+
+
+def test_zero_area():
+    vertices, faces = TRIANGLES
+    tree = {"nodes": [{"mesh": 0}, {"mesh": 0, "scale": [0, 0, 0]}], "scenes": [{"nodes": [0, 1]}]}
+    assert reason(built("a.glb", gltf(tree, np.zeros_like(vertices), faces))) == "zero area"
+
+
+def test_single_part():
+    assert reason(built("a.glb", boxes(a=(1, 0)))) == "single part"
+
+
+def test_only_lines_are_no_triangles():
+    assert "no triangles" in reason(built("a.obj", b"v 0 0 0\nv 1 0 0\nl 1 2\n"))
+
+
+def test_faces_that_refer_to_nothing():
+    vertices, _ = TRIANGLES
+    tree = {"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}
+    assert reason(built("a.glb", gltf(tree, vertices, np.array([[0, 1, 7]])))).startswith(("faces", "corrupt"))
+
+
+def test_required_extension():
+    vertices, faces = TRIANGLES
+    tree = {"extensionsRequired": ["KHR_draco_mesh_compression"], "nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}
+    assert reason(built("a.glb", gltf(tree, vertices, faces))) == "needs the glTF extension KHR_draco_mesh_compression"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://example.org/a.bin",
+        "HTTPS://example.org/a.bin",
+        "file:///etc/passwd",
+        "//example.org/a.bin",
+        "/etc/passwd",
+        "../a.bin",
+        "%2e%2e/a.bin",
+        "x/../../a.bin",
+        "..\\a.bin",
+        "C:\\a.bin",
+    ],
+)
+@pytest.mark.parametrize("key", ["buffers", "images"])
+def test_refused_uris(tmp_path, uri, key):
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (tmp_path / "a.bin").write_bytes(b"secret" * 10)
+    header = {"asset": {"version": "2.0"}, key: [{"uri": uri, "byteLength": 36}]}
+    (folder / "a.gltf").write_text(json.dumps(header))
+    assert reason(built_folder(folder, "a.gltf")).startswith("refused reference")
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path):
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"secret")
+    (folder / "a.bin").symlink_to(tmp_path / "secret.bin")
+    (folder / "a.gltf").write_text(json.dumps({"buffers": [{"uri": "a.bin"}]}))
+    assert "leaves the folder" in reason(built_folder(folder, "a.gltf"))
+
+
+def test_missing_buffer(tmp_path):
+    (tmp_path / "a.gltf").write_text(json.dumps({"buffers": [{"uri": "a.bin", "byteLength": 3}]}))
+    assert reason(built_folder(tmp_path, "a.gltf")) == "missing buffer a.bin"
+
+
+def test_gltf_with_files_beside_it(tmp_path):
+    scene = trimesh.load_scene(trimesh.util.wrap_as_stream(TWO), file_type="glb")
+    for name, data in scene.export(file_type="gltf").items():
+        (tmp_path / name).write_bytes(data)
+    rows = built_folder(tmp_path, "model.gltf")
+    assert rows["objects"][0]["status"] == "ok"
+    assert [part["name"] for part in rows["parts"]] == ["a", "b"]
+
+
+def write_obj(folder, statement: str):
+    vertices, faces = obj_box(0, 1)
+    more_vertices, more_faces = obj_box(3, 9)
+    uv = "vt 0 0\n"
+    faces = faces.replace("f ", "usemtl wood\nf ", 1)
+    (folder / "a.obj").write_text(f"mtllib a.mtl\n{vertices}{more_vertices}{uv}o a\n{faces}o b\n{more_faces}")
+    (folder / "a.mtl").write_text(f"newmtl wood\nKd 1 0 0\n{statement}\n")
+
+
+@pytest.mark.parametrize("statement", ["map_Kd gone.png", "map_Kd C:\\Users\\me\\wood.png", "map_Kd /home/me/wood.png"])
+def test_missing_texture_is_a_warning(tmp_path, statement):
+    write_obj(tmp_path, statement)
+    (row,) = built_folder(tmp_path, "a.obj")["objects"]
+    assert row["status"] == "ok"
+    assert row["warnings"] == [f"missing {statement.split(' ', 1)[1]}"]
+
+
+def test_broken_texture_is_a_warning(tmp_path):
+    write_obj(tmp_path, "map_Kd wood.png")
+    (tmp_path / "wood.png").write_bytes(png()[:50])
+    (row,) = built_folder(tmp_path, "a.obj")["objects"]
+    assert (row["status"], row["textures"]) == ("ok", 0)
+    assert "texture" in " ".join(row["warnings"])
+
+
+def test_missing_material_library_is_a_warning(tmp_path):
+    write_obj(tmp_path, "")
+    (tmp_path / "a.mtl").unlink()
+    (row,) = built_folder(tmp_path, "a.obj")["objects"]
+    assert (row["status"], row["warnings"]) == ("ok", ["missing a.mtl"])
+
+
+@pytest.mark.parametrize(
+    "statement", ["map_Kd http://example.org/a.png", "map_Bump ../a.png", "map_Kd -s 1 1 1 ../a.png"]
+)
+def test_refused_texture(tmp_path, statement):
+    write_obj(tmp_path, statement)
+    assert reason(built_folder(tmp_path, "a.obj")).startswith("refused reference")
+
+
+def test_texture_names():
+    assert texture_name("-s 1 1 1 -o .5 0 wood grain.png") == "wood grain.png"
+    assert texture_name("-clamp on -mm 0 1 wood.png") == "wood.png"
+    assert texture_name("maps\\wood.png") == "maps/wood.png"
+
+
+@given(parts=st.lists(st.sampled_from(["a", "b", "..", ".", ""]), min_size=1, max_size=8))
+def test_local_names_stay_inside(parts):
+    try:
+        name = local_name("/".join(parts))
+    except ObjectDropped:
+        return
+    assert not name.startswith("/")
+    assert ".." not in name.split("/")
+
+
+def test_bundles_differ_by_content_and_name(tmp_path):
+    digests = set()
+    for name, data in (("a.stl", b"1"), ("a.stl", b"2"), ("b.stl", b"1")):
+        digests.add(read_bundle(name, lambda _, limit, data=data: data, 10).digest())
+    assert len(digests) == 3
+
+
+def test_zip_identity_follows_the_files_of_the_object(tmp_path):
+    def identity(files):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        return ZipReader(zipfile.ZipFile(tmp_path / "a.zip")).identity("a/a.obj")
+
+    base = identity({"a/a.obj": "1", "b/b.obj": "1"})
+    assert identity({"a/a.obj": "1", "b/b.obj": "2"}) == base
+    assert identity({"a/a.obj": "2", "b/b.obj": "1"}) != base
+    assert identity({"a/a.obj": "1", "a/a.png": "1"}) != base
+
+
+def test_a_bomb_in_an_accessor_count():
+    vertices, faces = TRIANGLES
+    data = gltf({"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}, vertices, faces)
+    length = struct.unpack_from("<I", data, 12)[0]
+    header = json.loads(data[20 : 20 + length])
+    header["accessors"][0]["count"] = 10**9
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 4)
+    rest = data[20 + length :]
+    bomb = struct.pack("<III", 0x46546C67, 2, 20 + len(text) + len(rest)) + struct.pack("<II", len(text), 0x4E4F534A)
+    assert reason(built("a.glb", bomb + text + rest)).startswith("corrupt GLB")
+
+
+def test_row_of_a_dropped_object_keeps_its_attribution():
+    (row,) = built("a.glb", b"")["objects"]
+    assert {key: row[key] for key in ROW} == ROW
+    assert SETTINGS.max_parts == 10

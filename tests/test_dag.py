@@ -1,0 +1,102 @@
+"""dvc.yaml against what the code really reads and imports, and the order of the packages."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.graph import read_graph, with_needed
+from pipeline.errors import UserError
+from pipeline.params.all import GROUPS
+from tests.imports import needed_files
+
+ROOT = Path(__file__).parents[1]
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+CODE = ("pipeline", "stages")
+
+
+def outs(stage: dict[str, Any]) -> set[str]:
+    return {next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"]}
+
+
+def files_under(dep: str) -> set[Path]:
+    path = ROOT / dep
+    found = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {file.relative_to(ROOT) for file in found if file.suffix != ".pyc" and file.name != "__init__.py"}
+
+
+def test_the_graph_is_that_of_dvc_yaml() -> None:
+    graph = read_graph(ROOT)
+    makers = {out: name for name, stage in STAGES.items() for out in outs(stage)}
+    expected = {name: {makers[dep] for dep in stage["deps"] if dep in makers} for name, stage in STAGES.items()}
+    assert {name: set(stage.needs) for name, stage in graph.items()} == expected
+    for name, stage in graph.items():  # each after those it needs
+        assert all(list(graph).index(needed) < list(graph).index(name) for needed in stage.needs)
+        assert set(stage.outs) == outs(STAGES[name])
+        assert stage.metrics == (f"metrics/{name}.json",)
+
+
+def test_wanted_stages_bring_what_they_need() -> None:
+    graph = read_graph(ROOT)
+    assert [stage.name for stage in with_needed(graph, ["masks"])] == ["assets", "render", "masks"]
+    assert [stage.name for stage in with_needed(graph, [])] == list(graph)
+    with pytest.raises(UserError, match="no stage `mask`; the stages are assets, render, masks, captions"):
+        with_needed(graph, ["mask"])
+
+
+def test_a_folder_without_stages_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dvc"):
+        read_graph(tmp_path)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_code_deps_are_the_imports(name: str) -> None:
+    declared = set[Path]().union(*(files_under(dep) for dep in STAGES[name]["deps"] if dep.startswith(CODE)))
+    needed = needed_files(Path("stages") / f"{name}.py", ROOT)
+    missing, surplus = sorted(map(str, needed - declared)), sorted(map(str, declared - needed))
+    assert not missing, f"dvc.yaml: add to the deps of {name}: {missing}"
+    assert not surplus, f"dvc.yaml: {name} does not use, so take from its deps: {surplus}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_named_like_its_module_and_params(name: str) -> None:
+    assert STAGES[name]["cmd"] == f"python -m stages.{name}"
+    assert STAGES[name]["params"] == [name]
+    assert name in GROUPS
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_inputs_are_there_in_a_fresh_clone(name: str) -> None:
+    made = {out for stage in STAGES.values() for out in outs(stage)}
+    for dep in set(STAGES[name]["deps"]) - made:
+        assert (ROOT / dep).exists(), f"{name} depends on {dep}, which no stage makes and which is not there"
+
+
+def test_packages_run_no_code_of_their_own() -> None:
+    for path in sorted(file for ring in ("pipeline", "stages", "flows") for file in (ROOT / ring).rglob("__init__.py")):
+        body = ast.parse(path.read_text()).body
+        assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body), path
+
+
+def test_outer_rings_import_inner_ones_only() -> None:
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        assert not imported(path) & {"stages", "flows", "prefect", "dvc", "typer"}, path
+    for path in sorted((ROOT / "stages").rglob("*.py")):
+        assert not imported(path) & {"prefect", "dvc"}, path
+
+
+def test_flows_import_no_model_code() -> None:
+    allowed = ("flows/", "pipeline/errors.py", "pipeline/params/", "pipeline/shards/scratch.py", "stages/entry.py")
+    for path in sorted((ROOT / "flows").glob("*.py")):
+        needed = needed_files(path.relative_to(ROOT), ROOT)
+        assert not [str(file) for file in needed if not str(file).startswith(allowed)], path
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all modules imported anywhere in a file."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names}
