@@ -7,17 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline.captions.object_captions import (
-    CONTRACT,
-    WHOLE,
-    CaptionTask,
-    Names,
-    caption_object,
-    prepare_backend,
-    wording_params,
-)
+from pipeline.captions.object_captions import CONTRACT, WHOLE, CaptionTask, Names, caption_object
+from pipeline.captions.object_captions import prepare_backend as prepare
+from pipeline.captions.object_captions import wording_params as wording
 from pipeline.captions.tables import CAPTIONS, VIEWS
 from pipeline.captions.template import TEMPLATE
 from pipeline.params.captions import CaptionsParams
@@ -36,7 +28,7 @@ def run(params: CaptionsParams, data: Path = Path("data"), force: bool = False) 
     """Caption all objects that have masks."""
     shards = read_manifest(data / "masks/labels").settings["shards"]
     items = list(_items(data, params))
-    prepare_backend(params, scratch())
+    prepare(params, scratch())
     report = build_shards(
         stage="captions",
         out=data / "captions",
@@ -44,7 +36,7 @@ def run(params: CaptionsParams, data: Path = Path("data"), force: bool = False) 
         items=items,
         function=caption_object,
         shards=shards,
-        settings={**wording_params(params), "shards": shards},
+        settings={**wording(params), "shards": shards},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
@@ -60,7 +52,7 @@ def _items(data: Path, params: CaptionsParams) -> Iterator[Item]:
         if names.object_id in rows[-1]:  # objects without masks are failures of the stages before
             load = partial(_task, tables, [numbers[names.object_id] for numbers in rows], names, params)
             task = load()
-            inputs = (task.glb, task.grid, task.labels, asdict(names), wording_params(params))
+            inputs = (task.glb, task.grid, task.labels, asdict(names), wording(params))
             yield Item(names.object_id, content_key(CONTRACT, *inputs), load)
 
 
@@ -90,7 +82,7 @@ def _metrics(out: Path, report: Report) -> dict[str, Any]:
     """What lies in the tables; how long it took is in the log."""
     rows = read_table(out / "captions", ["caption", "backend", "views"]).to_pylist()
     backends = Counter(row["backend"] for row in rows)
-    words = [len(row["caption"].split()) for row in rows]
+    words = [len(row["caption"].split()) for row in rows] or [0]
     return {
         "objects": report.total - len(report.failures),
         "failed": len(report.failures),
@@ -98,7 +90,7 @@ def _metrics(out: Path, report: Report) -> dict[str, Any]:
         "template_share": backends[TEMPLATE] / max(1, len(rows)),
         "seen_in_no_view": sum(row["views"] == 0 for row in rows),
         "views": read_manifest(out / "views").rows,
-        "words": {"mean": float(np.mean(words)), "max": max(words)} if words else {},
+        "words": {"mean": sum(words) / len(words), "max": max(words)},
     }
 
 

@@ -12,7 +12,7 @@ from pipeline.params.base import StageGroup, load_group
 GroupT = TypeVar("GroupT", bound=StageGroup)
 
 
-def stage_main(group: type[GroupT], run: Callable[[GroupT], None]) -> None:
+def stage_main(group: type[GroupT], run: Callable[[GroupT], object]) -> None:
     """`python -m stages.NAME`: run a stage with its group of params.yaml in force."""
     if len(sys.argv) > 1:
         message = f"`{sys.argv[1]}`: a stage takes its parameters from params.yaml; see `partgen stage --help`."

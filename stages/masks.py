@@ -57,7 +57,8 @@ def _items(data: Path, settings: MaskSettings) -> Iterator[Item]:
             continue
         load = partial(_task, glbs, glb_rows[object_id], grids, grid_row, settings)
         task = load()
-        yield Item(object_id, content_key(CONTRACT, task.glb, task.grid, asdict(settings)), load)
+        identity = {"object_id": task.object_id, "split": task.split}
+        yield Item(object_id, content_key(CONTRACT, task.glb, task.grid, identity, asdict(settings)), load)
 
 
 def _task(glbs: TableRows, glb_row: int, grids: TableRows, grid_row: int, settings: MaskSettings) -> MaskTask:

@@ -27,7 +27,7 @@ def run(params: RenderParams, data: Path = Path("data"), force: bool = False) ->
         stage="render",
         out=data / "renders",
         tables=(GRIDS, NOVEL, CONDITIONING),
-        items=list(_items(data, params)),
+        items=list(render_items(data, params)),
         function=render_object,
         shards=shards,
         settings={**picture_params(params), "azimuths_deg": list(GRID_AZIMUTHS), "shards": shards},
@@ -39,7 +39,8 @@ def run(params: RenderParams, data: Path = Path("data"), force: bool = False) ->
     return report
 
 
-def _items(data: Path, params: RenderParams) -> Iterator[Item]:
+def render_items(data: Path, params: RenderParams) -> Iterator[Item]:
+    """The work of every object of the stage assets; an item loads a RenderJob."""
     parts: dict[str, list[int]] = defaultdict(list)
     for row in read_table(data / "assets/parts", ["object_id", "part_id"]).to_pylist():
         parts[row["object_id"]].append(row["part_id"])

@@ -62,6 +62,26 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
         read_bundle("a/a.obj", ZipReader(zipfile.ZipFile(tmp_path / "a.zip")), 1_000_000)
 
 
+def test_a_damaged_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/a.obj", b"v 0 0 0\n" * 99)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[60] ^= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(ObjectDropped, match="damaged"):
+        read_bundle("a/a.obj", ZipReader(zipfile.ZipFile(tmp_path / "a.zip")), 1_000_000)
+
+
+@pytest.mark.parametrize("uri", ["x" * 5000, "a%00b", "."])
+def test_names_that_no_file_has(tmp_path, uri):
+    (tmp_path / "a.gltf").write_text(json.dumps({"buffers": [{"uri": uri, "byteLength": 3}]}))
+    assert reason(built_folder(tmp_path, "a.gltf"))
+
+
+def test_other_formats():
+    assert reason(built("a.dae", b"<COLLADA/>")).startswith("format '.dae'")
+
+
 def test_too_many_triangles():
     assert reason(built("a.glb", TWO, max_triangles=23)) == "more triangles than assets.max_triangles"
     assert built("a.glb", TWO, max_triangles=24)["objects"][0]["status"] == "ok"
@@ -151,6 +171,17 @@ def test_gltf_with_files_beside_it(tmp_path):
     assert [part["name"] for part in rows["parts"]] == ["a", "b"]
 
 
+def test_escaped_names_in_gltf(tmp_path):
+    scene = trimesh.load_scene(trimesh.util.wrap_as_stream(TWO), file_type="glb")
+    files = scene.export(file_type="gltf")
+    header = json.loads(files.pop("model.gltf"))
+    for number, buffer in enumerate(header["buffers"]):
+        (tmp_path / f"my file {number}.bin").write_bytes(files[buffer["uri"]])
+        buffer["uri"] = f"my%20file%20{number}.bin"
+    (tmp_path / "a.gltf").write_text(json.dumps(header))
+    assert [part["name"] for part in built_folder(tmp_path, "a.gltf")["parts"]] == ["a", "b"]
+
+
 def write_obj(folder, statement: str):
     vertices, faces = obj_box(0, 1)
     more_vertices, more_faces = obj_box(3, 9)
@@ -168,12 +199,13 @@ def test_missing_texture_is_a_warning(tmp_path, statement):
     assert row["warnings"] == [f"missing {statement.split(' ', 1)[1]}"]
 
 
-def test_broken_texture_is_a_warning(tmp_path):
+@pytest.mark.parametrize("data", [b"", b"no image", png()[:50]])
+def test_broken_texture_is_a_warning(tmp_path, data):
     write_obj(tmp_path, "map_Kd wood.png")
-    (tmp_path / "wood.png").write_bytes(png()[:50])
+    (tmp_path / "wood.png").write_bytes(data)
     (row,) = built_folder(tmp_path, "a.obj")["objects"]
     assert (row["status"], row["textures"]) == ("ok", 0)
-    assert "texture" in " ".join(row["warnings"])
+    assert "unreadable" in " ".join(row["warnings"])
 
 
 def test_missing_material_library_is_a_warning(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trimesh.visual.material import PBRMaterial
 
@@ -18,17 +18,17 @@ def surface(mesh: trimesh.Trimesh) -> Surface:
     return Surface(np.asarray(mesh.vertices), np.asarray(mesh.faces), None, None, None, PBRMaterial())
 
 
-def box(side: float, *center: float) -> Surface:
-    return surface(trimesh.creation.box((side,) * 3, trimesh.transformations.translation_matrix(center)))
+def box(side: float, x: float = 0, y: float = 0, z: float = 0) -> Surface:
+    return surface(trimesh.creation.box((side,) * 3, trimesh.transformations.translation_matrix((x, y, z))))
 
 
 def piece(node: str, material: str, side: float, *center: float) -> Piece:
     return Piece(node, node, material, box(side, *center))
 
 
-def names(pieces, **settings):
-    settings = {"max_parts": 10, "small_by": "surface", "small_share": 0.01, "small_parts": "merge", **settings}
-    division = divide(pieces, **settings)
+def names(pieces, **changed):
+    params = {"max_parts": 10, "small_by": "surface", "small_share": 0.01, "small_parts": "merge", **changed}
+    division = divide(pieces, **params)
     return division, [part.name for part in division.parts]
 
 
@@ -60,7 +60,7 @@ def test_materials_when_there_is_one_node():
 
 
 def test_small_nodes_are_not_counted():
-    """Eleven nodes of which one is a screw are ten parts; a box and a screw are no two parts, so its materials decide."""
+    """Ten boxes and a screw are ten parts; a box and a screw are no two parts, so materials decide."""
     division, found = names([*row(10), piece("screw", "steel", 0.05, 18, 0.55, 0)])
     assert (division.rule, len(found), division.found) == ("nodes", 10, 11)
     screw = piece("screw", "chrome", 0.05, 0, 1, 0)
@@ -85,11 +85,11 @@ def test_thousands_of_pieces_end_in_ten_parts():
     mesh = trimesh.util.concatenate(
         [
             trimesh.creation.box((0.1,) * 3, trimesh.transformations.translation_matrix(x))
-            for x in rng.random((1500, 3)) * 9
+            for x in rng.random((600, 3)) * 9
         ]
     )
     division, found = names([Piece("", "", "", surface(mesh))])
-    assert (division.rule, division.found, len(found)) == ("components", 1500, 10)
+    assert (division.rule, division.found, len(found)) == ("components", 600, 10)
     assert sum(part.area for part in division.parts) == pytest.approx(mesh.area)
 
 
@@ -129,6 +129,7 @@ def test_one_part_is_dropped():
             names(pieces)
 
 
+@settings(deadline=None, max_examples=40)
 @given(sides=st.lists(st.floats(0.1, 5), min_size=2, max_size=14), cull=st.booleans())
 def test_parts_are_sorted_and_whole(sides, cull):
     pieces = [piece(f"n{chr(97 + k)}", "w", side, 11.0 * k, 0, 0) for k, side in enumerate(sides)]
@@ -163,6 +164,7 @@ def test_volumes():
 BOX = trimesh.creation.box((1, 1, 1))
 
 
+@settings(deadline=None, max_examples=40)
 @given(count=st.integers(1, 6), gap=st.floats(1.01, 9))
 def test_components_are_all_triangles_once(count, gap):
     mesh = trimesh.util.concatenate(
@@ -199,7 +201,7 @@ def test_surface_points_lie_on_the_surface():
         ("wood_oak.jpg", "wood oak"),
         ("Spoke7_Cylinder", "spoke"),
         ("Cube.001", ""),
-        ("initialShadingGroup", "initial shading group"),
+        ("initialShadingGroup", ""),
         ("Material#26", ""),
         ("01-Default", ""),
         ("", ""),
@@ -210,6 +212,7 @@ def test_clean_names(raw, clean):
     assert clean_name(raw) == clean
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.text(max_size=90))
 def test_any_name_can_be_cleaned(raw):
     clean = clean_name(raw)
@@ -218,6 +221,7 @@ def test_any_name_can_be_cleaned(raw):
     assert all(character.isprintable() for character in clean)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from(["", "leg", "leg 2", "x" * 60, "ä" * 30]), max_size=12))
 def test_unique_names(raw):
     found = unique_names(raw)

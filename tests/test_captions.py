@@ -222,7 +222,7 @@ def test_template_is_the_commonest_note_or_the_name() -> None:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scratch folder with the converted SmolLM2: a developer's own where there is one, since making it takes 30 s."""
+    """Scratch with the converted SmolLM2: the project's own where there is one, since making it takes half a minute."""
     own = Path(".partgen")
     return own if (own / "models" / NAME).exists() else tmp_path_factory.mktemp("models")
 

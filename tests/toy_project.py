@@ -20,6 +20,9 @@ if how.get("daemon"):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True)
 started = time.time()
+pathlib.Path("times", f"{name}-started").touch()
+while "meets" in how and not pathlib.Path("times", f"{how['meets']}-started").exists() and time.time() < started + 60:
+    time.sleep(0.1)
 time.sleep(how.get("seconds", 0))
 if how.get("fail"):
     sys.exit(f"partgen: {name} has nothing to draw; give it something.")
@@ -63,5 +66,5 @@ def make_toy_project(folder: Path) -> Path:
 
 
 def behave(folder: Path, **stages: dict[str, Any]) -> None:
-    """Say how stages shall behave: seconds, fail, daemon."""
+    """Say how stages shall behave: seconds it takes, fail, daemon, and another stage that it meets while both run."""
     (folder / "behaviour.json").write_text(json.dumps(stages))

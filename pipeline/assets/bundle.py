@@ -6,6 +6,7 @@ import posixpath
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,9 @@ class Bundle:
 def read_bundle(path: str, read: Reader, max_bytes: int) -> Bundle:
     """Collect the file `path` and what it refers to.
 
-    ObjectDropped when it is missing or empty, when all files together exceed `max_bytes`, or when a reference is remote
-    or leaves the main file's folder. Missing textures and material libraries are warnings; missing buffers are not.
+    ObjectDropped when it is missing, empty or of another format, when all files together exceed `max_bytes`, or when a
+    reference is remote or leaves the main file's folder. Missing textures and material libraries are warnings; missing
+    buffers are not.
     """
     folder, main = posixpath.split(path)
     files: dict[str, bytes] = {}
@@ -71,10 +73,12 @@ def read_bundle(path: str, read: Reader, max_bytes: int) -> Bundle:
             files[name] = data
         return files[name]
 
+    kind = posixpath.splitext(main)[1].lower()
+    if kind not in FORMATS:
+        raise ObjectDropped(f"format {kind!r} is not among {', '.join(FORMATS)}")
     contents = collect(main, needed="file")
     if not contents:
         raise ObjectDropped("empty file")
-    kind = posixpath.splitext(main)[1].lower()
     if kind in (".gltf", ".glb"):
         header = gltf_header(contents)
         for uri in _gltf_uris(header, "buffers"):
@@ -104,14 +108,17 @@ class FolderReader:
 
     def __call__(self, name: str, max_bytes: int) -> bytes | None:
         path = self.root / name
-        if not path.exists():
-            path = _same_but_case(path)
-        if not path.is_file():
-            return None
-        if not path.resolve().is_relative_to(self.root):
-            raise ObjectDropped(f"refused reference {name[:80]!r}: leaves the folder")
-        _check_size(path.stat().st_size, max_bytes)
-        return path.read_bytes()
+        try:
+            if not path.exists():
+                path = _same_but_case(path)
+            if not path.is_file():
+                return None
+            if not path.resolve().is_relative_to(self.root):
+                raise ObjectDropped(f"refused reference {name[:80]!r}: leaves the folder")
+            _check_size(path.stat().st_size, max_bytes)
+            return path.read_bytes()
+        except (OSError, ValueError) as error:  # no permission, a name too long or with a null byte
+            raise ObjectDropped(f"unreadable {name[:80]!r}: {getattr(error, 'strerror', None) or error}") from None
 
 
 class ZipReader:
@@ -126,7 +133,10 @@ class ZipReader:
         if entry is None:
             return None
         _check_size(entry.file_size, max_bytes)
-        return self.archive.read(entry)
+        try:
+            return self.archive.read(entry)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            raise ObjectDropped(f"unreadable {name[:80]!r}: damaged or encrypted in its archive") from None
 
     def identity(self, path: str) -> str:
         """Names, sizes and checksums of all that an object with this main file can refer to, without reading it."""

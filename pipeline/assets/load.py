@@ -1,13 +1,17 @@
 """From the files of an object to pieces: the smallest units of geometry with a node (or group) and a material."""
 
 import io
+import mimetypes
 import posixpath
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import trimesh
+from PIL import Image, UnidentifiedImageError
 from trimesh.resolvers import Resolver
 from trimesh.visual import ColorVisuals, TextureVisuals
 
@@ -79,8 +83,20 @@ def load_pieces(
             pieces.append(Piece(node, node_name, _material_name(mesh), surface.take(areas > 0)))
     if not pieces:
         raise ObjectDropped("zero area")
-    return pieces, reader.warnings
+    return pieces, reader.warnings + [f"unreadable {name}" for name in _unreadable_images(bundle)]
 
+
+def _unreadable_images(bundle: Bundle) -> Iterator[str]:
+    """Images beside the main file that trimesh left out in silence."""
+    for name, data in bundle.files.items():
+        if name != bundle.main and mimetypes.guess_type(name)[0] in _IMAGE_TYPES:
+            try:
+                Image.open(io.BytesIO(data))
+            except (UnidentifiedImageError, Image.DecompressionBombError):
+                yield name
+
+
+_IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
 
 Loaded = list[tuple[str, str, trimesh.Trimesh, np.ndarray]]
 """Node, its name, a mesh, and the matrix into the object's frame."""
@@ -94,8 +110,8 @@ class BundleResolver(Resolver):
 
     def get(self, key: str) -> bytes:
         """The content of a file by the reference to it; KeyError when the bundle does not hold it."""
-        name = local_name(key).lower()
-        return self.files[name] if name in self.files else self.files[texture_name(key).lower()]
+        names = (local_name(key), local_name(unquote(key)), texture_name(key))
+        return self.files[next((name.lower() for name in names if name.lower() in self.files), key)]
 
     def keys(self) -> list[str]:
         """The names of the files."""

@@ -23,8 +23,8 @@ _PRIMITIVES = _words_of(
 """Blender's names of meshes, with its capitals: `Glass_Plane` is a glass, `air_plane` stays."""
 _EMPTY_WORDS = _words_of(
     """
-    blinn default empty geometry group initialshadinggroup lambert mat material mesh model node none null obj object
-    part phong polygon polysurface root scene shape standard sweethome3d unnamed world
+    blinn default empty geometry group initial lambert mat material mesh model node none null obj object
+    part phong polygon polysurface root scene shading shape standard sweethome3d unnamed world
     """
 )
 """What Maya, SketchUp, 3ds Max and exporters write where the artist wrote nothing."""

@@ -28,7 +28,7 @@ class Part:
     surfaces: list[Surface]
     """One for each material, or several of one."""
     raw_names: list[str]
-    """The artist's names of what it was made of, the largest first."""
+    """The artist's names of what it was made of; first the one that the others were merged into."""
     name: str
     """In plain words; empty where the artist gave none."""
 
@@ -43,10 +43,9 @@ class Part:
         return volume(self.surfaces)
 
     def joined(self, other: "Part") -> "Part":
-        """This part with another one merged into it; the larger one's name goes first."""
-        first, second = (self, other) if self.area >= other.area else (other, self)
-        names = list(dict.fromkeys([*first.raw_names, *second.raw_names]))
-        return Part(self.surfaces + other.surfaces, names, first.name or second.name)
+        """This part with a smaller one merged into it."""
+        names = list(dict.fromkeys([*self.raw_names, *other.raw_names]))
+        return Part(self.surfaces + other.surfaces, names, self.name or other.name)
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,9 @@ def divide(
     def size(part: Part) -> float:
         return part.area if small_by == "surface" else part.solid[0]
 
+    def area(part: Part) -> float:
+        return part.area
+
     def small(parts: Sequence[Part]) -> list[Part]:
         bound = small_share * sum(map(size, parts))
         return [part for part in parts if size(part) < bound]
@@ -104,13 +106,13 @@ def divide(
             parts = [_component(piece, surface) for piece in pieces for surface in components(piece.surface)]
     found, whole = len(parts), sum(part.area for part in parts)
     if rule in ("merged", "components"):
-        parts = _merge(parts, surplus)
+        parts = _merge(parts, surplus, area)
     if small_parts == "cull":
         gone = {id(part) for part in small(parts)}
         parts = [part for part in parts if id(part) not in gone]
     else:
         # Small parts that touch each other may grow into parts of their own, and then be too many.
-        parts = _merge(_merge(parts, small), surplus)
+        parts = _merge(_merge(parts, small, size), surplus, area)
     if len(parts) < 2:
         raise ObjectDropped("single part")
     parts.sort(key=lambda part: (-part.area, part.raw_names))
@@ -139,7 +141,9 @@ def _component(piece: Piece, surface: Surface) -> Part:
     return part
 
 
-def _merge(parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]]) -> list[Part]:
+def _merge(
+    parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]], size: Callable[[Part], float]
+) -> list[Part]:
     """Merge the smallest of the candidates into the closest part, until there are no candidates or one part."""
     left = sorted(parts, key=lambda part: -part.area)
     if len(left) < 2 or not candidates(left):
@@ -147,7 +151,7 @@ def _merge(parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]]
     left = _join_surplus(left)
     distances = _distances(left)
     while len(left) > 1 and (chosen := candidates(left)):
-        smallest = min(chosen, key=lambda part: part.area)
+        smallest = min(chosen, key=size)
         index = next(i for i, part in enumerate(left) if part is smallest)
         closest = int(np.argmin(distances[index]))
         left[closest] = left[closest].joined(smallest)

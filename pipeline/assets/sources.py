@@ -73,7 +73,8 @@ def folder_assets(root: Path, source: str, index: str = "") -> list[Asset]:
     """
     if not root.is_dir():
         raise UserError(f"The folder of objects {root} does not exist; correct assets.{source}.path.")
-    files = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.suffix.lower() in FORMATS]
+    found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in FORMATS and path.is_file()]
+    files = [path.relative_to(root).as_posix() for path in found]
     if not files:
         raise UserError(
             f"{root} holds no {', '.join(FORMATS)} file; put objects there or correct assets.{source}.path."

@@ -57,7 +57,8 @@ def write_plots(metrics: Mapping[str, Any], folder: Path) -> None:
 
 
 def _reasons(axes: Axes, reasons: Mapping[str, int], dropped: int) -> None:
-    axes.barh(list(reasons)[::-1], list(reasons.values())[::-1], color="#b0584b")
+    axes.barh(list(reasons)[::-1], list(reasons.values())[::-1], height=0.6, color="#b0584b")
+    axes.set_ylim(len(reasons) - max(4, len(reasons)) - 0.5, len(reasons) - 0.5)
     axes.set_title(f"{dropped} dropped")
     if not reasons:
         axes.set_axis_off()

@@ -14,6 +14,7 @@ from pipeline.assets.bundle import ZipReader
 from pipeline.assets.names import name_group
 from pipeline.assets.sources import UNKNOWN, Asset, stable_order, unique_id
 from pipeline.errors import UserError
+from pipeline.shards.scratch import scratch
 
 PACKAGE, VERSION = "sweethome3d-furniture", "1.8-1"
 SHA256 = "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668"
@@ -86,7 +87,7 @@ def extract_package(archive: Path, destination: Path) -> list[Path]:
 
 def _libraries(path: Path) -> list[Path]:
     if path.suffix == ".deb" and path.is_file():
-        unpacked = path.parent / path.stem
+        unpacked = scratch() / "sources" / path.stem
         return sorted(unpacked.glob("*.sh3f")) or extract_package(path, unpacked)
     if path.is_file():
         return [path]
@@ -104,7 +105,9 @@ def _library(path: Path) -> Iterator[Asset]:
         if numbered := re.fullmatch(r"(\w+)#(\d+)", key):
             entries.setdefault(int(numbered[2]), {})[numbered[1]] = value
     reader, library, taken = ZipReader(archive), path.stem, set[str]()
-    for _, entry in sorted(entries.items()):
+    for number, entry in sorted(entries.items()):
+        if not {"id", "model"} <= entry.keys():
+            raise UserError(f"{path}: entry {number} of {_CATALOGUE} lacks `id` or `model`; take the library out.")
         model = entry["model"].lstrip("/")
         identity = entry["id"].rpartition("#")[2]
         origin = f"{library}/{identity}"

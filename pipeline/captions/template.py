@@ -9,7 +9,7 @@ from pipeline.captions.names import NAMELESS, object_words, part_words, spoken, 
 
 TEMPLATE = "template"
 """What wrote such a caption."""
-MOST_LISTED = 4
+MOST_LISTED = 3
 
 _VIEW_CLAUSE = re.compile(r", on the (?:left|right) in this view(?=\.$)")
 

@@ -42,7 +42,7 @@ class TableRows:
         if self._held is None or self._held[0] != group:
             path, number = self._groups[group]
             if path not in self._files:
-                self._files[path] = pq.ParquetFile(path)
+                self._files[path] = pq.ParquetFile(path, memory_map=True)
             self._held = group, self._files[path].read_row_group(number, columns=self.columns, use_threads=False)
         return self._held[1].slice(index - self._starts[group], 1).to_pylist()[0]
 

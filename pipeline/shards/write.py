@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pipeline.shards.read import MANIFEST, MANIFEST_VERSION, read_manifest
 from pipeline.shards.table import IMAGE_TYPE, Table
 
-ROW_GROUP_ROWS = 64
-"""Rows of a row group: a reader of one row touches little else, and 64 grids of 1024 px fill some 60 MB."""
+ROW_GROUP_ROWS = 16
+"""Rows of a row group: few, since a reader of one random row finds its way through the group (benchmarks/shards.py)."""
 
 
 def shard_of(object_id: str, shards: int) -> int:

@@ -72,7 +72,7 @@ class Blender:
             if "error" in answer:
                 raise BlenderRefused(answer["error"])
             return [
-                np.stack([_read_picture(f"{folder}/{number}_{view}_0000.png") for view in range(len(one.poses))])
+                np.stack([_read_picture(f"{folder}/{number}_{view}.png") for view in range(len(one.poses))])
                 for number, one in enumerate(series)
             ]
 

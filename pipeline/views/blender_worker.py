@@ -12,7 +12,7 @@ It speaks JSON lines and knows nothing of the programs that use it. It first say
 and then answers each job on its standard input, in order, by `{}` or `{"error": "why the object cannot be drawn"}`:
 
     {"glb": "/tmp/a/object.glb",     # one node a part, numbered by its `extras`: {"part": 1}; in the unit sphere
-     "out": "/tmp/a",                # the pictures of series s become out/s_0_0000.png, out/s_1_0000.png, ...
+     "out": "/tmp/a",                # the pictures of series s become out/s_0.png, out/s_1.png, ...
      "series": [{"part": null, "poses": [[[1, 0, 0, 0], ...], ...]}, {"part": 1, "poses": [...]}],
      "view_size": 64, "fov_deg": 40.0, "engine": "cycles", "samples": 16, "seed": 0, "denoiser": "none",
      "bounces": {"diffuse": 3, "glossy": 3, "transmission": 6, "transparent": 16},
@@ -43,10 +43,9 @@ from blenderproc.python.camera import CameraUtility
 from blenderproc.python.loader.ObjectLoader import load_obj
 from blenderproc.python.renderer import RendererUtility
 from blenderproc.python.types.LightUtility import Light
+from blenderproc.python.types.MeshObjectUtility import MeshObject
 from blenderproc.python.utility.Initializer import _Initializer, clean_up
 from blenderproc.python.utility.SetupUtility import SetupUtility
-from blenderproc.python.utility.Utility import reset_keyframes
-from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Matrix, Vector
 
 GLTF_TO_BLENDER = Matrix(((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1)))
@@ -99,6 +98,7 @@ def start(scratch: str, threads: int) -> str:
 def draw(job: dict) -> None:
     """Draw all pictures of one object."""
     clean_up(clean_up_camera=True)
+    scene = bpy.context.scene
     set_up_renderer(job)
     set_up_lights(job["lights"])
     size = job["view_size"]
@@ -111,24 +111,36 @@ def draw(job: dict) -> None:
             raise ValueError(f"no node of the GLB is part {series['part']}")
         for part, obj in parts.items():
             obj.hide(series["part"] not in (None, part))
-        shown = [obj for obj in parts.values() if not obj.is_hidden()]
+        shown = np.concatenate([vertices(obj) for obj in parts.values() if not obj.is_hidden()])
         for view, pose in enumerate(series["poses"]):
-            reset_keyframes()
-            CameraUtility.add_camera_pose(GLTF_TO_BLENDER @ Matrix(pose))
-            draw_only_where(shown)
-            RendererUtility.render(job["out"], f"{number}_{view}_", output_key=None, return_data=False, verbose=True)
+            # One picture after the other and no key frames: those would make Blender prepare the whole scene anew for
+            # every picture, which takes longer than to draw a small one.
+            scene.camera.matrix_world = GLTF_TO_BLENDER @ Matrix(pose)
+            draw_only_where(shown, scene.camera.matrix_world, job["fov_deg"])
+            scene.render.filepath = f"{job['out']}/{number}_{view}.png"
+            bpy.ops.render.render(write_still=True)
 
 
-def draw_only_where(objects: list) -> None:
-    """Restrict rendering to the rectangle that holds the objects' boxes: most of a small part's picture is empty."""
+def draw_only_where(points: np.ndarray, camera_to_world: Matrix, fov_deg: float) -> None:
+    """Restrict rendering to the rectangle that holds the points (N, 3): most of a small part's picture is empty."""
     scene = bpy.context.scene
-    corners = np.concatenate([obj.get_bound_box() for obj in objects])
-    seen = np.array([world_to_camera_view(scene, scene.camera, Vector(corner)) for corner in corners])
+    to_camera = np.array(camera_to_world.inverted())
+    seen = points @ to_camera[:3, :3].T + to_camera[:3, 3]
+    seen = (seen[:, :2] / -seen[:, 2:] / math.tan(math.radians(fov_deg / 2)) + 1) / 2
     margin = 3 / scene.render.resolution_x  # pixels; the filter that smooths edges is 1.5 wide
     low, high = np.clip(seen.min(axis=0) - margin, 0, 1), np.clip(seen.max(axis=0) + margin, 0, 1)
     scene.render.use_border = True
-    scene.render.border_min_x, scene.render.border_min_y = low[:2]
-    scene.render.border_max_x, scene.render.border_max_y = high[:2]
+    scene.render.border_min_x, scene.render.border_min_y = low
+    scene.render.border_max_x, scene.render.border_max_y = high
+
+
+def vertices(obj: MeshObject) -> np.ndarray:
+    """The vertices (N, 3) of an object in Blender's world."""
+    mesh = obj.get_mesh()
+    points = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", points)
+    pose = obj.get_local2world_mat()
+    return points.reshape(-1, 3) @ pose[:3, :3].T + pose[:3, 3]
 
 
 def set_up_renderer(job: dict) -> None:
@@ -184,7 +196,7 @@ def set_up_lights(lights: dict) -> None:
         light.set_rotation_mat(towards.to_track_quat("Z", "Y").to_matrix())
 
 
-def load_parts(glb: str) -> dict:
+def load_parts(glb: str) -> dict[int, MeshObject]:
     """The mesh objects of the parts, by their numbers."""
     parts = {}
     for obj in load_obj(glb):

@@ -57,7 +57,7 @@ def draw_masks(task: MaskTask) -> dict[str, list[dict[str, Any]]]:
     agreement = silhouette_iou(views, _alpha(task.grid, settings.camera.size))
     if agreement < settings.min_silhouette_iou:
         raise ObjectFailed(f"{DISAGREEMENT} {agreement:.3f} only")
-    png = encode_png(tile(views.labels), palette=PART_COLOURS)
+    png = encode_png(tile(views.labels), palette=PART_COLOURS[: len(parts) + 1])
     identity = {"object_id": task.object_id, "split": task.split}
     return {
         "labels": [{**identity, "labels": image_cell(png, "labels.png"), "silhouette_iou": agreement}],
