@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,25 @@ class OpenAIBackend:
         return self._side_by_side(lambda request: self._caption(summary_question(request, self.max_words)), requests)
 
     def _side_by_side(self, ask: Callable[[Any], Caption], requests: Sequence[Any]) -> list[Caption]:
-        pool = ThreadPoolExecutor(self.endpoint.concurrency)
-        try:
-            return list(pool.map(ask, requests))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        """The answers in order. After the first error nothing more is sent, and what is under way is still kept."""
+        failed = threading.Event()
+
+        def attempt(request: Any) -> Caption:
+            if failed.is_set():
+                raise CancelledError
+            try:
+                return ask(request)
+            except BaseException:
+                failed.set()
+                raise
+
+        with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
+            futures = [pool.submit(attempt, request) for request in requests]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, CancelledError):
+                raise error
+        return [future.result() for future in futures]
 
     def _caption(self, content: Any) -> Caption:
         body = {

@@ -16,7 +16,7 @@ from pipeline.shards.execution import Execution
 from pipeline.shards.progress import Progress
 from pipeline.shards.scratch import only_writer, scratch
 from pipeline.shards.store import ResultStore, Rows
-from pipeline.shards.table import FAILURES, Table
+from pipeline.shards.table import FAILURES, Table, empty_table
 from pipeline.shards.write import shard_of, write_tables
 
 
@@ -134,7 +134,7 @@ def _shards(
     for item in sorted(items, key=lambda item: item.object_id):
         members.setdefault(shard_of(item.object_id, shards), []).append(item)
     for index in sorted(members):
-        parts: dict[str, list[pa.Table]] = {table.name: [table.storage_schema().empty_table()] for table in tables}
+        parts: dict[str, list[pa.Table]] = {table.name: [empty_table(table)] for table in tables}
         failed = [item.object_id for item in members[index] if item.object_id in failures]
         for item in members[index]:
             if item.object_id in failures:
@@ -148,5 +148,6 @@ def _shards(
                 parts[name].append(rows)
         contents = {name: pa.concat_tables(pieces) for name, pieces in parts.items()}
         rows = [{"object_id": object_id, "reason": failures[object_id]} for object_id in failed]
-        contents[FAILURES.name] = pa.Table.from_pylist(rows, schema=FAILURES.storage_schema())
+        schema = FAILURES.storage_schema()
+        contents[FAILURES.name] = pa.Table.from_pylist(rows, schema=schema) if rows else empty_table(FAILURES)
         yield index, contents

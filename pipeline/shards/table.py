@@ -35,6 +35,11 @@ FAILURES = Table("failures", 1, pa.schema([("object_id", pa.string()), ("reason"
 """Objects that a stage could not process, each with its reason; every stage writes this table."""
 
 
+def empty_table(table: Table) -> pa.Table:
+    """No rows. (pyarrow's own `empty_table` imports pandas, which takes longer than reusing a stage's finished work.)"""
+    return pa.Table.from_batches([], schema=table.storage_schema())
+
+
 def image_field(name: str) -> pa.Field:
     """A column of PNG images."""
     return pa.field(name, IMAGE_TYPE)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.read import MANIFEST, MANIFEST_VERSION, read_manifest
-from pipeline.shards.table import IMAGE_TYPE, Table
+from pipeline.shards.table import IMAGE_TYPE, Table, empty_table
 
 ROW_GROUP_ROWS = 16
 """Rows of a row group: few, since a reader of one random row finds its way through the group (benchmarks/shards.py)."""
@@ -43,8 +43,7 @@ def write_tables(
                     entries[table.name].append(_write_shard(partial / table.name, table, index, contents[table.name]))
         for table in tables:
             if not entries[table.name]:
-                empty = table.storage_schema().empty_table()
-                entries[table.name].append(_write_shard(partial / table.name, table, 0, empty))
+                entries[table.name].append(_write_shard(partial / table.name, table, 0, empty_table(table)))
             _write_manifest(partial / table.name, table, entries[table.name], settings)
             read_manifest(partial / table.name)
         if out.exists():
