@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -98,9 +99,12 @@ def _map_on_ray(
             "PARTGEN_RAY_ADDRESS is set, and ray is not installed; run `pip install 'partgen[ray]'`."
         ) from None
     code = {"py_modules": [str(Path(__file__).resolve().parents[1])]}
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit():  # ray.init itself waits for minutes when nothing listens
+            socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
         ray.init(address=address, runtime_env=code, log_to_driver=False)
-    except ConnectionError as error:
+    except OSError as error:
         raise UserError(
             f"No Ray cluster answers at {address!r} ({error}); start one or unset PARTGEN_RAY_ADDRESS."
         ) from None

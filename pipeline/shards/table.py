@@ -36,7 +36,7 @@ FAILURES = Table("failures", 1, pa.schema([("object_id", pa.string()), ("reason"
 
 
 def empty_table(table: Table) -> pa.Table:
-    """No rows. (pyarrow's own `empty_table` imports pandas, which takes longer than reusing a stage's finished work.)"""
+    """No rows. (pyarrow's own `empty_table` imports pandas, longer than reusing a stage's finished work.)"""
     return pa.Table.from_batches([], schema=table.storage_schema())
 
 

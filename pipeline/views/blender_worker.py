@@ -161,6 +161,8 @@ def set_up_renderer(job: dict) -> None:
         volume_bounces=0,
     )
     RendererUtility.set_output_format("PNG", 8, enable_transparency=True, view_transform="Standard")
+    scene.render.use_compositing = job["denoiser"] == "intel"  # BlenderProc puts that one into the compositor
+    scene.render.use_sequencer = False
     scene.render.dither_intensity = 0
     RendererUtility.toggle_light_tree(True)  # the sun in sight, rather than any: less noise
     scene.render.image_settings.compression = 0
