@@ -75,7 +75,8 @@ def incremental() -> None:
     more = run_stages(folder, ALL, ("assets.sweethome3d.objects=201",))
     share = (more - nothing) / whole
     print(
-        f"200 objects {whole:.1f} s, nothing new {nothing:.1f} s, one more {more:.1f} s: {share:.1%} of the 200 above start-up"
+        f"200 objects {whole:.1f} s, nothing new {nothing:.1f} s, one more {more:.1f} s: "
+        f"{share:.1%} of the 200 above start-up"
     )
 
 
