@@ -246,7 +246,7 @@ def test_smollm2_words_real_captions(models: Path) -> None:
     seen = [(row["part_id"], row["view"]) for row in first["views"]]
     assert seen == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 2)]
     leg = next(row for row in first["views"] if (row["part_id"], row["view"]) == (2, 0))
-    assert leg["caption"] == "The white leg at the bottom left of an oak table, on the left in this view."
+    assert leg["caption"] == "The white leg on the left of an oak table, on the left in this view."
     assert decode_png(leg["prompt"]["bytes"]).shape == (128, 128, 3)
     assert weights(models / "models") == models / "models" / NAME  # made once
 
