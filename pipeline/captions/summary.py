@@ -39,10 +39,12 @@ class Summarizer:
 
     def __call__(self, requests: Sequence[UnifyRequest]) -> list[Caption]:
         """One caption a request: the model's where nothing is to be said against it, else the template's."""
-        answers = self.model.answer(["\n".join(dict.fromkeys(notes(request))) for request in requests], _MAX_TOKENS)
+        questions = ["\n".join(dict.fromkeys(notes(request))) for request in requests]
+        plain = [template(request) for request in requests]
+        answers = self.model.answer(questions, [caption.text for caption in plain], _MAX_TOKENS)
         return [
-            Caption(answer, NAME) if objection(answer, request, self.max_words) is None else template(request)
-            for answer, request in zip(answers, requests, strict=True)
+            Caption(answer, NAME) if objection(answer, request, self.max_words) is None else caption
+            for answer, request, caption in zip(answers, requests, plain, strict=True)
         ]
 
 
