@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from flows.workspace import RUNS, workspace
+from flows.workspace import workspace
+from pipeline.shards.scratch import scratch
 
 ALL = ("assets", "render", "masks", "captions")
 POLL_S = 0.25
@@ -51,9 +52,12 @@ def run_stages(folder: Path, stages: tuple[str, ...], overrides: tuple[str, ...]
 
 
 def fresh(name: str, overrides: list[str]) -> Path:
-    """A new copy of the project with other params."""
-    shutil.rmtree(RUNS / name, ignore_errors=True)
-    return workspace(Path.cwd(), name, overrides)
+    """A new copy of the project with other params; of what is finished it has the captions' model alone."""
+    shutil.rmtree(scratch() / "runs" / name, ignore_errors=True)
+    folder = workspace(Path.cwd(), name, overrides)
+    (folder / ".partgen").mkdir()
+    (folder / ".partgen/models").symlink_to((scratch() / "models").resolve())
+    return folder
 
 
 def samples() -> None:
