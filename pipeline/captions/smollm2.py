@@ -34,6 +34,7 @@ class SmolLM2:
 
     def __init__(self, folder: Path, shared: Sequence[Message]) -> None:
         torch.set_num_threads(1)
+        logging.disable_progress_bar()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         text = self.tokenizer.apply_chat_template(list(shared), tokenize=False)
