@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+# dvc.yaml says `python`: the one of the environment.
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: setup run test lint lock
 

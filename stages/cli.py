@@ -128,7 +128,8 @@ def fetch(source: Annotated[str, typer.Argument(help="sweethome3d")]) -> None:
         raise UserError(f"There is no source `{source}` to fetch; the only one is sweethome3d.")
     from pipeline.assets.sweethome3d import fetch_sweethome3d
 
-    print(fetch_sweethome3d(Path("data/sources/sweethome3d")))
+    for path in fetch_sweethome3d(Path("data/sources/sweethome3d")):
+        print(path)
 
 
 def main() -> None:
