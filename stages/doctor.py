@@ -51,9 +51,11 @@ def examine() -> bool:
 def _python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     ok = sys.version_info[:2] == (3, 11)
-    yield Finding(
-        "python", ok, version if ok else f"{version}; Blender's package needs 3.11: make setup PYTHON=python3.11"
-    )
+    yield Finding("python", ok, version if ok else f"{version}; Blender needs 3.11: make setup PYTHON=python3.11")
+    found = shutil.which("python")
+    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    text = found if found and same else f"`python`, which dvc.yaml runs, is {found}; activate the environment first"
+    yield Finding("PATH", same, text)
 
 
 def _torch() -> Iterator[Finding]:
