@@ -84,7 +84,7 @@ def show(
         list[str], typer.Argument(help="A stage or one of its tables, e.g. renders, masks, captions/views")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path(".partgen/show"),
-    limit: Annotated[int, typer.Option(min=1, help="Objects at most.")] = 24,
+    limit: Annotated[int, typer.Option(min=1, help="Objects at most.")] = 12,
     split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
 ) -> None:
     """Write contact sheets (PNG, and HTML that opens from disk) of what stages made."""

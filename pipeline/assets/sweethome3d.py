@@ -55,8 +55,8 @@ def fetch_sweethome3d(destination: Path) -> list[Path]:
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise UserError(
-                f"{program} was not found: on systems other than Debian and Ubuntu, get Debian's package {PACKAGE} {VERSION} "
-                "elsewhere and name the file in assets.sweethome3d.path."
+                f"{program} was not found: on systems other than Debian and Ubuntu, get Debian's package {PACKAGE} "
+                f"{VERSION} elsewhere and name the file in assets.sweethome3d.path."
             )
     with tempfile.TemporaryDirectory(prefix="partgen-") as folder:
         command = ["apt-get", "download", f"{PACKAGE}={VERSION}"]
