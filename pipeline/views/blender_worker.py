@@ -52,6 +52,8 @@ GLTF_TO_BLENDER = Matrix(((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1
 """+Y up to +Z up, as Blender's importer turns the object."""
 COINCIDENT = 1e-4
 """Sheets that are nearer to each other, in radii of the object, count as one."""
+ROUGH = 0.7
+"""From this roughness on a dielectric shows no highlight worth drawing."""
 SHARP = math.radians(30)
 """Where a mesh has no normals, edges that bend more are sharp and all others smooth."""
 ENGINES = {"cycles": "CYCLES", "eevee": "BLENDER_EEVEE_NEXT"}
@@ -214,6 +216,7 @@ def load_parts(glb: str) -> dict[int, MeshObject]:
         for material in {material.blender_obj for material in obj.get_materials() if material is not None}:
             material.use_backface_culling = False  # EEVEE would look into boxes that lack a back
             let_light_leave(material)
+            take_sheen_off(material)
     if not parts:
         raise ValueError("the GLB has no mesh")
     return parts
@@ -236,6 +239,16 @@ def let_light_leave(material: bpy.types.Material) -> None:
     links.new(surface.links[0].from_socket, mix.inputs[1])
     links.new(nodes.new("ShaderNodeBsdfTransparent").outputs[0], mix.inputs[2])
     links.new(mix.outputs[0], surface)
+
+
+def take_sheen_off(material: bpy.types.Material) -> None:
+    """Make rough dielectrics matte: their faint reflections, taken at random, are most of the noise of a few samples."""
+    for node in material.node_tree.nodes:
+        if node.type == "BSDF_PRINCIPLED":
+            roughness, metallic = node.inputs["Roughness"], node.inputs["Metallic"]
+            constant = not roughness.is_linked and not metallic.is_linked
+            if constant and roughness.default_value >= ROUGH and metallic.default_value == 0:
+                node.inputs["Specular IOR Level"].default_value = 0
 
 
 if __name__ == "__main__":
