@@ -242,7 +242,7 @@ def let_light_leave(material: bpy.types.Material) -> None:
 
 
 def take_sheen_off(material: bpy.types.Material) -> None:
-    """Make rough dielectrics matte: their faint reflections, taken at random, are most of the noise of a few samples."""
+    """Make rough dielectrics matte: their faint reflections, taken at random, are half the noise of a few samples."""
     for node in material.node_tree.nodes:
         if node.type == "BSDF_PRINCIPLED":
             roughness, metallic = node.inputs["Roughness"], node.inputs["Metallic"]
