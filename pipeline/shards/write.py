@@ -31,9 +31,10 @@ def write_tables(
 ) -> None:
     """Replace the folder `out` by `tables`, a folder each, from the rows of one shard after another.
 
-    Written beside `out` and moved into its place when whole and validated, so that a reader never sees half of it.
+    Written beside `out` and moved into its place when whole and validated, so that a reader never sees half of it. The
+    caller sees to it that nobody else writes `out`; what a killed writer left is removed.
     """
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         entries: dict[str, list[dict[str, Any]]] = {table.name: [] for table in tables}
