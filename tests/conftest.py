@@ -1,8 +1,15 @@
 """Every test has a scratch folder of its own, and two workers."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The machine may be busy; and in CI the same commit gives the same verdict.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture(autouse=True)

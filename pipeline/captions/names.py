@@ -17,8 +17,13 @@ def spoken(name: str) -> str:
 
     `leg 2` -> `leg`, `<b>Left "arm"/rest</b>` -> `left arm rest`. At most MOST_WORDS words of 24 letters.
     """
-    words = [word[:24] for word in _WORD.findall(unicodedata.normalize("NFKC", name))]
-    return " ".join([word if word.isupper() else word.lower() for word in words][:MOST_WORDS])
+    words = [word[:24] for word in _WORD.findall(_letters(unicodedata.normalize("NFKC", name), " "))]
+    return " ".join([word if word.isupper() else _letters(word.lower(), "") for word in words][:MOST_WORDS])
+
+
+def _letters(text: str, other: str) -> str:
+    """The letters, apostrophes and hyphens of `text`, with `other` for the rest, numerals of all scripts included."""
+    return "".join(character if character.isalpha() or character in "'’-" else other for character in text)
 
 
 def part_words(subject: Subject) -> str:
