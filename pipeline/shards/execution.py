@@ -95,9 +95,7 @@ def _map_on_ray(
     try:
         import ray
     except ImportError:
-        raise UserError(
-            "PARTGEN_RAY_ADDRESS is set, and ray is not installed; run `pip install 'partgen[ray]'`."
-        ) from None
+        raise UserError("PARTGEN_RAY_ADDRESS is set, and ray is not installed; run `make setup`.") from None
     code = {"py_modules": [str(Path(__file__).resolve().parents[1])]}
     host, _, port = address.rpartition(":")
     try:
