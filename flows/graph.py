@@ -27,6 +27,8 @@ class Stage:
     """The data that it makes, relative to the project."""
     metrics: tuple[str, ...]
     """Its metrics files, relative to the project."""
+    pictures: tuple[str, ...]
+    """Those of its plots that are PNG files, relative to the project."""
 
 
 def read_graph(root: Path) -> dict[str, Stage]:
@@ -72,4 +74,5 @@ def _stage(node: PipelineStage, graph: networkx.DiGraph) -> Stage:
         device=device,
         outs=tuple(str(out.def_path) for out in node.outs if not out.metric and not out.plot),
         metrics=tuple(str(out.def_path) for out in node.outs if out.metric),
+        pictures=tuple(str(out.def_path) for out in node.outs if out.plot and str(out.def_path).endswith(".png")),
     )

@@ -136,8 +136,11 @@ class Reader:
 
 def _show_pictures(stage: Stage, run: Run) -> None:
     """Pictures are an extra: where they cannot be made, the log says why, and the stage stands."""
+    tables = [Path(out) for out in stage.outs if any((run.folder / out).glob("*/manifest.json"))]
+    for picture in stage.pictures if not tables else ():  # contact sheets of tables show their stage's plot, too
+        show_picture(stage.name, run.folder / picture)
     with tempfile.TemporaryDirectory() as folder:
-        for out in map(Path, stage.outs):
+        for out in tables:
             lines: list[str] = []
             command = [sys.executable, "-m", "stages.cli", "show", out.name, "--out", folder, "--limit", str(OBJECTS)]
             if run.processes.run(command, run.folder, lines.append) == 0:

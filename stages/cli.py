@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
 from pipeline.params.all import GROUPS, check_params, check_values
 from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
@@ -22,6 +23,8 @@ app = typer.Typer(
 )
 assets_app = typer.Typer(help="Fetch sources of 3D objects.", no_args_is_help=True)
 app.add_typer(assets_app, name="assets")
+
+STAGES = ("assets", "render", "masks", "captions", *(f"train@{name}" for name in TRAININGS))
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated.")
@@ -54,7 +57,7 @@ def preset(name: Annotated[str, typer.Argument(help="nano, sd or paper")]) -> No
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(GROUPS)}")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STAGES)}")],
     set_: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Compute every object anew, also finished ones.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Local processes; all cores when not given.")] = None,
@@ -65,15 +68,20 @@ def stage(
     """Run one stage here, without DVC, on what the stages before it made.
 
     Finished objects are reused; a stage that was killed goes on where it was.
-    For example: partgen stage render --set render.samples=4
+    For example: partgen stage render --set render.samples=4, or partgen stage train@segment
     """
-    if name not in GROUPS:
-        raise UserError(f"There is no stage `{name}`{nearest(name, GROUPS)}; the stages are {', '.join(GROUPS)}.")
+    if name not in STAGES:
+        raise UserError(f"There is no stage `{name}`{nearest(name, STAGES)}; the stages are {', '.join(STAGES)}.")
     check_params(set_ or ())
     if workers:
         os.environ["PARTGEN_WORKERS"] = str(workers)
     if ray:
         os.environ["PARTGEN_RAY_ADDRESS"] = ray
+    if name.startswith("train@"):
+        from stages.train import start
+
+        start(name.removeprefix("train@"), set_ or (), force=force)
+        return
     params = load_group(GROUPS[name], set_ or ())
     importlib.import_module(f"stages.{name}").run(params, force=force)
 

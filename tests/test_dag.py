@@ -8,12 +8,29 @@ import pytest
 import yaml
 
 from flows.graph import read_graph, with_needed
+from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
 from pipeline.params.all import GROUPS
 from tests.imports import needed_files
 
 ROOT = Path(__file__).parents[1]
-STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def read_stages() -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml, those of a `foreach` one by one as NAME@KEY."""
+    stages = {}
+    for name, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        if "foreach" not in entry:
+            stages[name] = entry
+        for key, item in entry.get("foreach", {}).items():
+            text = yaml.safe_dump(entry["do"]).replace("${key}", key)
+            for field, value in item.items():
+                text = text.replace(f"${{item.{field}}}", value)
+            stages[f"{name}@{key}"] = yaml.safe_load(text)
+    return stages
+
+
+STAGES = read_stages()
 CODE = ("pipeline", "stages")
 
 
@@ -35,14 +52,14 @@ def test_the_graph_is_that_of_dvc_yaml() -> None:
     for name, stage in graph.items():  # each after those it needs
         assert all(list(graph).index(needed) < list(graph).index(name) for needed in stage.needs)
         assert set(stage.outs) == outs(STAGES[name])
-        assert stage.metrics == (f"metrics/{name}.json",)
+        assert stage.metrics == (f"metrics/{name.replace('@', '/')}.json",)
 
 
 def test_wanted_stages_bring_what_they_need() -> None:
     graph = read_graph(ROOT)
     assert [stage.name for stage in with_needed(graph, ["masks"])] == ["assets", "render", "masks"]
     assert [stage.name for stage in with_needed(graph, [])] == list(graph)
-    with pytest.raises(UserError, match="no stage `mask`; the stages are assets, render, masks, captions"):
+    with pytest.raises(UserError, match="no stage `mask`; the stages are assets, render, masks, captions, train@"):
         with_needed(graph, ["mask"])
 
 
@@ -54,7 +71,7 @@ def test_a_folder_without_stages_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_code_deps_are_the_imports(name: str) -> None:
     declared = set[Path]().union(*(files_under(dep) for dep in STAGES[name]["deps"] if dep.startswith(CODE)))
-    needed = needed_files(Path("stages") / f"{name}.py", ROOT)
+    needed = needed_files(Path("stages") / f"{name.partition('@')[0]}.py", ROOT)
     missing, surplus = sorted(map(str, needed - declared)), sorted(map(str, declared - needed))
     assert not missing, f"dvc.yaml: add to the deps of {name}: {missing}"
     assert not surplus, f"dvc.yaml: {name} does not use, so take from its deps: {surplus}"
@@ -62,9 +79,14 @@ def test_code_deps_are_the_imports(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_named_like_its_module_and_params(name: str) -> None:
-    assert STAGES[name]["cmd"] == f"python -m stages.{name}"
-    assert STAGES[name]["params"] == [name]
-    assert name in GROUPS
+    module, _, item = name.partition("@")
+    assert STAGES[name]["cmd"] == f"python -m stages.{module} {item}".rstrip()
+    assert {params.split(".")[0] for params in STAGES[name]["params"]} >= {module}
+    assert module in GROUPS
+
+
+def test_every_training_is_a_stage() -> None:
+    assert tuple(name for name in STAGES if name.startswith("train@")) == tuple(f"train@{name}" for name in TRAININGS)
 
 
 @pytest.mark.parametrize("name", STAGES)

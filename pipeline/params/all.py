@@ -8,13 +8,16 @@ from pipeline.errors import UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, validate, with_overrides
 from pipeline.params.captions import CaptionsParams
+from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.masks import MasksParams
 from pipeline.params.render import RenderParams
+from pipeline.params.train import TrainParams
 
 GROUPS: dict[str, type[StageGroup]] = {
-    group.name: group for group in (AssetsParams, RenderParams, MasksParams, CaptionsParams)
+    group.name: group
+    for group in (AssetsParams, RenderParams, MasksParams, CaptionsParams, DiffusionParams, TrainParams)
 }
-"""The groups in the order of the DAG."""
+"""The groups in the order of the DAG: one a stage, and `diffusion`, which several share."""
 
 
 def check_params(overrides: Iterable[str] = (), path: Path = PARAMS_FILE) -> dict[str, StageGroup]:

@@ -12,11 +12,15 @@ LOG_EVERY_S = 5.0
 
 
 class Progress:
-    """Counts finished objects of a stage on stderr."""
+    """Counts finished objects of a stage, or steps of a training, on stderr.
 
-    def __init__(self, description: str, total: int) -> None:
-        self.description, self.total = description, total
-        self.done = self.failed = 0
+    `done` of them were finished before; in a log a line is written every `log_every_s` seconds.
+    """
+
+    def __init__(self, description: str, total: int, done: int = 0, log_every_s: float = LOG_EVERY_S) -> None:
+        self.description, self.total, self.log_every_s = description, total, log_every_s
+        self.done = self.before = done
+        self.failed = 0
         self.started = self.logged = time.monotonic()
         self.bar: Bar | None = None
         if sys.stderr.isatty():
@@ -27,7 +31,7 @@ class Progress:
                 TextColumn("{task.fields[note]}"),
             )
             self.bar = Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
-            self.task = self.bar.add_task(description, total=total, note="")
+            self.task = self.bar.add_task(description, total=total, completed=done, note="")
 
     def __enter__(self) -> "Progress":
         if self.bar:
@@ -40,17 +44,28 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def advance(self, failed: bool = False) -> None:
-        """One more object is finished or has failed."""
+    @property
+    def rate(self) -> float:
+        """How many were finished in a second, since this run began."""
+        return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
+
+    def advance(self, failed: bool = False, note: str = "") -> None:
+        """One more object is finished or has failed; `note` says what else is of interest."""
         self.done += 1
         self.failed += failed
-        note = f"{self.failed} failed" if self.failed else ""
+        note = ", ".join(filter(None, (note, f"{self.failed} failed" if self.failed else "")))
         if self.bar:
             self.bar.update(self.task, completed=self.done, note=note)
             return
         now = time.monotonic()
-        if self.done == self.total or now - self.logged >= LOG_EVERY_S:
+        if self.done == self.total or now - self.logged >= self.log_every_s:
             self.logged = now
-            left = (now - self.started) / self.done * (self.total - self.done)
-            text = f"{self.description}: {self.done} of {self.total}, about {left:.0f} s left"
+            left = (self.total - self.done) / self.rate
+            text = f"{self.description}: {self.done} of {self.total}, about {_duration(left)} left"
             print(f"{text}, {note}" if note else text, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

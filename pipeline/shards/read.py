@@ -1,5 +1,6 @@
 """Reading tables: validated manifests, streaming, no more than a batch in memory."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Manifest:
     shards: list[Shard]
     settings: dict[str, Any]
     """The settings of the stage that readers need, such as the cameras of `renders/grids`."""
+    digest: str
+    """Of everything in the table: the manifest names every shard's checksum."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -41,10 +44,11 @@ def read_manifest(folder: Path) -> Manifest:
     UserError when the folder holds no table, or a shard is missing, torn or extra.
     """
     try:
-        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        data = (folder / MANIFEST).read_bytes()
+        values = json.loads(data)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no table yet; run the stage that makes it (`partgen run`).") from None
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         raise UserError(f"{folder / MANIFEST} is not JSON; run the stage that makes it again.") from None
     if values.get("manifest") != MANIFEST_VERSION:
         raise UserError(
@@ -56,7 +60,8 @@ def read_manifest(folder: Path) -> Manifest:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise UserError(f"{folder}: shard {wrong[0]} differs from the manifest; run the stage that makes it again.")
     shards = [Shard(folder / shard["file"], shard["rows"]) for shard in values["shards"]]
-    return Manifest(values["table"], values["version"], values["rows"], shards, values["settings"])
+    digest = hashlib.sha256(data).hexdigest()
+    return Manifest(values["table"], values["version"], values["rows"], shards, values["settings"], digest)
 
 
 def iter_batches(folder: Path, columns: Sequence[str] | None = None, batch_rows: int = 64) -> Iterator[pa.RecordBatch]:

@@ -80,7 +80,8 @@ def _write_shard(folder: Path, table: Table, index: int, rows: pa.Table) -> dict
         use_dictionary=False,
         write_page_checksum=True,
     )
-    return {"file": path.name, "rows": len(rows), "bytes": path.stat().st_size}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": path.name, "rows": len(rows), "bytes": path.stat().st_size, "sha256": digest}
 
 
 def _write_manifest(folder: Path, table: Table, entries: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""The multi-view diffusion models: autoencoder, networks and their conditioning, sampling."""

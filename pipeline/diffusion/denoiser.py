@@ -1,0 +1,74 @@
+"""What a denoiser is given beside the noised latents, and how the network is called with it.
+
+Shape suffixes: B samples, C latent channels, H W the latents' height and width, K stacked channels, L text tokens,
+D width of a text token, N tokens of the image encoder, E their width.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from pipeline.diffusion.unet import MultiViewUNet
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions of a batch, encoded."""
+
+    text_BLD: Tensor
+    pooled_BP: Tensor | None = None
+    """The pooled text embedding that SDXL's network adds to the time embedding."""
+    stacked_BKHW: Tensor | None = None
+    beside_BCHW: Tensor | None = None
+    image_BNE: Tensor | None = None
+
+    def dropped(self, where_B: Tensor, null_text: "Conditions") -> "Conditions":
+        """Without conditions at the samples in `where_B` (bool): the null text, zero latents, zero image tokens."""
+
+        def drop(value: Tensor | None, null: Tensor | float = 0.0) -> Tensor | None:
+            if value is None:
+                return None
+            where = where_B.view(-1, *[1] * (value.ndim - 1))
+            return torch.where(where, torch.as_tensor(null, dtype=value.dtype, device=value.device), value)
+
+        text = drop(self.text_BLD, null_text.text_BLD)
+        assert text is not None
+        pooled = None if null_text.pooled_BP is None else drop(self.pooled_BP, null_text.pooled_BP)
+        return Conditions(text, pooled, drop(self.stacked_BKHW), drop(self.beside_BCHW), drop(self.image_BNE))
+
+    def joined(self, other: "Conditions") -> "Conditions":
+        """This batch, then the other: for classifier-free guidance in one pass."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return Conditions(*(None if one is None else torch.cat((one, two)) for one, two in pairs))
+
+
+def predict(unet: MultiViewUNet, noised_BCHW: Tensor, timesteps_B: Tensor, conditions: Conditions) -> Tensor:
+    """The network's prediction of v for the target's latents, (B, C, H, W).
+
+    Stacked conditions go into the input channels (A.5, A.6). Latents beside the noised ones share the network's width;
+    what it predicts there is cut off (A.4). Image tokens go through the network's own resampler.
+    """
+    sample = noised_BCHW
+    if conditions.stacked_BKHW is not None:
+        sample = torch.cat((sample, conditions.stacked_BKHW), dim=1)
+    if conditions.beside_BCHW is not None:
+        sample = torch.cat((sample, conditions.beside_BCHW), dim=3)
+    added = {}
+    if conditions.image_BNE is not None:
+        added["image_embeds"] = [conditions.image_BNE]
+    if conditions.pooled_BP is not None:
+        added["text_embeds"] = conditions.pooled_BP
+        added["time_ids"] = time_ids(sample, unet)
+    v_BCHW: Tensor = unet(sample, timesteps_B, conditions.text_BLD, added_cond_kwargs=added).sample
+    return v_BCHW[..., : noised_BCHW.shape[-1]]
+
+
+def time_ids(sample: Tensor, unet: MultiViewUNet) -> Tensor:
+    """SDXL's size conditioning, (B, 6): original size, no crop, target size, all the network's own sample size.
+
+    In pixels: SDXL's autoencoder has 8 a latent. Saying the size that the network was trained at keeps it from drawing
+    what it learnt of small or cropped pictures.
+    """
+    side = 8 * unet.config.sample_size
+    return sample.new_tensor([side, side, 0, 0, side, side]).repeat(len(sample), 1)

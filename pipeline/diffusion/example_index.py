@@ -1,0 +1,181 @@
+"""Which rows of which tables make a training sample: an index on disk, by a streaming join of the tables.
+
+All tables put an object into the same shard and sort a shard by object. So one pass over the ids of a shard, table
+beside table, finds what belongs together, with a batch of rows of each in memory.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline.diffusion.tasks import Task
+from pipeline.errors import UserError
+from pipeline.shards.read import read_manifest
+from pipeline.shards.scratch import scratch
+from pipeline.shards.store import content_key
+
+CONTRACT = "examples/1"
+"""Raise it when the same tables give another index."""
+BATCH_ROWS = 1024
+WHOLE = 0
+"""The part id of the whole object."""
+NONE = -1
+
+RECORD = np.dtype([(name, "<i8") for name in ("whole", "part", "labels", "view", "caption", "part_id")])
+"""A sample: the rows of I and J in renders/grids, of the label map, of the single view and of the caption; -1 for what
+the task does not need. Last the part's id, 0 for the whole object."""
+
+
+def tables_of(task: Task) -> dict[str, str]:
+    """The tables that a task's samples come from, by what they give: their folders under data/."""
+    tables = {"grids": "renders/grids"}
+    if task.stacked_mask or {"colours", "masked", "rest"} & set(task.images):
+        tables["labels"] = "masks/labels"
+    if "view" in task.images:
+        tables["views"] = "renders/conditioning"
+    if task.caption is not None:
+        tables["captions"] = "captions/captions"
+    return tables
+
+
+def build_index(data: Path, task: Task, split: str, colours: int, only: Sequence[str] | None = None) -> Path:
+    """A file of RECORDs, one a sample of the split, in the order of the tables; built once for the same tables.
+
+    `only` keeps the objects of these ids. UserError when a table is missing, the split is empty, one of `only` is not
+    in it, or an object has more parts than there are `colours` and the task draws them.
+    """
+    tables = {name: data / folder for name, folder in tables_of(task).items()}
+    limit = colours if "colours" in task.images else 0
+    wanted = None if only is None else sorted(set(only))
+    digests = [read_manifest(folder).digest for folder in tables.values()]
+    about = {"task": task.name, "split": split, "limit": limit, "only": wanted}
+    path = scratch() / "examples" / f"{content_key(CONTRACT, *digests, about)}.index"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    missing = set(wanted or ())
+    objects = used = 0
+    try:
+        with partial.open("wb") as file:
+            for rows in _objects(tables):
+                grids = rows["grids"]
+                if grids.split != split or (wanted is not None and grids.object_id not in missing):
+                    continue
+                objects += 1
+                samples = _samples(task, rows)
+                if not samples:
+                    continue
+                used += 1
+                missing.discard(grids.object_id)
+                if limit:
+                    _check_colours(grids, limit)
+                file.write(np.array(samples, RECORD).tobytes())
+        if missing:
+            raise UserError(
+                f"{data} has no object {min(missing)} in the split {split} for {task.name}; name others "
+                "(`partgen show`)."
+            )
+        if not used:
+            raise UserError(
+                f"{data} has no sample of the split {split} for {task.name} ({objects} objects of it are drawn); add "
+                "objects, or raise the split's share in the params of assets, and run its stages again."
+            )
+        if used < objects:
+            print(
+                f"{task.name}: {objects - used} of {objects} objects of {split} have no masks, views or captions and "
+                "are left out; the tables of failures say why.",
+                file=sys.stderr,
+                flush=True,
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one object in a table, which stand together."""
+
+    object_id: str
+    split: str
+    first: int
+    """Number of the first one in the whole table."""
+    parts: list[int]
+    """The part id of each, 0 in tables without parts."""
+
+    def of_part(self, part_id: int) -> int:
+        """The row of a part; -1 when there is none."""
+        return self.first + self.parts.index(part_id) if part_id in self.parts else NONE
+
+
+def _samples(task: Task, rows: dict[str, _Rows]) -> list[tuple[int, ...]]:
+    """The samples of one object as fields of a RECORD; none when a table lacks what they need."""
+    grids = rows["grids"]
+    if rows.keys() != tables_of(task).keys() or grids.of_part(WHOLE) == NONE:
+        return []
+    labels = rows["labels"].first if "labels" in rows else NONE
+    views = [rows["views"].first + place for place in range(len(rows["views"].parts))] if "views" in rows else [NONE]
+    parts = [part for part in grids.parts if part != WHOLE] if task.of_parts else [WHOLE]
+    samples: list[tuple[int, ...]] = []
+    for part in parts:
+        caption = rows["captions"].of_part(part if task.caption == "part" else WHOLE) if task.caption else NONE
+        if task.caption and caption == NONE:
+            continue
+        drawn = grids.of_part(part) if task.of_parts else NONE
+        samples += [(grids.of_part(WHOLE), drawn, labels, view, caption, part) for view in views]
+    return samples
+
+
+def _check_colours(grids: _Rows, colours: int) -> None:
+    parts = len(grids.parts) - 1
+    if max(grids.parts) > colours:
+        raise UserError(
+            f"{grids.object_id} has {parts} parts and there are {colours} reference colours; set "
+            f"diffusion.colours={max(grids.parts)} or more, or lower assets.max_parts."
+        )
+
+
+def _objects(tables: dict[str, Path]) -> Iterator[dict[str, _Rows]]:
+    """The rows of every object by table, in the order of renders/grids; a table that lacks the object is not named."""
+    streams = {name: _by_shard(folder) for name, folder in tables.items()}
+    for shard, grids in streams["grids"].items():
+        others = {name: iter(shards.get(shard, ())) for name, shards in streams.items() if name != "grids"}
+        heads = {name: next(rows, None) for name, rows in others.items()}
+        for rows in grids:
+            together = {"grids": rows}
+            for name, stream in others.items():
+                head = heads[name]
+                while head is not None and head.object_id < rows.object_id:
+                    head = next(stream, None)
+                heads[name] = head
+                if head is not None and head.object_id == rows.object_id:
+                    together[name] = head
+            yield together
+
+
+def _by_shard(folder: Path) -> dict[str, Iterator[_Rows]]:
+    """For each file of a table what it holds of every object, read when asked for."""
+    first = 0
+    streams = {}
+    for shard in read_manifest(folder).shards:
+        streams[shard.path.name] = _rows_of(shard.path, first)
+        first += shard.rows
+    return streams
+
+
+def _rows_of(path: Path, first: int) -> Iterator[_Rows]:
+    with pq.ParquetFile(path) as file:
+        names = ["object_id", "split", *(["part_id"] if "part_id" in file.schema_arrow.names else [])]
+        rows = (row for batch in file.iter_batches(BATCH_ROWS, columns=names) for row in batch.to_pylist())
+        for object_id, group in groupby(rows, key=lambda row: row["object_id"]):
+            members = list(group)
+            yield _Rows(object_id, members[0]["split"], first, [row.get("part_id", WHOLE) for row in members])
+            first += len(members)

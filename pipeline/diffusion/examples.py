@@ -1,0 +1,201 @@
+"""Training samples of a diffusion task, out of the shards: an endless, numbered sequence.
+
+A sample is a function of the seed and its number alone. So a run that goes on after an interruption sees what it would
+have seen, and how many processes and workers share the work changes nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pipeline.diffusion.augment import Augmentation, view_of
+from pipeline.diffusion.example_index import NONE, RECORD, build_index, tables_of
+from pipeline.diffusion.part_colours import colour_code
+from pipeline.diffusion.tasks import Task
+from pipeline.errors import UserError
+from pipeline.params.diffusion import DiffusionParams
+from pipeline.shards.dataset import TableRows
+from pipeline.shards.read import read_manifest
+from pipeline.shards.table import decode_png
+
+ROUNDS = 8
+"""Of the Feistel network that shuffles an epoch."""
+COLUMNS = {
+    "grids": ["object_id", "image"],
+    "labels": ["object_id", "labels"],
+    "views": ["object_id", "image"],
+    "captions": ["object_id", "caption"],
+}
+
+
+class Examples(Dataset[dict[str, Any]]):
+    """The samples of a task over a split: an object, a part of it, or an object with one of its single views.
+
+    Sample n is of epoch n // count; every epoch has an order of its own. Nothing is held that grows with the corpus but
+    where row groups start. Copies that are sent to other processes open the files themselves.
+
+    A sample: `images`, float32 (3, H, W) in [0, 1] by the names of the task, of the grid or of one view; `masks`,
+    float32 (1, H, W) of 0 and 1, all 0 for a part that is in sight nowhere; `caption`, empty when the task has none;
+    `dropped`, whether to train it without its conditions; `number`; `text_row` and `image_row`, its rows in the
+    FrozenOutputs, -1 when it has no caption (the row of the null text) or no single view; `object_id`; `part_id`, 0 for
+    the whole object.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        task: Task,
+        split: str,
+        params: DiffusionParams,
+        seed: int,
+        drop_condition: float,
+        augment: bool,
+        only: Sequence[str] | None = None,
+        expected_view_size: int | None = None,
+    ) -> None:
+        """`drop_condition` is the share of samples to train without conditions; `only` names the objects to keep.
+
+        Without `augment`, a task of one view draws view n % 4 for sample n. UserErrors: see `build_index`; and when the
+        shards' views are not of `expected_view_size` pixels.
+        """
+        self.task, self.seed, self.drop_condition, self.augment = task, seed, drop_condition, augment
+        self.colours = params.colours
+        _check_sizes(data, task, expected_view_size)
+        self._index_file = build_index(data, task, split, params.colours, only)
+        self._index: np.memmap | None = None
+        self._tables = {name: TableRows(data / folder, COLUMNS[name]) for name, folder in tables_of(task).items()}
+        self.count = self._index_file.stat().st_size // RECORD.itemsize
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+        return self.count
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        epoch, position = divmod(number, self.count)
+        record = self._record(shuffled(position, self.count, (self.seed, epoch)))
+        # All is drawn, whether it is used or not: so a sample's object, view and colours hang on nothing else.
+        draws = np.random.default_rng((self.seed, number))
+        dropped = bool(draws.random() < self.drop_condition)
+        permutation = torch.from_numpy(draws.permutation(self.colours) + 1)
+        view = int(draws.integers(4)) if self.augment else number % 4
+        change = Augmentation.drawn(draws, self.task.augmentations) if self.augment else Augmentation()
+        images, masks = self._pictures(record, change, permutation)
+        if self.task.views == 1:
+            images = {name: view_of(image, view) for name, image in images.items()}
+            masks = {name: view_of(mask, view) for name, mask in masks.items()}
+        return {
+            "images": {name: images[name].contiguous() for name in self.task.images},
+            "masks": {name: mask.contiguous() for name, mask in masks.items()},
+            "caption": self._tables["captions"][record["caption"]]["caption"] if self.task.caption else "",
+            "dropped": dropped,
+            "number": number,
+            "text_row": record["caption"],
+            "image_row": 2 * record["view"] + change.mirrored if record["view"] != NONE else NONE,
+            "object_id": self._tables["grids"][record["whole"]]["object_id"],
+            "part_id": record["part_id"],
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_index": None}
+
+    def _record(self, place: int) -> dict[str, int]:
+        if self._index is None:
+            self._index = np.memmap(self._index_file, RECORD, mode="r")
+        return dict(zip(RECORD.names or (), self._index[place].tolist(), strict=True))
+
+    def _pictures(
+        self, record: dict[str, int], change: Augmentation, permutation: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The task's images and masks over the whole grid, by name."""
+        names = {*self.task.images, *filter(None, [self.task.stacked_mask])}
+        images: dict[str, Tensor] = {}
+        masks: dict[str, Tensor] = {}
+        if names & {"whole", "masked", "rest"}:
+            images["whole"] = change.over_white(change.grid(self._pixels("grids", record["whole"])))
+        if "part" in names:
+            images["part"] = change.over_white(change.grid(self._pixels("grids", record["part"])))
+        if "view" in names:
+            images["view"] = change.over_white(change.view(self._pixels("views", record["view"])))
+        if names & {"colours", "masked", "rest", "mask", "rest_mask"}:
+            labels = change.grid(self._pixels("labels", record["labels"]))
+            part = labels == record["part_id"]
+            rest = (labels != 0) & ~part
+            if "colours" in names:
+                images["colours"] = colour_code(labels, permutation)
+            # Where the mask is not, the picture is as white as the background of I and J.
+            if "masked" in names:
+                images["masked"] = torch.where(part, images["whole"], 1.0)
+            if "rest" in names:
+                images["rest"] = torch.where(rest, images["whole"], 1.0)
+            masks = {"mask": part[None].float(), "rest_mask": rest[None].float()}
+        return images, {name: masks[name] for name in masks if name in names}
+
+    def _pixels(self, table: str, row: int) -> Tensor:
+        """A stored picture, uint8 (4, H, W), or label map, uint8 (H, W)."""
+        cell = self._tables[table][row]["labels" if table == "labels" else "image"]
+        pixels = torch.from_numpy(decode_png(cell["bytes"]))
+        return pixels if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Samples as a batch: images and masks stacked, numbers as int64 and `dropped` as bool (B,), texts in lists."""
+    batch: dict[str, Any] = {
+        key: {name: torch.stack([item[key][name] for item in items]) for name in items[0][key]}
+        for key in ("images", "masks")
+    }
+    for key in ("caption", "object_id"):
+        batch[key] = [item[key] for item in items]
+    for key in ("number", "text_row", "image_row", "part_id", "dropped"):
+        batch[key] = torch.tensor([item[key] for item in items])
+    return batch
+
+
+def shuffled(position: int, count: int, key: Sequence[int]) -> int:
+    """What stands at `position` of range(count) in the random order of `key`.
+
+    A Feistel network permutes the next power of four; results outside the range are permuted again until they are in
+    it. So no order is ever held, however large the corpus.
+    """
+    half = max(1, ((count - 1).bit_length() + 1) // 2)
+    low = (1 << half) - 1
+    round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64).tolist()
+    while True:
+        left, right = position >> half, position & low
+        for round_key in round_keys:
+            left, right = right, left ^ (_mixed(right ^ round_key) & low)
+        position = left << half | right
+        if position < count:
+            return position
+
+
+def _mixed(value: int) -> int:
+    """The finaliser of splitmix64: every bit of the result hangs on every bit of `value`."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return value ^ value >> 31
+
+
+def _check_sizes(data: Path, task: Task, expected: int | None) -> None:
+    sizes = {folder: _view_size(data / folder) for folder in tables_of(task).values() if "captions" not in folder}
+    drawn = sizes["renders/grids"]
+    if expected is not None and drawn != expected:
+        raise UserError(
+            f"{data / 'renders/grids'} has views of {drawn} px and the params say render.view_size={expected}; run the "
+            f"stages render and masks again, or set render.view_size={drawn}."
+        )
+    for folder, size in sizes.items():
+        if size != drawn:
+            raise UserError(
+                f"{data / folder} has views of {size} px and {data / 'renders/grids'} of {drawn} px; run the stage "
+                f"{'masks' if folder.startswith('masks') else 'render'} again."
+            )
+
+
+def _view_size(folder: Path) -> int:
+    size: int = read_manifest(folder).settings["view_size"]
+    return size

@@ -1,0 +1,181 @@
+"""What frozen encoders make of the corpus, computed once and kept on disk: one row a caption, two a single view.
+
+Worth it where the encoder costs more than reading its tokens: a training visits each of them many times over.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.diffusion.augment import Augmentation
+from pipeline.errors import UserError
+from pipeline.shards.progress import Progress
+from pipeline.shards.read import iter_rows, read_manifest
+from pipeline.shards.scratch import only_writer, scratch
+from pipeline.shards.store import content_key
+from pipeline.shards.table import decode_png
+from pipeline.shards.write import write_json
+
+CONTRACT = "frozen/1"
+"""Raise it when the same inputs give other rows."""
+BATCH_ROWS = 32
+"""Rows that an encoder is given at once; as many are lost by a kill."""
+
+
+class Encoder(Protocol):
+    """What the text and the image encoders have in common."""
+
+    @property
+    def config(self) -> Any: ...
+    @property
+    def device(self) -> torch.device: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+class TextEncoder(Encoder, Protocol):
+    """Tokens (B, L, D) of prompts, and the pooled embedding or None."""
+
+    def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]: ...
+
+
+class ImageEncoder(Encoder, Protocol):
+    """Tokens (B, N, E) of images (B, 3, H, W) in [0, 1]."""
+
+    def encode(self, images: Tensor) -> Tensor: ...
+
+
+class FrozenOutputs:
+    """Tokens (rows, N, E) in a file of float16; copies that are sent to other processes open it themselves."""
+
+    def __init__(self, file: Path, shape: tuple[int, int, int]) -> None:
+        self.file, self.shape = file, shape
+        self._values: np.memmap | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor | Sequence[int]) -> Tensor:
+        """The tokens of some rows, float32 (B, N, E); -1 is the last one, the null text's where rows are captions'."""
+        if self._values is None:
+            self._values = np.memmap(self.file, np.float16, mode="r", shape=self.shape)
+        return torch.from_numpy(self._values[np.asarray(rows)].astype(np.float32))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_values": None}
+
+
+def text_outputs(data: Path, encoder: TextEncoder) -> FrozenOutputs:
+    """The tokens of every caption in the order of captions/captions, then those of the null text, the empty string.
+
+    UserError when there is no such table, a caption is too long, or the disk too small.
+    """
+    folder = data / "captions/captions"
+    manifest = read_manifest(folder)
+
+    def encode(prompts: Sequence[str]) -> Tensor:
+        tokens, pooled = encoder.encode(prompts)
+        if pooled is not None:
+            raise UserError(
+                "The text encoder also gives a pooled embedding, which is not computed beforehand; set "
+                "train.loop.precompute=false."
+            )
+        return tokens
+
+    def inputs(start: int) -> Iterator[str]:
+        captions = (row["caption"] for row in iter_rows(folder, ["caption"]))
+        yield from islice(captions, start, None)
+        yield ""
+
+    return _outputs("text", manifest.digest, encoder, manifest.rows + 1, inputs, encode)
+
+
+def image_outputs(data: Path, encoder: ImageEncoder) -> FrozenOutputs:
+    """The tokens of every single view in the order of renders/conditioning: row 2 r of view r, row 2 r + 1 mirrored."""
+    folder = data / "renders/conditioning"
+    manifest = read_manifest(folder)
+
+    def encode(images: Sequence[Tensor]) -> Tensor:
+        return encoder.encode(torch.stack(list(images)).to(encoder.device))
+
+    def inputs(start: int) -> Iterator[Tensor]:
+        for row in islice(iter_rows(folder, ["image"]), start // 2, None):
+            pixels = torch.from_numpy(decode_png(row["image"]["bytes"])).permute(2, 0, 1)
+            for change in (Augmentation(), Augmentation(mirrored=True)):
+                yield change.over_white(change.view(pixels))
+
+    return _outputs("image", manifest.digest, encoder, 2 * manifest.rows, inputs, encode)
+
+
+def _outputs(
+    kind: str,
+    digest: str,
+    encoder: Encoder,
+    rows: int,
+    inputs: Callable[[int], Iterator[Any]],
+    encode: Callable[[Sequence[Any]], Tensor],
+) -> FrozenOutputs:
+    """The rows of `encode` over `inputs`, out of scratch or computed; `inputs(start)` begins at row `start`.
+
+    A killed run left a file of the full length and, beside it, how many of its rows are computed.
+    """
+    key = content_key(CONTRACT, digest, {"config": _settings(encoder)}, _weights(encoder))
+    path = scratch() / "frozen" / f"{kind}-{key}.f16"
+    about = path.with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with only_writer(path), torch.no_grad():
+        known = json.loads(about.read_text()) if about.exists() and path.exists() else None
+        if known is None:
+            tokens, width = encode(list(islice(inputs(0), 1))).shape[1:]
+            _make_room(path, shape := (rows, tokens, width))
+            known = {"done": 0, "shape": shape}
+            write_json(about, known)
+        shape, done = tuple(known["shape"]), known["done"]
+        if done < rows:
+            values = np.memmap(path, np.float16, mode="r+", shape=shape)
+            remaining = inputs(done)
+            with Progress(f"{kind} tokens", rows) as progress:
+                progress.done = done
+                while batch := list(islice(remaining, BATCH_ROWS)):
+                    values[done : done + len(batch)] = encode(batch).cpu().numpy()
+                    values.flush()
+                    done += len(batch)
+                    write_json(about, {"done": done, "shape": shape})
+                    for _ in batch:
+                        progress.advance()
+    return FrozenOutputs(path, shape)
+
+
+def _make_room(path: Path, shape: tuple[int, int, int]) -> None:
+    """A file for so many values; UserError when the disk has less room than that."""
+    size = int(np.prod(shape)) * np.dtype(np.float16).itemsize
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        raise UserError(
+            f"The tokens of frozen encoders take {size / 1e9:.1f} GB and {path.parent} has {free / 1e9:.1f} GB free; "
+            "make room, move PARTGEN_SCRATCH, or set train.loop.precompute=false."
+        )
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), size)
+
+
+def _settings(encoder: Encoder) -> dict[str, Any]:
+    config = encoder.config
+    return dict(config) if isinstance(config, dict) else config.to_dict()
+
+
+def _weights(encoder: Encoder) -> bytes:
+    """A digest of the weights: two checkpoints of one layout are two encoders."""
+    digest = hashlib.blake2b()
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.digest()

@@ -1,0 +1,108 @@
+"""Parameters of the diffusion models: what they are, shared by their training and by all that sample from them."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.params.base import Group, StageGroup
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class AutoencoderParams(Group):
+    """The autoencoder, where no checkpoint brings one."""
+
+    kind: Literal["patch", "kl"]
+    """`patch`: residual blocks on non-overlapping patches, from a closed-form start; `kl`: diffusers' AutoencoderKL."""
+    factor: Positive
+    """Side of a latent's patch of pixels; 8 in the paper (A.1)."""
+    channels: Positive
+    """Latent channels C; 8 in the paper (A.1)."""
+    widths: list[Positive]
+    """Channels of the hidden layers. `patch`: one number, the width of all its blocks; `kl`: one a resolution."""
+    blocks: Positive
+    """Residual blocks of encoder and decoder each (`patch`), or of each resolution (`kl`)."""
+
+
+class UNetParams(Group):
+    """The denoiser, where no checkpoint brings one: a UNet2DConditionModel."""
+
+    channels: list[Positive]
+    """One number a resolution, the finest first."""
+    attention: list[bool]
+    """Which of these resolutions attend to the tokens (and to themselves)."""
+    layers: Positive
+    """Residual blocks of each resolution."""
+    transformer_layers: list[Positive]
+    """Transformer blocks of each attention, one number a resolution."""
+    head_channels: Positive
+    """Channels of an attention head."""
+
+
+class TextParams(Group):
+    """Text tokens."""
+
+    encoder: Literal["minilm", "clip"]
+    """`minilm`: the sentence encoder that comes with the packages; `clip`: the CLIP of `path`, or of the checkpoint."""
+    path: str
+    """Folder or id of a CLIP text model; empty for the checkpoint's."""
+    max_tokens: Positive
+    """A prompt is padded to this many tokens; a longer one is refused."""
+
+
+class ImageParams(Group):
+    """Image tokens of `image_to_mv` (A.4)."""
+
+    encoder: Literal["efficientnet-lite0", "clip"]
+    """`efficientnet-lite0`: the ImageNet network that comes with the packages; `clip`: the CLIP vision model of `path`."""
+    path: str
+    """Folder or id of a CLIP vision model."""
+    queries: Positive
+    """Tokens that the resampler makes; 157 in the paper."""
+    width: Positive
+    """Of these tokens; 1024 in the paper."""
+    hidden: Positive
+    """Channels inside the resampler."""
+    depth: Positive
+    """Layers of the resampler."""
+    heads: Positive
+    """Attention heads of the resampler."""
+
+
+class ScheduleParams(Group):
+    """The noise schedule: DDPM with scaled-linear betas, v-prediction and zero terminal SNR (A.3)."""
+
+    steps: Positive
+    """1000 in the paper."""
+    beta_start: Annotated[float, Field(gt=0, lt=1)]
+    beta_end: Annotated[float, Field(gt=0, lt=1)]
+    snr_scale: Annotated[float, Field(gt=0, le=1)]
+    """Every signal-to-noise ratio is multiplied by this; below 1 it moves steps to where a picture's layout is decided."""
+
+
+class SamplerParams(Group):
+    """How the models are sampled, where a caller does not say otherwise."""
+
+    solver: Literal["ddim", "dpm-solver++", "unipc"]
+    steps: Positive
+    """250 in the paper."""
+    guidance: Annotated[float, Field(ge=0)]
+    """Scale of classifier-free guidance; 1 for none. Not published."""
+
+
+class DiffusionParams(StageGroup):
+    """The multi-view diffusion models."""
+
+    name: ClassVar[str] = "diffusion"
+
+    checkpoint: str
+    """Folder or id of a Stable-Diffusion-style checkpoint (1.5, 2.x, SDXL) that brings UNet, autoencoder and text
+    encoders; empty for networks as described here."""
+    autoencoder: AutoencoderParams
+    unet: UNetParams
+    text: TextParams
+    image: ImageParams
+    schedule: ScheduleParams
+    sampler: SamplerParams
+    colours: Annotated[int, Field(ge=2, le=20)]
+    """Q reference colours, at least as many as an object has parts. Not published."""

@@ -1,0 +1,68 @@
+"""Parameters of the stages `train@TASK`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.params.base import Group, StageGroup
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LoopParams(Group):
+    """What all trainings share."""
+
+    seed: int
+    precision: Literal["fp32", "bf16"]
+    """bf16: autocast; weights, optimiser and EMA stay float32."""
+    warmup_steps: Annotated[int, Field(ge=0)]
+    """The learning rate rises linearly over these steps; then it stays, as in the paper."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    """The gradient's norm is clipped to this."""
+    ema_decay: Share
+    """Of the exponential moving average of the weights, which is what is kept; 0 for none."""
+    drop_condition: Share
+    """Share of the samples trained without their conditions, for classifier-free guidance. Not published."""
+    precompute: bool
+    """Compute the outputs of frozen text and image encoders once, into scratch; otherwise with every batch."""
+    checkpoint_every: Positive
+    """Steps between checkpoints in scratch, from which a killed training goes on."""
+    validate_every: Positive
+    """Steps between the losses on validation objects."""
+    pictures_every: Positive
+    """Steps between sample pictures in the TensorBoard log."""
+
+
+class TaskParams(Group):
+    """The schedule of one training."""
+
+    steps: Annotated[int, Field(ge=0)]
+    batch: Positive
+    """Samples of a step, over all processes and accumulated parts; 512 in the paper."""
+    micro_batch: Positive
+    """Samples that one process takes through the network at once; the rest of a step's is accumulated."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """1e-5 in the paper."""
+
+
+class TrainParams(StageGroup):
+    """The trainings of the diffusion models: all but the first are fine-tuned from `text_to_mv`."""
+
+    name: ClassVar[str] = "train"
+
+    loop: LoopParams
+    autoencoder: TaskParams
+    text_to_mv: TaskParams
+    image_to_mv: TaskParams
+    segment: TaskParams
+    complete: TaskParams
+    edit: TaskParams
+    complete_no_context: TaskParams
+    complete_single_view: TaskParams
+
+    def schedule(self, task: str) -> TaskParams:
+        """The schedule of one task, or of the `autoencoder`."""
+        schedule: TaskParams = getattr(self, task)
+        return schedule

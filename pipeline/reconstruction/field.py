@@ -1,0 +1,158 @@
+"""A neural field: a feature volume in [-1, 1]^3 with the MLPs that read opacity and colour from it.
+
+Semantics are those of Lightplane (reference [1] of the supplement): features, interpolated trilinearly, go through a
+trunk MLP and a relu; an opacity MLP makes softplus times a gain of it; a colour MLP, to whose input an encoding of the
+ray's direction is added, a sigmoid. What lies outside the cube, or outside the field's support, is empty.
+
+Shape suffixes: C channels, D H W the volume's sides along z, y and x, M samples, R rays, E width of the MLPs.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+
+SUPPORT_CHUNK = 2**16
+"""Samples evaluated at once when a support is found."""
+
+
+def mlp(channels: int, width: int, outputs: int, layers: int, last_bias: float = 0.0) -> nn.Sequential:
+    """`layers` linear layers with relus between them; Xavier weights, zero biases but for the last layer's."""
+    sizes = [channels, *[width] * (layers - 1), outputs]
+    modules: list[nn.Module] = []
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        linear = nn.Linear(before, after)
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        modules += [linear, nn.ReLU()]
+    nn.init.constant_(modules[-2].bias, last_bias)  # type: ignore[arg-type]
+    return nn.Sequential(*modules[:-1])
+
+
+class Decoder(nn.Module):
+    """The three MLPs of a field; all fields of one reconstruction model share theirs.
+
+    `layers` counts the linear layers of each MLP. With no `ray_harmonics` colour does not depend on the direction.
+    """
+
+    def __init__(
+        self, channels: int, width: int, layers: int, ray_harmonics: int = 0, gain: float = 1.0, bias: float = -5.0
+    ) -> None:
+        super().__init__()
+        self.config = dict(
+            channels=channels, width=width, layers=layers, ray_harmonics=ray_harmonics, gain=gain, bias=bias
+        )
+        self.gain, self.ray_harmonics = gain, ray_harmonics
+        self.trunk = mlp(channels, width, width, layers)
+        self.opacity = mlp(width, width, 1, layers, last_bias=bias)
+        self.colour = mlp(width, width, 3, layers)
+        self.ray = nn.Linear(3 + 6 * ray_harmonics, width, bias=False) if ray_harmonics else None
+
+    def encoded(self, directions_R3: Tensor) -> Tensor | None:
+        """What is added to the colour MLP's input of a ray, (R, E): a linear map of its harmonic embedding."""
+        if self.ray is None:
+            return None
+        frequencies = 2.0 ** torch.arange(self.ray_harmonics, dtype=directions_R3.dtype, device=directions_R3.device)
+        angles = (directions_R3[:, :, None] * frequencies).flatten(1)
+        encoding: Tensor = self.ray(torch.cat((angles.sin(), angles.cos(), directions_R3), dim=1))
+        return encoding
+
+    def forward(self, features_MC: Tensor, encoding_ME: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Opacity sigma (M,), at least 0, and colour (M, 3) in (0, 1)."""
+        trunk_ME = self.trunk(features_MC).relu()
+        sigma_M = self.gain * F.softplus(self.opacity(trunk_ME)[:, 0])
+        return sigma_M, self.colour(trunk_ME if encoding_ME is None else trunk_ME + encoding_ME).sigmoid()
+
+
+@dataclass(frozen=True)
+class Field:
+    """One part, or one object."""
+
+    volume_CDHW: Tensor
+    decoder: Decoder
+    support_DHW: Tensor | None = None
+    """Cells that may hold something, bool; all others are exactly empty. Without it softplus leaves a haze that adds up
+    over the parts. None: the whole cube."""
+
+    def occupied(self, points_M3: Tensor) -> Tensor:
+        """Which points lie in the cube, and in a cell of the support; (M,) bool."""
+        inside_M = (points_M3.abs() <= 1).all(dim=1)
+        if self.support_DHW is None:
+            return inside_M
+        sides_3 = torch.tensor(self.support_DHW.shape[::-1], device=points_M3.device)
+        cell_M3 = ((points_M3 + 1) / 2 * sides_3).long().clamp(min=0).minimum(sides_3 - 1)
+        return inside_M & self.support_DHW[cell_M3[:, 2], cell_M3[:, 1], cell_M3[:, 0]]
+
+    def features(self, points_M3: Tensor) -> Tensor:
+        """The interpolated features (M, C), zero beyond the volume; differentiable."""
+        places = points_M3.to(self.volume_CDHW.dtype).view(1, 1, 1, -1, 3)
+        return F.grid_sample(self.volume_CDHW[None], places, align_corners=False)[0, :, 0, 0].t()
+
+    def evaluate(self, points_M3: Tensor, directions_M3: Tensor) -> tuple[Tensor, Tensor]:
+        """Opacity (M,) and colour (M, 3) at points seen along directions of length 1."""
+        sigma_M, colour_M3 = self.decoder(self.features(points_M3), self.decoder.encoded(directions_M3))
+        return sigma_M * self.occupied(points_M3), colour_M3
+
+    @torch.no_grad()
+    def supported(self, floor: float) -> "Field":
+        """With the support of the cells whose opacity reaches `floor` somewhere, and their neighbours.
+
+        Opacity is looked at in eight places of each cell that may hold something; the neighbours are there because it is
+        interpolated between cells.
+        """
+        shape = self.volume_CDHW.shape[1:]
+        device, dtype = self.volume_CDHW.device, self.volume_CDHW.dtype
+        axes = [(torch.arange(2 * side, device=device, dtype=dtype) + 0.5) / side - 1 for side in shape]
+        reached = torch.zeros([2 * side for side in shape], dtype=torch.bool, device=device)
+        for z, layer in zip(axes[0], reached, strict=True):
+            y, x = torch.meshgrid(axes[1], axes[2], indexing="ij")
+            points = torch.stack((x, y, z.expand_as(x)), dim=-1).view(-1, 3)
+            sigma = [
+                self.decoder(self.features(some))[0] * self.occupied(some) for some in points.split(SUPPORT_CHUNK)
+            ]
+            layer.view(-1).copy_(torch.cat(sigma) >= floor)
+        cells = F.max_pool3d(reached[None].float(), 2)
+        support_DHW = F.max_pool3d(cells, 3, stride=1, padding=1)[0].bool()
+        if self.support_DHW is not None and self.support_DHW.shape == support_DHW.shape:
+            support_DHW &= self.support_DHW
+        return replace(self, support_DHW=support_DHW)
+
+    def checked(self, name: str) -> "Field":
+        """The field itself; UserError when its features or weights are not finite numbers."""
+        for tensor in (self.volume_CDHW, *self.decoder.parameters()):
+            if not torch.isfinite(tensor).all():
+                raise UserError(f"{name} holds values that are not finite; reconstruct the part again.")
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file."""
+        tensors = {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
+        tensors["volume"] = self.volume_CDHW
+        if self.support_DHW is not None:
+            tensors["support"] = self.support_DHW
+        metadata = {"decoder": json.dumps(self.decoder.config)}
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, path, metadata)
+
+
+def load_field(path: Path, device: torch.device | str = "cpu") -> Field:
+    """Read what `Field.save` wrote; UserError when it is something else, or holds numbers that are not finite."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            config: dict[str, Any] = json.loads((file.metadata() or {})["decoder"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        decoder = Decoder(**config).to(device, tensors["volume"].dtype)
+        weights = {name.removeprefix("decoder."): value for name, value in tensors.items() if "." in name}
+        decoder.load_state_dict(weights)
+    except FileNotFoundError:
+        raise UserError(f"There is no field at {path}; the stage `reconstruct` writes them.") from None
+    except Exception as error:
+        raise UserError(f"{path} is no field of this program ({type(error).__name__}); reconstruct it again.") from None
+    return Field(tensors["volume"], decoder.requires_grad_(False), tensors.get("support")).checked(str(path))
