@@ -18,6 +18,7 @@ from benchmarks.solvers import foreground_psnr, right_share
 from pipeline.diffusion.autoencoder import build_autoencoder
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.image import EfficientNetLite0
+from pipeline.diffusion.pictures import in_sight
 from pipeline.diffusion.pipelines import (
     CompletionPipeline,
     EditingPipeline,
@@ -188,9 +189,11 @@ def test_guidance_takes_a_second_half_of_the_batch(task_name: str) -> None:
     assert not np.allclose(plain, guided, atol=1e-3)
 
 
-def test_without_conditions_guidance_0_ignores_the_inputs() -> None:
+def test_guidance_starts_from_no_conditions() -> None:
     nothing = [drawn("edit", *inputs("edit", seed), guidance_scale=0.0) for seed in range(2)]
     np.testing.assert_allclose(*nothing, atol=1e-5)
+    null = drawn("text_to_mv", "a lamp", guidance_scale=0.0)
+    np.testing.assert_allclose(null, drawn("text_to_mv", "", guidance_scale=1.0), atol=1e-4)
 
 
 def test_sampling_starts_at_the_last_step_from_pure_noise() -> None:
@@ -238,13 +241,22 @@ def test_the_optimal_denoiser_leads_to_the_data(solver: str, guidance: float, ex
     torch.testing.assert_close(latents, torch.full_like(latents, expected), atol=0.02, rtol=0)
 
 
-def test_generators_of_their_own_make_samples_independent_of_the_batch() -> None:
-    together = model("complete")(
-        picture(0), [mask(0), mask(1)], num_samples=2, generator=[seeded(seed) for seed in range(4)]
-    ).images
+@pytest.mark.parametrize("task_name", ["complete", "complete_single_view"])
+def test_generators_of_their_own_make_samples_independent_of_the_batch(task_name: str) -> None:
+    generators = [seeded(seed) for seed in range(4)]
+    together = model(task_name)(picture(0), [mask(0), mask(1)], num_samples=2, generator=generators).images
     for place in range(4):
-        alone = drawn("complete", picture(0), mask(place // 2), seed=place)
+        alone = model(task_name)(picture(0), mask(place // 2), generator=[seeded(place)]).images
         np.testing.assert_allclose(together[place : place + 1], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("task_name", ["complete_no_context", "edit"])
+def test_what_the_mask_leaves_out_is_not_seen(task_name: str) -> None:
+    prompt = ["a lamp"] * (task_name == "edit")
+    other = np.where(mask(0)[..., None], picture(0), picture(1))
+    seen, changed = (drawn(task_name, grid, mask(0), *prompt) for grid in (picture(0), other))
+    assert np.array_equal(seen, changed)
+    assert np.array_equal(in_sight(other, mask(0))[~mask(0)], np.ones_like(other[~mask(0)]))
 
 
 def test_a_single_view_network_sees_one_view_at_a_time() -> None:

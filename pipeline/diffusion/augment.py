@@ -5,7 +5,7 @@ image shows each view flipped, and those at azimuth 90 and 270 change places (`m
 (`jitter`), as long as the background stays white, and label maps stay what they are.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +100,9 @@ def view_of(grid: Tensor, view: int) -> Tensor:
     return grid[..., row * height : (row + 1) * height, column * width : (column + 1) * width]
 
 
-def _with_views(grid: Tensor, order: Collection[int]) -> Tensor:
+def _with_views(grid: Tensor, order: Sequence[int]) -> Tensor:
     """The grid whose views are those of `grid` in another order."""
-    views = [view_of(grid, view) for view in order]
-    return torch.cat((torch.cat(views[:2], dim=-1), torch.cat(views[2:], dim=-1)), dim=-2)
+    changed = grid.new_empty(grid.shape)
+    for place, view in enumerate(order):
+        view_of(changed, place).copy_(view_of(grid, view))
+    return changed

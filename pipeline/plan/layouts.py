@@ -1,4 +1,4 @@
-"""Layouts of pretrained networks: of a folder where there is one, else of the checkpoint that is assumed in its place."""
+"""Layouts of pretrained networks: those of a folder, or of the checkpoint that is assumed where there is none."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModel
 
 from pipeline.errors import UserError
@@ -46,7 +45,7 @@ class Checkpoint:
 
     unet: dict[str, Any]
     autoencoder: dict[str, Any]
-    texts: tuple[Callable[[], nn.Module], ...]
+    texts: tuple[Callable[[], Any], ...]
     """Builders of the text encoders: one, or two for SDXL."""
     assumed: str
     """Empty, or what of this is assumed, as a sentence."""
@@ -67,20 +66,20 @@ def checkpoint_layout(path: str) -> Checkpoint:
     return Checkpoint(_config(folder / "unet"), _config(folder / "vae"), texts, "")
 
 
-def clip_text(path: str) -> tuple[Callable[[], nn.Module], str]:
+def clip_text(path: str) -> tuple[Callable[[], Any], str]:
     """Builder of a CLIP text model, and what of it is assumed, as a sentence."""
     config, assumed = _clip(path, "text_config", CLIPTextConfig, ASSUMED_TEXT)
     return _builder(CLIPTextModel, config), assumed
 
 
-def clip_vision(path: str) -> tuple[Callable[[], nn.Module], str]:
+def clip_vision(path: str) -> tuple[Callable[[], Any], str]:
     """Builder of a CLIP vision model, and what of it is assumed, as a sentence."""
     config, assumed = _clip(path, "vision_config", CLIPVisionConfig, ASSUMED_VISION)
     return _builder(CLIPVisionModel, config), assumed
 
 
 def _clip(path: str, part: str, kind: type, otherwise: Any) -> tuple[Any, str]:
-    """The config of one half of CLIP; a folder may hold that half alone, or both under `text_config`, `vision_config`."""
+    """The config of one half of CLIP; a folder holds that half alone, or both, each under its name."""
     if not (Path(path) / "config.json").is_file():
         return otherwise, f"The CLIP model {path} is not on this machine; assumed is CLIP ViT-H/14."
     values = _config(Path(path))
@@ -96,5 +95,5 @@ def _config(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not key.startswith("_")}
 
 
-def _builder(kind: type[nn.Module], config: Any) -> Callable[[], nn.Module]:
+def _builder(kind: type, config: Any) -> Callable[[], Any]:
     return lambda: kind(config)

@@ -3,23 +3,47 @@
 Shape suffixes as in pipeline/diffusion/denoiser.py.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
 
 import torch
-from diffusers import AutoencoderKL, ModelMixin
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from pipeline.diffusion.autoencoder import build_autoencoder, latent_channels, latent_factor, to_latents
+from pipeline.diffusion.autoencoder import (
+    PatchAutoencoder,
+    build_autoencoder,
+    latent_channels,
+    latent_factor,
+    to_latents,
+)
 from pipeline.diffusion.denoiser import Conditions, predict
-from pipeline.diffusion.tasks import TASKS, Task
+from pipeline.diffusion.tasks import TASKS, TRAININGS, Task
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, fine_tuned_from
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.params.render import RenderParams
 from pipeline.params.train import TaskParams, TrainParams
 from pipeline.plan.encoders import Encoder, image_encoder, text_encoders
 from pipeline.plan.layouts import Checkpoint, checkpoint_layout
+from pipeline.plan.trace import inference_flops
+from pipeline.reconstruction.lrm import build_lrm, example_inputs
 
 META = torch.device("meta")
+ONE_OBJECT = TaskParams(steps=0, batch=1, micro_batch=1, learning_rate=1e-4)
+"""Stands in for the schedule of the reconstruction model, which the params do not hold: the cost of one object."""
+
+
+@dataclass(frozen=True)
+class Stem:
+    """The first layer of a network, where the rest is the same in several networks."""
+
+    module: nn.Module
+    forward: Callable[[int], Tensor]
+    """The layer's output for a batch of so many samples."""
+    body: Hashable
+    """Equal for networks that differ in their stem alone."""
 
 
 @dataclass(frozen=True)
@@ -27,109 +51,142 @@ class Network:
     """A network to train, and the frozen ones around it; all on the meta device."""
 
     name: str
-    shape: str
-    """What goes into the network for one sample: channels x height x width."""
+    shape: tuple[int, int, int]
+    """What goes into the network for one sample: channels, height, width."""
     module: nn.Module
     forward: Callable[[int], Tensor]
     """The network's output in training, for a batch of so many samples."""
     schedule: TaskParams
     frozen: tuple[nn.Module, ...] = ()
     """Networks that lie in memory beside it and are not trained."""
-    encode: Callable[[int], object] = lambda batch: None
-    """What the frozen networks compute for a batch of so many samples."""
+    frozen_flops: int = 0
+    """FLOPs of what these compute for one sample."""
+    stem: Stem | None = field(default=None, repr=False)
 
 
 class Preset:
     """All networks of a preset, built when they are asked for."""
 
-    def __init__(self, diffusion: DiffusionParams, train: TrainParams, view_size: int) -> None:
-        """`view_size`: pixels a side of a view; a grid has twice as many. UserError when the params do not fit."""
-        self._params, self._train, self._view_size = diffusion, train, view_size
+    def __init__(
+        self,
+        diffusion: DiffusionParams,
+        train: TrainParams,
+        render: RenderParams,
+        reconstruction: ReconstructionParams | None = None,
+    ) -> None:
+        """Without `reconstruction` there is no reconstruction model. UserError when the params do not fit."""
+        self._params, self._train, self._render = diffusion, train, render
+        self._reconstruction = reconstruction
         self._checkpoint = checkpoint_layout(diffusion.checkpoint) if diffusion.checkpoint else None
         with META:
             self._autoencoder = _autoencoder(diffusion, self._checkpoint)
-            self._texts = text_encoders(diffusion, self._checkpoint)
-            self._image = image_encoder(diffusion)
+            self._texts = text_encoders(diffusion.text, self._checkpoint)
+            self._image = image_encoder(diffusion.image)
+        self._flops_of_encoder = cache(lambda encoder: inference_flops(encoder.encode))
+        self._flops_of_latents = cache(self._trace_latents)
         known = (self._checkpoint.assumed if self._checkpoint else "", *(text.assumed for text in self._texts))
         self.assumed = tuple(dict.fromkeys(note for note in (*known, self._image.assumed) if note))
         """What is not on this machine and therefore assumed, a sentence each."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the networks, in the order in which they are trained."""
-        return ("autoencoder", *TASKS)
+        """Of the networks."""
+        return (*TRAININGS, *(["reconstruction"] if self._reconstruction else []))
 
     def networks(self) -> Iterator[Network]:
-        """The networks, one after the other."""
-        yield self._of_images()
+        """The networks, one after the other, in the order in which they are trained."""
+        yield self.autoencoder()
         for task in TASKS.values():
-            yield self._denoiser(task)
+            yield self.denoiser(task)
+        if self._reconstruction:
+            yield _reconstruction_model(self._reconstruction, self._render)
 
-    def _of_images(self) -> Network:
-        autoencoder, side = self._autoencoder, 2 * self._view_size
+    def autoencoder(self) -> Network:
+        """The autoencoder, as it is trained on grids."""
+        autoencoder, side = self._autoencoder, 2 * self._render.view_size
 
         def forward(batch: int) -> Tensor:
             images = torch.empty(batch, 3, side, side, device=META)
             decoded: Tensor = autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample
             return decoded
 
-        return Network("autoencoder", _shape(3, side, side), autoencoder, forward, self._train.autoencoder)
+        return Network("autoencoder", (3, side, side), autoencoder, forward, self._train.autoencoder)
 
-    def _denoiser(self, task: Task) -> Network:
-        side = self._view_size * (2 if task.views == 4 else 1)
+    def denoiser(self, task: Task) -> Network:
+        """The network of one task."""
+        side = self._render.view_size * (2 if task.views == 4 else 1)
         latents = side // latent_factor(self._autoencoder)
         channels = latent_channels(self._autoencoder)
         unet = self._unet(task, channels, latents)
-        encoders = (*self._texts, *([self._image] if task.image_tokens else []))
-        encoders = () if self._train.loop.precompute else encoders
-        width = latents + (latents // 2 if task.beside else 0)
+        shape = (unet.config.in_channels, latents, latents + (latents // 2 if task.beside else 0))
 
         def forward(batch: int) -> Tensor:
             noised_BCHW = torch.empty(batch, channels, latents, latents, device=META)
             timesteps_B = torch.zeros(batch, dtype=torch.long, device=META)
             return predict(unet, noised_BCHW, timesteps_B, self._conditions(task, unet, noised_BCHW))
 
-        def encode(batch: int) -> None:
-            for _ in (task.target, *task.stacked):
-                to_latents(self._autoencoder, torch.empty(batch, 3, side, side, device=META))
-            if task.beside:
-                to_latents(self._autoencoder, torch.empty(batch, 3, side, side // 2, device=META))
-            for encoder in encoders:
-                encoder.encode(batch)
+        def first_layer(batch: int) -> Tensor:
+            hidden: Tensor = unet.conv_in(torch.empty(batch, *shape, device=META))
+            return hidden
 
-        shape = _shape(unet.config.in_channels, latents, width)
-        frozen = (self._autoencoder, *(encoder.module for encoder in encoders))
-        return Network(task.name, shape, unet, forward, self._train.schedule(task.name), frozen, encode)
+        encoders: tuple[Encoder, ...] = ()
+        if not self._train.loop.precompute:
+            encoders = (*self._texts, *([self._image] if task.image_tokens else []))
+        pictures = [side] * (1 + len(task.stacked)) + ([side // 2] if task.beside else [])
+        return Network(
+            task.name,
+            shape,
+            unet,
+            forward,
+            self._train.schedule(task.name),
+            frozen=(self._autoencoder, *(encoder.module for encoder in encoders)),
+            frozen_flops=sum(self._flops_of_latents(side, width) for width in pictures)
+            + sum(self._flops_of_encoder(encoder) for encoder in encoders),
+            stem=Stem(unet.conv_in, first_layer, body=(shape[1:], task.image_tokens is not None)),
+        )
 
     def _unet(self, task: Task, channels: int, latents: int) -> MultiViewUNet:
         with META:
             if self._checkpoint is None:
-                text_width = sum(text.width for text in self._texts)
-                return build_unet(self._params, task, channels, latents, text_width, self._image.width)
-            base = MultiViewUNet(**self._checkpoint.unet)
-            return fine_tuned_from(base, task, self._params, self._image.width)
+                width = sum(text.width for text in self._texts)
+                return build_unet(self._params, task, channels, latents, width, self._image.width)
+            return fine_tuned_from(MultiViewUNet(**self._checkpoint.unet), task, self._params, self._image.width)
 
     def _conditions(self, task: Task, unet: MultiViewUNet, noised_BCHW: Tensor) -> Conditions:
         batch, channels, height, width = noised_BCHW.shape
-        further = unet.config.in_channels - channels
-        pooled = sum(text.pooled for text in self._texts)
-        tokens = self._params.text.max_tokens
+        text_width, further = unet.config.cross_attention_dim, unet.config.in_channels - channels
+        pooled = self._texts[-1].pooled
         return Conditions(
-            text_BLD=torch.empty(batch, tokens, unet.config.cross_attention_dim, device=META),
-            pooled_BP=torch.empty(batch, pooled, device=META) if pooled else None,
-            stacked_BKHW=torch.empty(batch, further, height, width, device=META) if further else None,
-            beside_BCHW=torch.empty(batch, channels, height, width // 2, device=META) if task.beside else None,
-            image_BNE=torch.empty(batch, self._image.tokens, self._image.width, device=META)
-            if task.image_tokens
-            else None,
+            text_BLD=_empty(batch, self._params.text.max_tokens, text_width),
+            pooled_BP=_empty(batch, pooled) if pooled else None,
+            stacked_BKHW=_empty(batch, further, height, width) if further else None,
+            beside_BCHW=_empty(batch, channels, height, width // 2) if task.beside else None,
+            image_BNE=_empty(batch, self._image.tokens, self._image.width) if task.image_tokens else None,
         )
 
+    def _trace_latents(self, height: int, width: int) -> int:
+        return inference_flops(lambda: to_latents(self._autoencoder, _empty(1, 3, height, width)))
 
-def _autoencoder(params: DiffusionParams, checkpoint: Checkpoint | None) -> ModelMixin:
+
+def _autoencoder(params: DiffusionParams, checkpoint: Checkpoint | None) -> PatchAutoencoder | AutoencoderKL:
     if checkpoint is None:
         return build_autoencoder(params.autoencoder)
     return AutoencoderKL(**checkpoint.autoencoder)
 
 
-def _shape(*sizes: int) -> str:
-    return " x ".join(map(str, sizes))
+def _reconstruction_model(params: ReconstructionParams, render: RenderParams) -> Network:
+    # In one piece: how many samples are computed at once changes neither FLOPs nor what is kept, only the time here.
+    whole = params.model_copy(update={"chunk_samples": 2**62})
+    with META:
+        model = build_lrm(whole, render)
+
+    def forward(batch: int) -> Tensor:
+        colours: Tensor = model(**example_inputs(whole, render, batch, META)).colour
+        return colours
+
+    side = 2 * render.view_size
+    return Network("reconstruction", (3, side, side), model, forward, ONE_OBJECT)
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.empty(shape, device=META)

@@ -19,15 +19,16 @@ from torch.utils.flop_counter import flop_registry
 Precision = Literal["fp32", "bf16"]
 
 # The operations of CUDA autocast that networks use, by the names that a TorchFunctionMode sees (ATen/autocast_mode.h).
-LOWERED = frozenset(
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul __matmul__ mm mv bmm addmm "
-    "addbmm baddbmm einsum prelu scaled_dot_product_attention".split()
-)
-RAISED = frozenset(
-    "group_norm layer_norm rms_norm softmax log_softmax softplus exp expm1 log log2 log10 log1p pow __pow__ reciprocal "
-    "rsqrt sum prod cumsum cumprod norm logsumexp interpolate cosine_similarity mse_loss l1_loss smooth_l1_loss "
-    "huber_loss cross_entropy nll_loss kl_div binary_cross_entropy_with_logits".split()
-)
+LOWERED = {
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
+    "__matmul__", "mm", "mv", "bmm", "addmm", "addbmm", "baddbmm", "einsum", "prelu", "scaled_dot_product_attention",
+}  # fmt: skip
+RAISED = {
+    "group_norm", "layer_norm", "rms_norm", "softmax", "log_softmax", "softplus", "exp", "expm1", "log", "log2",
+    "log10", "log1p", "pow", "__pow__", "reciprocal", "rsqrt", "sum", "prod", "cumsum", "cumprod", "norm", "logsumexp",
+    "interpolate", "cosine_similarity", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "cross_entropy",
+    "nll_loss", "kl_div", "binary_cross_entropy_with_logits",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ Shape suffixes: C channels, D H W the volume's sides along z, y and x, M samples
 
 import json
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ def mlp(channels: int, width: int, outputs: int, layers: int, last_bias: float =
     """`layers` linear layers with relus between them; Xavier weights, zero biases but for the last layer's."""
     sizes = [channels, *[width] * (layers - 1), outputs]
     modules: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         linear = nn.Linear(before, after)
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)
@@ -105,8 +106,7 @@ class Field:
     def supported(self, floor: float) -> "Field":
         """With the support of the cells whose opacity reaches `floor` somewhere, and their neighbours.
 
-        Opacity is looked at in eight places of each cell that may hold something; the neighbours are there because it is
-        interpolated between cells.
+        Opacity is looked at in eight places of each cell; the neighbours are there since it changes between them.
         """
         shape = self.volume_CDHW.shape[1:]
         device, dtype = self.volume_CDHW.device, self.volume_CDHW.dtype
@@ -115,14 +115,12 @@ class Field:
         for z, layer in zip(axes[0], reached, strict=True):
             y, x = torch.meshgrid(axes[1], axes[2], indexing="ij")
             points = torch.stack((x, y, z.expand_as(x)), dim=-1).view(-1, 3)
-            sigma = [
-                self.decoder(self.features(some))[0] * self.occupied(some) for some in points.split(SUPPORT_CHUNK)
-            ]
+            sigma = [self.decoder(self.features(some))[0] * self.occupied(some) for some in points.split(SUPPORT_CHUNK)]
             layer.view(-1).copy_(torch.cat(sigma) >= floor)
         cells = F.max_pool3d(reached[None].float(), 2)
         support_DHW = F.max_pool3d(cells, 3, stride=1, padding=1)[0].bool()
-        if self.support_DHW is not None and self.support_DHW.shape == support_DHW.shape:
-            support_DHW &= self.support_DHW
+        if self.support_DHW is not None:
+            support_DHW &= F.adaptive_max_pool3d(self.support_DHW[None].to(dtype), shape)[0].bool()
         return replace(self, support_DHW=support_DHW)
 
     def checked(self, name: str) -> "Field":
@@ -153,6 +151,6 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> Field:
         decoder.load_state_dict(weights)
     except FileNotFoundError:
         raise UserError(f"There is no field at {path}; the stage `reconstruct` writes them.") from None
-    except Exception as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is no field of this program ({type(error).__name__}); reconstruct it again.") from None
     return Field(tensors["volume"], decoder.requires_grad_(False), tensors.get("support")).checked(str(path))

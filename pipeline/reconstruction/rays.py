@@ -40,14 +40,16 @@ class Rays:
 
     def flat(self) -> "Rays":
         """As a list, in the order of rows."""
-        return Rays(self.origins.reshape(-1, 3), self.directions.reshape(-1, 3), self.near.flatten(), self.far.flatten())
+        return Rays(
+            self.origins.reshape(-1, 3), self.directions.reshape(-1, 3), self.near.flatten(), self.far.flatten()
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> "Rays":
         """On another device or of another type, as `Tensor.to`."""
         return Rays(*(getattr(self, field.name).to(*args, **kwargs) for field in fields(self)))
 
     def steps(self, samples: int) -> Tensor:
-        """The distance between samples, Delta of A.7, (...)."""
+        """The distance between samples, Delta of A.7, (...); as in Lightplane each sample stands for one."""
         return (self.far - self.near) / (samples - 1)
 
     def lengths(self, samples: int) -> Tensor:

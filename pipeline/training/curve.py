@@ -1,6 +1,13 @@
-"""The loss curve of a training, for `dvc plots`."""
+"""What a training writes down as it goes: the loss curve for `dvc plots`, the TensorBoard log and the progress."""
 
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from pipeline.shards.progress import Progress
 
 HEADER = "step,loss,validation"
 
@@ -27,6 +34,39 @@ class Curve:
         for path in self.paths:
             with path.open("a", encoding="utf-8") as handle:
                 handle.write(f"{step},{loss:.6g},{self.validation:.6g}\n")
+
+
+@dataclass
+class Journal:
+    """What the main process writes down: loss curve, TensorBoard log and progress."""
+
+    curve: Curve
+    board: SummaryWriter
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.losses: deque[float] = deque(maxlen=50)
+
+    def add(self, step: int, loss: float, values: dict[str, float]) -> None:
+        """A step is done."""
+        self.curve.add(step, loss)
+        self.losses.append(loss)
+        for name, value in {"loss": loss, **values}.items():
+            self.board.add_scalar(name, value, step)
+        mean = sum(self.losses) / len(self.losses)
+        self.progress.advance(note=f"{self.progress.rate:.3g} steps/s, loss {mean:.4g}")
+
+    def measured(self, step: int, values: dict[str, float]) -> None:
+        """What was measured on validation objects after `step` steps; `loss` goes into the curve."""
+        self.curve.validation = values["loss"]
+        for name, value in values.items():
+            self.board.add_scalar(f"validation/{name}", value, step)
+
+    def drawn(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+        """Sample pictures by name, (H, W, 3) uint8."""
+        for name, picture in pictures.items():
+            self.board.add_image(name, picture, step, dataformats="HWC")
+        self.board.flush()
 
 
 def _rows(path: Path) -> list[str]:

@@ -1,0 +1,124 @@
+"""`partgen plan`: what the trainings of a preset need, before anyone starts them."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from pipeline.errors import UserError
+from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
+from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.params.render import RenderParams
+from pipeline.params.train import TrainParams
+from pipeline.plan.estimate import USABLE, Costs, Estimate, estimate
+from pipeline.plan.gpus import Gpu, find_gpu
+from pipeline.plan.networks import Preset
+
+GIB = 2**30
+WIDTH = 110
+"""Of the tables, where they do not go to a terminal."""
+
+
+def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35) -> None:
+    """Print parameters, memory, FLOPs and GPU-hours of every network of `preset`, None for params.yaml.
+
+    `utilisation` is the share of the GPU's peak that training is assumed to reach, 0 to 1. Nothing is trained, and no
+    weights are in memory. UserError for an unknown preset or GPU.
+    """
+    path, card = _params_file(preset), find_gpu(gpu)
+    if not 0 < utilisation <= 1:
+        raise UserError(f"The utilisation is {utilisation}; give a share of the GPU's peak, above 0 and at most 1.")
+    diffusion, train = load_group(DiffusionParams, path=path), load_group(TrainParams, path=path)
+    reconstruction = load_group(ReconstructionParams, path=path) if _has_reconstruction(path) else None
+    networks = Preset(diffusion, train, load_group(RenderParams, path=path), reconstruction)
+    costs, errors = Costs(train.loop.precision), Console(stderr=True)
+    estimates = [
+        estimate(network, costs.of(network), train.loop, card, utilisation)
+        for network in track(networks.networks(), "Tracing", total=len(networks.names), console=errors, transient=True)
+    ]
+    console = Console()
+    console = console if console.is_terminal else Console(width=WIDTH)
+    console.print(_work(estimates, card, gpus))
+    console.print(_memory(estimates, card, train.loop.precision))
+    for note in (*networks.assumed, *_notes(estimates, card, gpus, utilisation, train.loop.precision)):
+        console.print(note, highlight=False)
+
+
+def _params_file(preset: str | None) -> Path:
+    if preset is None:
+        return PARAMS_FILE
+    known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
+    if preset not in known:
+        there = f"the presets are {', '.join(known)}" if known else "run partgen in the project's folder"
+        raise UserError(f"There is no preset `{preset}`{nearest(preset, known)}; {there}.")
+    return Path("presets") / f"{preset}.yaml"
+
+
+def _has_reconstruction(path: Path) -> bool:
+    return ReconstructionParams.name in read_yaml(path)
+
+
+def _work(estimates: list[Estimate], gpu: Gpu, gpus: int) -> Table:
+    table = Table(title=f"Work, on {gpus} {gpu.name}", title_justify="left")
+    table.add_column("network", no_wrap=True)
+    for heading in ("input", "trained M", "frozen M", "batch", "TFLOPs", "steps", "GPU-hours", "hours"):
+        table.add_column(heading, justify="right")
+    for row in estimates:
+        table.add_row(
+            row.name,
+            "x".join(map(str, row.shape)),
+            *(f"{count / 1e6:,.1f}" for count in (row.trainable, row.frozen)),
+            str(row.batch),
+            f"{row.flops / 1e12:,.3g}" if row.flops < 1e15 else f"{row.flops / 1e12:,.0f}",
+            f"{row.steps:,}",
+            *map(_hours, (row.gpu_hours, row.gpu_hours / gpus)),
+        )
+    total = sum(row.gpu_hours for row in estimates)
+    table.add_section()
+    table.add_row("all", *[""] * 6, _hours(total), _hours(total / gpus))
+    return table
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
+def _memory(estimates: list[Estimate], gpu: Gpu, precision: str) -> Table:
+    table = Table(title=f"Memory of each GPU in GiB, {precision}", title_justify="left")
+    table.add_column("network", no_wrap=True)
+    columns = ("micro", "weights", "grads", "AdamW", "EMA", "activations", "all", f"fits {gpu.name}", "largest")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for row in estimates:
+        sizes = (row.weights, row.gradients, row.optimiser, row.ema, row.activations, row.memory)
+        table.add_row(
+            row.name,
+            str(row.micro_batch),
+            *(f"{size / GIB:,.2f}" for size in sizes),
+            "yes" if row.fits else "[bold red]no[/]",
+            str(row.largest_micro_batch) if row.largest_micro_batch else "[bold red]none[/]",
+        )
+    return table
+
+
+def _notes(estimates: list[Estimate], gpu: Gpu, gpus: int, utilisation: float, precision: str) -> list[str]:
+    peak = gpu.flops(precision) / 1e12
+    notes = [
+        f"Hours: at {utilisation:.0%} of the {gpu.name}'s {peak:,.0f} TFLOP/s in {precision}, which is an assumption. "
+        "TFLOPs of a step: matrix products, convolutions and fused attention, forward and backward over a whole batch, "
+        "and the frozen encoders' forward.",
+        "Memory: `micro` is the micro batch; weights are with autocast's copies; activations are what autograd keeps "
+        f"of a micro batch. All fits within {USABLE:.0%} of the {gpu.memory_gib:g} GiB that PyTorch sees; `largest` is "
+        "the micro batch up to which it does.",
+    ]
+    unplanned = [row.name for row in estimates if not row.steps]
+    if unplanned:
+        notes.append(f"No training is planned of: {', '.join(unplanned)}; the cost of a step is shown, and no hours.")
+    uneven = [row.name for row in estimates if row.batch % (row.micro_batch * gpus)]
+    if uneven:
+        notes.append(
+            f"The batch is no multiple of micro batch x {gpus} GPUs, so training refuses: {', '.join(uneven)}."
+        )
+    return notes
