@@ -88,7 +88,7 @@ def foreground_psnr(drawn: np.ndarray, part: np.ndarray) -> float:
 
 def quality(model: MultiViewPipeline, shown: list[Example], sampling: Sampling) -> np.ndarray:
     """The model's measures, a row an object."""
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for number, example in enumerate(shown):
         sampling["generator"] = torch.Generator().manual_seed(number)
         if isinstance(model, SegmentationPipeline):

@@ -87,6 +87,25 @@ def stage(
 
 
 @app.command()
+def plan(
+    preset_: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="nano, sd or paper; params.yaml when not given.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="A100, H100, H200, L40S or RTX 4090.")] = "H100",
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs that train side by side.")] = 1,
+    utilisation: Annotated[float, typer.Option(help="Share of the GPU's peak that is assumed.")] = 0.35,
+) -> None:
+    """Print what training takes: parameters, memory, FLOPs and GPU-hours of every network.
+
+    Every network is built and traced at full size without memory for its weights; nothing is trained.
+    For example: partgen plan --preset paper --gpu H100 --gpus 64
+    """
+    from stages.plan import plan as print_plan
+
+    print_plan(preset_, gpu, gpus, utilisation)
+
+
+@app.command()
 def show(
     tables: Annotated[
         list[str], typer.Argument(help="A stage or one of its tables, e.g. renders, masks, captions/views")

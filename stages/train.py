@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pipeline.diffusion.tasks import TASKS, TRAININGS, Task
 from pipeline.errors import UserError
 from pipeline.params.base import load_group, nearest
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
 from pipeline.shards.write import write_metrics
@@ -37,14 +39,23 @@ from pipeline.training.loop import Objective, train
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train/1"
-SEGMENT = TASKS["segment"]
+OBJECTS, PARTS = TASKS["segment"], TASKS["complete_no_context"]
+"""Whose examples the autoencoder is trained on: grids and colour maps of objects, grids of parts."""
 TABLES = ("renders/grids", "renders/conditioning", "masks/labels", "captions/captions")
 
 
 def run(
-    task: str, params: TrainParams, diffusion: DiffusionParams, data: Path = Path("data"), force: bool = False
+    task: str,
+    params: TrainParams,
+    diffusion: DiffusionParams,
+    view_size: int,
+    data: Path = Path("data"),
+    force: bool = False,
 ) -> None:
-    """Train the networks of one task, and write the folder of models, metrics, loss curve and sample pictures."""
+    """Train the networks of one task, and write the folder of models, metrics, loss curve and sample pictures.
+
+    UserError when the shards' views are not of `view_size` pixels.
+    """
     schedule, models = params.schedule(task), data / "models"
     tables = TABLES[:3] if task == "autoencoder" else TABLES
     base = {"autoencoder": None, BASE: "autoencoder"}.get(task, BASE)
@@ -60,59 +71,74 @@ def run(
     if force:
         shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(params.loop.seed)  # of the weights that no base brings
+    shards = Shards(data, diffusion, params.loop.seed, view_size)
     if task == "autoencoder":
-        train_autoencoder(params, diffusion, data, folder)
+        train_autoencoder(params, shards, folder)
     else:
-        train_task(TASKS[task], params, diffusion, data, folder)
+        train_task(TASKS[task], params, shards, folder)
 
 
-def train_task(task: Task, params: TrainParams, diffusion: DiffusionParams, data: Path, folder: Path) -> None:
+@dataclass(frozen=True)
+class Shards:
+    """What the data half made, and how it is read."""
+
+    data: Path
+    diffusion: DiffusionParams
+    seed: int
+    view_size: int
+
+    def examples(self, task: Task, drop_condition: float = 0.0) -> Examples:
+        """The training examples of a task, augmented."""
+        return self._examples(task, "train", drop_condition, augment=True)
+
+    def validation(self, task: Task) -> Examples | None:
+        """Its validation examples; None, said aloud, where there are no such objects."""
+        try:
+            return self._examples(task, "val", 0.0, augment=False)
+        except UserError as error:
+            print(f"{task.name}: trained without validation: {error}", file=sys.stderr)
+            return None
+
+    def _examples(self, task: Task, split: str, drop: float, augment: bool) -> Examples:
+        size = self.view_size
+        return Examples(self.data, task, split, self.diffusion, self.seed, drop, augment, expected_view_size=size)
+
+
+def train_task(task: Task, params: TrainParams, shards: Shards, folder: Path) -> None:
     """Train the denoiser of a task."""
-    schedule, loop = training_schedule(diffusion.schedule), params.loop
-    view_size = read_manifest(data / "renders/grids").settings["view_size"]
-    model = start_model(task, diffusion, data / "models", 2 * view_size)
-    precomputed_text = text_outputs(data, model.text) if loop.precompute and task.caption else None
-    precomputed_images = image_outputs(data, model.image) if loop.precompute and model.image is not None else None
-    shards = (data, task)
+    data, diffusion, loop, grid_size = shards.data, shards.diffusion, params.loop, 2 * shards.view_size
+    examples, validation = shards.examples(task, loop.drop_condition), shards.validation(task)
+    model, schedule = start_model(task, diffusion, data / "models", grid_size), training_schedule(diffusion.schedule)
     objective = DiffusionObjective(
         task,
         model,
         schedule,
         diffusion.sampler,
-        examples=Examples(*shards, "train", diffusion, loop.seed, loop.drop_condition, augment=True),
-        validation=validation_examples(*shards, diffusion, loop.seed),
-        seed=loop.seed,
-        text_outputs=precomputed_text,
-        image_outputs=precomputed_images,
+        examples,
+        validation,
+        loop.seed,
+        text_outputs=text_outputs(data, model.text) if loop.precompute and task.caption else None,
+        image_outputs=image_outputs(data, model.image) if loop.precompute and model.image is not None else None,
     )
     train(objective, task.name, loop, params.schedule(task.name), folder, Path("plots/train") / f"{task.name}.csv")
     if PartialState().is_main_process:
-        save_model(model, task, schedule, diffusion, 2 * view_size, data / "models" / task.name)
+        save_model(model, task, schedule, diffusion, grid_size, data / "models" / task.name)
         report(task.name, objective, params)
 
 
-def train_autoencoder(params: TrainParams, diffusion: DiffusionParams, data: Path, folder: Path) -> None:
+def train_autoencoder(params: TrainParams, shards: Shards, folder: Path) -> None:
     """Train the autoencoder."""
+    diffusion, seed = shards.diffusion, shards.seed
     autoencoder = start_autoencoder(diffusion)
-    seed = params.loop.seed
-    pictures, validation = Pictures(data, "train", diffusion, seed), validation_examples(data, SEGMENT, diffusion, seed)
-    objective = AutoencoderObjective(autoencoder, pictures, validation, diffusion.colours, seed)
+    pictures = Pictures(shards.examples(OBJECTS), shards.examples(PARTS), seed)
+    objective = AutoencoderObjective(autoencoder, pictures, shards.validation(OBJECTS), diffusion.colours, seed)
     if not diffusion.checkpoint:
         objective.closed_form_start()
     train(objective, "autoencoder", params.loop, params.autoencoder, folder, Path("plots/train/autoencoder.csv"))
     if PartialState().is_main_process:
-        with replaced(data / "models/autoencoder") as partial:
+        with replaced(shards.data / "models/autoencoder") as partial:
             autoencoder.save_pretrained(partial)
         report("autoencoder", objective, params)
-
-
-def validation_examples(data: Path, task: Task, diffusion: DiffusionParams, seed: int) -> Examples | None:
-    """The validation objects' examples; None, said aloud, when the split has none."""
-    try:
-        return Examples(data, task, "val", diffusion, seed, drop_condition=0.0, augment=False)
-    except UserError as error:
-        print(f"{task.name}: trained without validation: {error}", file=sys.stderr)
-        return None
 
 
 def report(task: str, objective: Objective, params: TrainParams) -> None:
@@ -148,7 +174,8 @@ def start(task: str, overrides: Sequence[str] = (), force: bool = False) -> None
         if status:
             sys.exit(status)
         return
-    run(task, load_group(TrainParams, overrides), load_group(DiffusionParams, overrides), force=force)
+    train_params, diffusion = load_group(TrainParams, overrides), load_group(DiffusionParams, overrides)
+    run(task, train_params, diffusion, load_group(RenderParams, overrides).view_size, force=force)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def test_a_new_corpus_gets_a_new_index(data: Path, tmp_path: Path) -> None:
 
 def test_a_user_is_told_what_is_wrong(data: Path, tmp_path: Path) -> None:
     few = PARAMS.model_copy(update={"colours": 3})
+    assert examples(data, "segment").count == 5  # that there are enough of ten is known; it says nothing of three
     with pytest.raises(UserError, match=r"toy-002 has 4 parts and there are 3 reference .* diffusion\.colours=4"):
         examples(data, "segment", params=few)
     assert examples(data, "complete", params=few).count == PARTS

@@ -190,8 +190,8 @@ def test_guidance_takes_a_second_half_of_the_batch(task_name: str) -> None:
 
 
 def test_guidance_starts_from_no_conditions() -> None:
-    nothing = [drawn("edit", *inputs("edit", seed), guidance_scale=0.0) for seed in range(2)]
-    np.testing.assert_allclose(*nothing, atol=1e-5)
+    one, other = (drawn("edit", *inputs("edit", seed), guidance_scale=0.0) for seed in range(2))
+    np.testing.assert_allclose(one, other, atol=1e-5)
     null = drawn("text_to_mv", "a lamp", guidance_scale=0.0)
     np.testing.assert_allclose(null, drawn("text_to_mv", "", guidance_scale=1.0), atol=1e-4)
 

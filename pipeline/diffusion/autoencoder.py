@@ -181,9 +181,7 @@ def standardise(autoencoder: Autoencoder, pictures: Sequence[Tensor]) -> None:
         return
     mean, deviation = _mean_and_deviation(latents_CN.flatten())
     scale, shift = autoencoder.config.scaling_factor, _shift(autoencoder)
-    autoencoder.register_to_config(
-        shift_factor=shift + float(mean) / scale, scaling_factor=scale / float(deviation)
-    )
+    autoencoder.register_to_config(shift_factor=shift + float(mean) / scale, scaling_factor=scale / float(deviation))
 
 
 def _mean_and_deviation(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ COLOUR_SHARPNESS = 16.0
 MOMENTS_WEIGHT, KL_WEIGHT = 0.1, 1e-6
 """Of what keeps latents from growing: their distance from the closed form's moments, or the posterior's divergence from
 a standard normal."""
-CLOSED_FORM_GRIDS, CLOSED_FORM_BATCH = 256, 16
+CLOSED_FORM_PICTURES, STANDARD_GRIDS, BATCH = 1024, 128, 16
 HELD_OUT = 32
 PICTURES = 4
 CROP, NOISE = 2, 3
@@ -115,13 +115,16 @@ class AutoencoderObjective:
     def closed_form_start(self) -> None:
         """Give a new `PatchAutoencoder` its linear maps; an `AutoencoderKL` stays as it is."""
         if not isinstance(self.autoencoder, AutoencoderKL):
-            grids = self._examples.grids(CLOSED_FORM_GRIDS, CLOSED_FORM_BATCH)
-            closed_form_start(self.autoencoder, [grid * 2 - 1 for grid in grids], LATENT_NOISE)
+            # Of crops, which show more of the objects than whole grids do.
+            numbers = [range(start, start + BATCH) for start in range(0, CLOSED_FORM_PICTURES, BATCH)]
+            crops = [torch.stack([self._examples[number]["picture"] for number in batch]) for batch in numbers]
+            closed_form_start(self.autoencoder, [crop * 2 - 1 for crop in crops], LATENT_NOISE)
+            self.standardise()
 
     def standardise(self) -> None:
         """After the training: latents of mean 0 and variance 1 over training pictures, as a denoiser expects them."""
-        grids = self._examples.grids(CLOSED_FORM_GRIDS, CLOSED_FORM_BATCH)
-        standardise(self.autoencoder, [grid.to(self.autoencoder.device) for grid in grids])
+        grids = [grid.to(self.autoencoder.device) for grid in self._examples.grids(STANDARD_GRIDS, BATCH)]
+        standardise(self.autoencoder, grids)
 
     def examples(self) -> Pictures:
         """The training examples."""

@@ -56,5 +56,8 @@ def white_below(views: Tensor) -> Tensor:
 
 def rows_of(conditions: Conditions, rows: Tensor) -> Conditions:
     """The conditions of the samples `rows` (indices, in any order and number)."""
-    whole: dict[str, Any] = {field.name: getattr(conditions, field.name) for field in fields(conditions)}
-    return Conditions(**{key: None if value is None else value[rows.to(value.device)] for key, value in whole.items()})
+    tensors = {field.name: getattr(conditions, field.name) for field in fields(conditions)}
+    taken: dict[str, Any] = {
+        name: None if tensor is None else tensor[rows.to(tensor.device)] for name, tensor in tensors.items()
+    }
+    return Conditions(**taken)

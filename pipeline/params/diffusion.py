@@ -54,7 +54,7 @@ class ImageParams(Group):
     """Image tokens of `image_to_mv` (A.4)."""
 
     encoder: Literal["efficientnet-lite0", "clip"]
-    """`efficientnet-lite0`: the ImageNet network that comes with the packages; `clip`: the CLIP vision model of `path`."""
+    """`efficientnet-lite0`: the ImageNet network that comes with the packages; `clip`: the CLIP of `path`."""
     path: str
     """Folder or id of a CLIP vision model."""
     queries: Positive
@@ -77,7 +77,7 @@ class ScheduleParams(Group):
     beta_start: Annotated[float, Field(gt=0, lt=1)]
     beta_end: Annotated[float, Field(gt=0, lt=1)]
     snr_scale: Annotated[float, Field(gt=0, le=1)]
-    """Every signal-to-noise ratio is multiplied by this; below 1 it moves steps to where a picture's layout is decided."""
+    """Multiplies every signal-to-noise ratio; below 1 it moves steps to where a picture's layout is decided."""
 
 
 class SamplerParams(Group):

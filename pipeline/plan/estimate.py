@@ -105,7 +105,7 @@ def estimate(network: Network, cost: Cost, loop: LoopParams, gpu: Gpu, utilisati
         weights=nbytes((*trained, *frozen, *_buffers(network))) + cost.weight_copy_bytes,
         gradients=nbytes(trained),
         optimiser=2 * nbytes(trained),
-        ema=nbytes(trained) if loop.ema_decay else 0,
+        ema=nbytes(trained),
         activations=cost.activation_bytes,
         micro_batch=schedule.micro_batch,
         batch=schedule.batch,

@@ -1,0 +1,68 @@
+"""Part colours: coding and decoding agree, and colours are told apart."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.diffusion.part_colours import COLOURS, colour_code, decode_colours, drop_small, reference_colours
+from pipeline.errors import UserError
+
+
+@given(colours=st.integers(2, 20), seed=st.integers(0, 2**16))
+def test_coded_labels_decode_to_the_colours_of_their_parts(colours: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(colours + 1, (2, 3, 6, 4), generator=generator)
+    permutation = torch.randperm(colours, generator=generator) + 1
+    images = colour_code(labels, permutation)
+    assert images.shape == (2, 3, 3, 6, 4)
+    decoded = decode_colours(images, colours)
+    assert decoded.dtype == torch.int64
+    assert torch.equal(decoded, torch.cat((torch.zeros(1, dtype=torch.long), permutation))[labels])
+
+
+def test_part_k_has_the_colour_that_the_permutation_names() -> None:
+    image = colour_code(torch.tensor([[0, 1], [2, 3]], dtype=torch.uint8), torch.tensor([3, 1, 2]))
+    colours = reference_colours(3)
+    assert torch.equal(image[:, 0, 0], torch.ones(3))
+    assert torch.equal(image[:, 0, 1], colours[3])
+    assert torch.equal(image[:, 1, 0], colours[1])
+    assert torch.equal(image[:, 1, 1], colours[2])
+
+
+def test_a_pixel_decodes_to_the_nearest_colour() -> None:
+    pixels = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    nearest = torch.cdist(pixels.flatten(1).T, reference_colours(10)).argmin(dim=1).view(20, 20)
+    assert torch.equal(decode_colours(pixels, 10), nearest)
+
+
+def test_reference_colours_are_far_apart_and_the_first_ten_from_what_is_between() -> None:
+    for count, least in ((10, 0.57), (20, 0.42)):
+        colours = reference_colours(count)
+        apart = torch.cdist(colours, colours) + torch.eye(count + 1) * 9
+        assert apart.min() > least
+    # An edge of a part against the background: until it is half white it is nearer to its own colour than to a third.
+    colours = reference_colours(10)
+    for part in range(1, 11):
+        for share in (0.25, 0.5):
+            mixed = share * colours[0] + (1 - share) * colours[part]
+            distances = (colours - mixed).norm(dim=1)
+            others = torch.cat((distances[1:part], distances[part + 1 :]))
+            assert others.min() > distances[part] - 0.01, (part, share)
+
+
+def test_more_parts_than_colours_and_more_colours_than_there_are() -> None:
+    with pytest.raises(UserError, match=r"4 parts.*colours \(3\).*raise diffusion.colours"):
+        colour_code(torch.tensor([[0, 4]]), torch.tensor([1, 2, 3]))
+    with pytest.raises(UserError, match=rf"{len(COLOURS)} part colours.*1 to {len(COLOURS) - 1}"):
+        reference_colours(len(COLOURS))
+
+
+def test_small_parts_become_background_and_all_pixels_of_a_map_count() -> None:
+    one = torch.tensor([[1, 1, 2, 0], [1, 3, 3, 0]])
+    other = torch.tensor([[2, 2, 2, 2], [0, 0, 0, 1]])
+    dropped = drop_small(torch.stack((one, other)), 3)
+    assert dropped.tolist() == [[[1, 1, 0, 0], [1, 0, 0, 0]], [[2, 2, 2, 2], [0, 0, 0, 0]]]
+    assert torch.equal(drop_small(one, 3), dropped[0])
+    assert torch.equal(drop_small(one, 0), one)
+    assert drop_small(one.to(torch.uint8), 3).dtype == torch.uint8

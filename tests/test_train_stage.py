@@ -1,0 +1,121 @@
+"""The trainings at tiny size on a corpus of toys: real networks, real shards, the real loop."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pipeline.diffusion.denoiser import Conditions
+from pipeline.diffusion.objective import DiffusionObjective
+from pipeline.diffusion.pipelines import pipeline_class
+from pipeline.diffusion.tasks import TASKS, TRAININGS
+from pipeline.errors import UserError
+from pipeline.params.base import validate
+from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.train import TrainParams
+from stages.train import BASE, run, start
+from tests.toy_corpus import write_toy_corpus
+
+ROOT = Path(__file__).parents[1]
+VIEW_SIZE = 16
+
+
+def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
+    """The preset nano with small networks; `train` overrides the schedule of every task."""
+    values = yaml.safe_load((ROOT / "presets/nano.yaml").read_text())
+    diffusion, training = values["diffusion"], values["train"]
+    diffusion["autoencoder"] |= {"widths": [16], "blocks": 1}
+    diffusion["unet"] |= {"channels": [16, 32], "attention": [False, True], "transformer_layers": [1, 1]}
+    diffusion["unet"]["head_channels"] = 16
+    diffusion["image"] |= {"queries": 4, "width": 32, "hidden": 32, "depth": 1, "heads": 2}
+    diffusion["sampler"]["steps"] = 2
+    training["loop"] |= {"warmup_steps": 0, "checkpoint_every": 1000}
+    for task in TRAININGS:
+        training[task] = {"steps": 2, "batch": 2, "micro_batch": 2, "learning_rate": 0.001} | train
+    return validate(TrainParams, training, "train"), validate(DiffusionParams, diffusion, "diffusion")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_toy_corpus(tmp_path / "data", objects=6, view_size=VIEW_SIZE)
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    return tmp_path
+
+
+def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for task in TRAININGS:
+        run(task, *tiny(), VIEW_SIZE)
+        metrics = json.loads(Path(f"metrics/train/{task}.json").read_text())
+        assert metrics["samples"] == 4
+        assert metrics["validation"]["loss"] > 0
+        assert Path(f"plots/train/{task}.csv").read_text().startswith("step,loss,validation\n")
+        assert Image.open(f"plots/train/{task}.png").height > 2 * VIEW_SIZE
+        if task in TASKS:
+            model = pipeline_class(task).from_pretrained(Path("data/models") / task)
+            assert model.config.grid_size == 2 * VIEW_SIZE
+            assert model.unet.config.in_channels == TASKS[task].in_channels(8)
+
+    weights = Path("data/models/segment/unet/diffusion_pytorch_model.safetensors")
+    before = weights.read_bytes()
+    capsys.readouterr()
+    run("segment", *tiny(), VIEW_SIZE)
+    assert "trained before" in capsys.readouterr().err
+    assert weights.read_bytes() == before
+
+
+def test_conditions_condition(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some steps, what belongs to another sample makes the loss larger."""
+    losses: dict[str, tuple[float, float]] = {}
+    original = DiffusionObjective.pictures
+
+    def compare(objective: DiffusionObjective) -> dict[str, Any]:
+        examples = objective.examples()
+        batches = [objective.collate([examples[n] for n in range(s, s + 4)]) for s in range(0, 32, 4)]
+        right = [objective.loss(objective.module, batch).mean() for batch in batches]
+        own = objective.conditions
+        with monkeypatch.context() as patch:
+            patch.setattr(objective, "conditions", lambda batch: rolled(own(batch)))
+            wrong = [objective.loss(objective.module, batch).mean() for batch in batches]
+        losses[objective.task.name] = float(torch.stack(right).mean()), float(torch.stack(wrong).mean())
+        return original(objective)
+
+    monkeypatch.setattr(DiffusionObjective, "pictures", compare)
+    run("autoencoder", *tiny(), VIEW_SIZE)
+    run(BASE, *tiny(steps=80, batch=8, micro_batch=8, learning_rate=0.003), VIEW_SIZE)
+    for task in ("complete", "image_to_mv"):
+        run(task, *tiny(steps=80, batch=8, micro_batch=8, learning_rate=0.003), VIEW_SIZE)
+    for task, (right, wrong) in losses.items():
+        assert wrong > 1.02 * right, task
+
+
+def rolled(conditions: Conditions) -> Conditions:
+    """Each sample's conditions given to the next one."""
+    values = (conditions.text_BLD, conditions.pooled_BP, conditions.stacked_BKHW, conditions.beside_BCHW)
+    moved = [None if value is None else value.roll(1, dims=0) for value in (*values, conditions.image_BNE)]
+    assert moved[0] is not None
+    return Conditions(moved[0], *moved[1:])
+
+
+def test_mistakes_are_one_sentence(project: Path) -> None:
+    train, diffusion = tiny()
+    with pytest.raises(UserError, match=r"views of 16 px and the params say render.view_size=64"):
+        run("autoencoder", train, diffusion, view_size=64)
+    with pytest.raises(UserError, match=r"data/models/autoencoder"):
+        run("text_to_mv", train, diffusion, VIEW_SIZE)
+    run("autoencoder", train, diffusion, VIEW_SIZE)
+    with pytest.raises(UserError, match=r"data/models/text_to_mv"):
+        run("segment", train, diffusion, VIEW_SIZE)
+    with pytest.raises(UserError, match=r"no training `segmnt` \(did you mean `segment`\?\)"):
+        start("segmnt")
+
+
+def test_more_parts_than_colours(project: Path) -> None:
+    train, diffusion = tiny()
+    few = diffusion.model_copy(update={"colours": 2})
+    with pytest.raises(UserError, match=r"parts.*colours"):
+        run("autoencoder", train, few, VIEW_SIZE)
