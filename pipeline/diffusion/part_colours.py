@@ -14,8 +14,8 @@ COLOURS = (
 )  # fmt: skip
 """Far from one another: the first ten by .57 of the RGB cube's side or more, all twenty by .42.
 
-The first ten are also far from what lies between two others, above all between white and another: where an edge is drawn
-softly, it should not take a third part's colour. Not published.
+The first ten are also far from what lies between two others, above all between white and another: where an edge is
+drawn softly, it should not take a third part's colour. Not published.
 """
 
 
@@ -32,8 +32,8 @@ def reference_colours(count: int) -> Tensor:
 def colour_code(labels: Tensor, permutation: Tensor) -> Tensor:
     """Label maps (..., H, W) of 0 (background) and 1..S as colours (..., 3, H, W) in [0, 1].
 
-    Part k gets the reference colour permutation[k - 1]; `permutation` (Q,) holds 1..Q in any order, and is shared by all
-    maps. UserError when there are more parts than colours.
+    Part k gets the reference colour permutation[k - 1]; `permutation` (Q,) holds 1..Q in any order, and is shared by
+    all maps. UserError when there are more parts than colours.
     """
     parts = int(labels.max()) if labels.numel() else 0
     if parts > len(permutation):

@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.diffusion.autoencoder import PatchAutoencoder, latent_channels, latent_factor, to_images
 from pipeline.diffusion.conditioning import encode_conditions, rows_of
 from pipeline.diffusion.denoiser import Conditions, predict
-from pipeline.diffusion.schedule import sampler
+from pipeline.diffusion.schedule import sampler, set_steps
 from pipeline.diffusion.tasks import find_task
 from pipeline.diffusion.unet import MultiViewUNet
 from pipeline.errors import UserError
@@ -74,7 +74,7 @@ def sample_latents(
     The schedule is the training's; the solver that `settings` name is made from it. Guidance needs the `null_text`.
     """
     scheduler = sampler(schedule, settings.solver)
-    scheduler.set_timesteps(settings.steps, device=unet.device)
+    set_steps(scheduler, settings.steps, unet.device)
     noise_BCHW = randn_tensor(shape, generator, unet.device, unet.dtype)
     return denoise(unet, scheduler, noise_BCHW, conditions, settings.guidance, null_text, progress)
 

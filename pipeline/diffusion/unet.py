@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, UNet2DConditionModel
+from diffusers import (
+    ConfigMixin,
+    ModelMixin,  # noqa: F401 - diffusers looks it up in this module when it loads a pipeline with a network of ours
+    UNet2DConditionModel,
+)
 from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from safetensors import SafetensorError, safe_open

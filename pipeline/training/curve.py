@@ -58,7 +58,7 @@ class Journal:
 
     def measured(self, step: int, values: dict[str, float]) -> None:
         """What was measured on validation objects after `step` steps; `loss` goes into the curve."""
-        self.curve.validation = values["loss"]
+        self.curve.validation = values.get("loss", self.curve.validation)
         for name, value in values.items():
             self.board.add_scalar(f"validation/{name}", value, step)
 
