@@ -3,9 +3,9 @@
     python -m benchmarks.renderer [--volume 64] [--memory 8] [--rounds 3] [--threads 2]
 
 A square picture of N = 1 and N = 4 parts is rendered, and backpropagated, with 128 samples a ray: at the largest size
-at which the reference is expected to stay within `--memory` GiB. Then the fast path alone at 256 px with N = 10. Each run is
-a process of its own, the two paths turn by turn, so that a busy machine slows both alike; medians are printed. Peak
-memory is what a forward and backward pass adds to the fields and rays, gradients included.
+at which the reference is expected to stay within `--memory` GiB. Then the fast path alone at 256 px with N = 10. Each
+run is a process of its own, the two paths turn by turn, so that a busy machine slows both alike; medians are printed.
+Peak memory is what a forward and backward pass adds to the fields and rays, the volumes' gradients included.
 """
 
 import argparse

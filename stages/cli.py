@@ -78,9 +78,9 @@ def stage(
     if ray:
         os.environ["PARTGEN_RAY_ADDRESS"] = ray
     if name.startswith("train@"):
-        from stages.train import start
+        from stages.train import launch
 
-        start(name.removeprefix("train@"), set_ or (), force=force)
+        launch(name.removeprefix("train@"), set_ or (), force=force)
         return
     params = load_group(GROUPS[name], set_ or ())
     importlib.import_module(f"stages.{name}").run(params, force=force)

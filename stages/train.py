@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from PIL import Image
 
 from pipeline.diffusion.autoencoder_objective import AutoencoderObjective, Pictures
@@ -35,10 +34,14 @@ from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
 from pipeline.shards.write import write_metrics
 from pipeline.training.checkpoints import training_folder
-from pipeline.training.loop import Objective, train
+from pipeline.training.loop import Objective, start, train
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train/1"
+LAUNCH = ("--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
+"""Several processes on this machine, also on its CPU; the loop itself sees to the precision."""
+CADENCE = ("checkpoint_every", "pictures_every", "validate_every")
+"""Of the loop's parameters, those that do not change what is trained."""
 OBJECTS = TASKS["segment"]
 """Whose validation examples, grids and colour maps, the autoencoder is measured on."""
 TABLES = ("renders/grids", "renders/conditioning", "masks/labels", "captions/captions")
@@ -63,7 +66,7 @@ def run(
         task,
         CONTRACT,
         diffusion.model_dump(exclude={"sampler"}),
-        params.loop,
+        params.loop.model_dump(exclude=set(CADENCE)),
         schedule,
         {table: read_manifest(data / table).digest for table in tables},
         digest(models / base) if base else "",
@@ -121,7 +124,7 @@ def train_task(task: Task, params: TrainParams, shards: Shards, folder: Path) ->
         image_outputs=image_outputs(data, model.image) if loop.precompute and model.image is not None else None,
     )
     train(objective, task.name, loop, params.schedule(task.name), folder, Path("plots/train") / f"{task.name}.csv")
-    if PartialState().is_main_process:
+    if start(params.loop).is_main_process:
         save_model(model, task, schedule, diffusion, grid_size, data / "models" / task.name)
         report(task.name, objective, params)
 
@@ -137,7 +140,7 @@ def train_autoencoder(params: TrainParams, shards: Shards, folder: Path) -> None
     train(objective, "autoencoder", params.loop, params.autoencoder, folder, Path("plots/train/autoencoder.csv"))
     if not diffusion.checkpoint:
         objective.standardise()
-    if PartialState().is_main_process:
+    if start(params.loop).is_main_process:
         with replaced(shards.data / "models/autoencoder") as partial:
             autoencoder.save_pretrained(partial)
         report("autoencoder", objective, params)
@@ -162,7 +165,7 @@ def report(task: str, objective: Objective, params: TrainParams) -> None:
     Image.fromarray(np.concatenate(list(pictures.values()))).save(picture)
 
 
-def start(task: str, overrides: Sequence[str] = (), force: bool = False) -> None:
+def launch(task: str, overrides: Sequence[str] = (), force: bool = False) -> None:
     """Train a task with params.yaml and `overrides`, on as many processes as the machine has GPUs."""
     if task not in TRAININGS:
         raise UserError(f"There is no training `{task}`{nearest(task, TRAININGS)}; there are {', '.join(TRAININGS)}.")
@@ -170,8 +173,8 @@ def start(task: str, overrides: Sequence[str] = (), force: bool = False) -> None
     if not processes.isdecimal() or int(processes) < 1:
         raise UserError(f"PARTGEN_PROCESSES is {processes!r}; give a whole number of processes.")
     if int(processes) > 1 and "RANK" not in os.environ:  # which accelerate sets for the processes that it starts
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", processes]
-        command = [*launch, "-m", "stages.train", task, *overrides, *(["--force"] if force else [])]
+        accelerate = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, "--num_processes", processes]
+        command = [*accelerate, "-m", "stages.train", task, *overrides, *(["--force"] if force else [])]
         status = subprocess.run(command).returncode
         if status:
             sys.exit(status)
@@ -185,4 +188,4 @@ if __name__ == "__main__":
         arguments = [argument for argument in sys.argv[1:] if argument != "--force"]
         if not arguments:
             raise UserError(f"`python -m stages.train` needs the name of a training: {', '.join(TRAININGS)}.")
-        start(arguments[0], arguments[1:], force="--force" in sys.argv)
+        launch(arguments[0], arguments[1:], force="--force" in sys.argv)

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import TrainParams
-from stages.train import BASE, run, start
+from stages.train import BASE, launch, run
 from tests.toy_corpus import write_toy_corpus
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +111,7 @@ def test_mistakes_are_one_sentence(project: Path) -> None:
     with pytest.raises(UserError, match=r"data/models/text_to_mv"):
         run("segment", train, diffusion, VIEW_SIZE)
     with pytest.raises(UserError, match=r"no training `segmnt` \(did you mean `segment`\?\)"):
-        start("segmnt")
+        launch("segmnt")
 
 
 def test_more_parts_than_colours(project: Path) -> None:

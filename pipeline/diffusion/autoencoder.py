@@ -9,6 +9,7 @@ latents.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -47,9 +48,7 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = ChannelNorm(width)
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.first, self.second = nn.Conv2d(width, width, 3, padding=1), zero_convolution(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to the same."""
@@ -59,11 +58,16 @@ class Residual(nn.Module):
 
 def refinement(inputs: int, outputs: int, width: int, blocks: int) -> nn.Sequential:
     """Convolutions from `inputs` to `outputs` channels, which start at zero."""
-    last = nn.Conv2d(width, outputs, 3, padding=1)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    first = nn.Conv2d(inputs, width, 3, padding=1)
+    first, last = nn.Conv2d(inputs, width, 3, padding=1), zero_convolution(width, outputs)
     return nn.Sequential(first, *(Residual(width) for _ in range(blocks)), ChannelNorm(width), last)
+
+
+def zero_convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3 x 3 convolution that gives zero until it is trained."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    for parameter in convolution.parameters():
+        nn.init.zeros_(parameter)
+    return convolution
 
 
 class Certain:
@@ -121,7 +125,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=F.pixel_shuffle(patches_BPhw, self.config.factor))
 
 
-Autoencoder = PatchAutoencoder | AutoencoderKL
+Autoencoder: TypeAlias = PatchAutoencoder | AutoencoderKL
 
 
 @torch.no_grad()
@@ -144,7 +148,7 @@ def closed_form_start(autoencoder: PatchAutoencoder, pictures: Sequence[Tensor],
     deviation_C = variances_P[-channels:].clamp_min(MIN_DEVIATION**2).sqrt()
     encode_CP = (directions_PP[:, -channels:] / deviation_C).T.flip(0)
     encode.weight.copy_(encode_CP[:, :, None, None])
-    encode.bias.copy_(-encode_CP @ mean_P)
+    encode.bias.copy_(-encode_CP @ mean_P)  # type: ignore[union-attr]
 
     # Least squares with a column of ones for the bias; noise that is averaged away adds to the diagonal.
     inputs = 9 * channels + 1
@@ -158,7 +162,7 @@ def closed_form_start(autoencoder: PatchAutoencoder, pictures: Sequence[Tensor],
     noise[-1] = 0
     solution = torch.linalg.solve(normal + noise.diag(), target)
     decode.weight.copy_(solution[:-1].T.view(decode.weight.shape))
-    decode.bias.copy_(solution[-1])
+    decode.bias.copy_(solution[-1])  # type: ignore[union-attr]
 
 
 def _rows(patches_BPhw: Tensor) -> Tensor:

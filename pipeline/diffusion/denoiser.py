@@ -4,12 +4,10 @@ Shape suffixes: B samples, C latent channels, H W the latents' height and width,
 D width of a text token, N tokens of the image encoder, E their width.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
-from pipeline.diffusion.unet import MultiViewUNet
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -39,22 +37,32 @@ class Conditions:
 
     def joined(self, other: "Conditions") -> "Conditions":
         """This batch, then the other: for classifier-free guidance in one pass."""
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return Conditions(*(None if one is None else torch.cat((one, two)) for one, two in pairs))
+
+        def join(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+            return None if one is None or two is None else torch.cat((one, two))
+
+        return Conditions(
+            torch.cat((self.text_BLD, other.text_BLD)),
+            join(self.pooled_BP, other.pooled_BP),
+            join(self.stacked_BKHW, other.stacked_BKHW),
+            join(self.beside_BCHW, other.beside_BCHW),
+            join(self.image_BNE, other.image_BNE),
+        )
 
 
-def predict(unet: MultiViewUNet, noised_BCHW: Tensor, timesteps_B: Tensor, conditions: Conditions) -> Tensor:
+def predict(unet: nn.Module, noised_BCHW: Tensor, timesteps_B: Tensor, conditions: Conditions) -> Tensor:
     """The network's prediction of v for the target's latents, (B, C, H, W).
 
     Stacked conditions go into the input channels (A.5, A.6). Latents beside the noised ones share the network's width;
-    what it predicts there is cut off (A.4). Image tokens go through the network's own resampler.
+    what it predicts there is cut off (A.4). Image tokens go through the network's own resampler. `unet` is a
+    MultiViewUNet, or what accelerate wraps around it.
     """
     sample = noised_BCHW
     if conditions.stacked_BKHW is not None:
         sample = torch.cat((sample, conditions.stacked_BKHW), dim=1)
     if conditions.beside_BCHW is not None:
         sample = torch.cat((sample, conditions.beside_BCHW), dim=3)
-    added = {}
+    added: dict[str, Tensor | list[Tensor]] = {}
     if conditions.image_BNE is not None:
         added["image_embeds"] = [conditions.image_BNE]
     if conditions.pooled_BP is not None:

@@ -11,7 +11,13 @@ from typing import TypeVar
 
 from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
 
-from pipeline.diffusion.autoencoder import PatchAutoencoder, build_autoencoder, latent_channels, latent_factor
+from pipeline.diffusion.autoencoder import (
+    Autoencoder,
+    PatchAutoencoder,
+    build_autoencoder,
+    latent_channels,
+    latent_factor,
+)
 from pipeline.diffusion.checkpoint import load_checkpoint
 from pipeline.diffusion.image import ClipImage, EfficientNetLite0, build_image_encoder
 from pipeline.diffusion.pipelines import pipeline_class
@@ -24,7 +30,6 @@ from pipeline.params.diffusion import DiffusionParams
 BASE = "text_to_mv"
 """What every other task is fine-tuned from (A.4 to A.8)."""
 
-Autoencoder = PatchAutoencoder | AutoencoderKL
 Loaded = TypeVar("Loaded", bound=ModelMixin)
 
 

@@ -30,7 +30,7 @@ from pipeline.reconstruction.unet import ResidualUNet
 from pipeline.views.cameras import Camera
 
 
-class LRM(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class LRM(ModelMixin, ConfigMixin):
     """The network; its camera is part of it, since it reads nothing but grids."""
 
     @register_to_config

@@ -26,7 +26,7 @@ from pipeline.reconstruction.rays import Rays
 LEAST_WEIGHT = 1e-5
 """A cell's weight counts as at least this, so that cells without a ray stay zero."""
 
-CHUNK_SAMPLES = 2**15
+CHUNK_SAMPLES = 2**14
 """Samples of all objects together that are in memory at once."""
 
 
