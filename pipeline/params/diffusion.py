@@ -75,7 +75,9 @@ class ScheduleParams(Group):
     steps: Positive
     """1000 in the paper."""
     beta_start: Annotated[float, Field(gt=0, lt=1)]
+    """Variance that the first step adds; .00085 in Stable Diffusion."""
     beta_end: Annotated[float, Field(gt=0, lt=1)]
+    """Variance that the last step adds, before the rescaling to zero terminal SNR; .012 in Stable Diffusion."""
     snr_scale: Annotated[float, Field(gt=0, le=1)]
     """Multiplies every signal-to-noise ratio; below 1 it moves steps to where a picture's layout is decided."""
 
@@ -84,6 +86,7 @@ class SamplerParams(Group):
     """How the models are sampled, where a caller does not say otherwise."""
 
     solver: Literal["ddim", "dpm-solver++", "unipc"]
+    """`ddim` is the paper's; the others are for few steps."""
     steps: Positive
     """250 in the paper."""
     guidance: Annotated[float, Field(ge=0)]

@@ -14,11 +14,13 @@ class LoopParams(Group):
     """What all trainings share."""
 
     seed: int
+    """Of new weights, of the order of samples, of noise and augmentation."""
     precision: Literal["fp32", "bf16"]
     """bf16: autocast; weights, optimiser and EMA stay float32."""
     warmup_steps: Annotated[int, Field(ge=0)]
     """The learning rate rises linearly over these steps; then it stays, as in the paper."""
     weight_decay: Annotated[float, Field(ge=0)]
+    """AdamW's."""
     clip_norm: Annotated[float, Field(gt=0)]
     """The gradient's norm is clipped to this."""
     ema_decay: Share
@@ -39,6 +41,7 @@ class TaskParams(Group):
     """The schedule of one training."""
 
     steps: Annotated[int, Field(ge=0)]
+    """10,000 in the paper, 15,000 of `image_to_mv`; 0 to keep what it starts from."""
     batch: Positive
     """Samples of a step, over all processes and accumulated parts; 512 in the paper."""
     micro_batch: Positive
