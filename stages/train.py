@@ -112,6 +112,12 @@ def train_task(task: Task, params: TrainParams, shards: Shards, folder: Path) ->
     data, diffusion, loop, grid_size = shards.data, shards.diffusion, params.loop, 2 * shards.view_size
     examples, validation = shards.examples(task, loop.drop_condition), shards.validation(task)
     model, schedule = start_model(task, diffusion, data / "models", grid_size), training_schedule(diffusion.schedule)
+    samples = params.schedule(task.name).steps * params.schedule(task.name).batch
+
+    def pays(table: str, outputs: int = 1) -> bool:
+        """Whether to compute a table's tokens beforehand: when there are fewer of them than of training samples."""
+        return loop.precompute and outputs * read_manifest(data / table).rows < samples
+
     objective = DiffusionObjective(
         task,
         model,
@@ -120,8 +126,8 @@ def train_task(task: Task, params: TrainParams, shards: Shards, folder: Path) ->
         examples,
         validation,
         loop.seed,
-        text_outputs=text_outputs(data, model.text) if loop.precompute and task.caption else None,
-        image_outputs=image_outputs(data, model.image) if loop.precompute and model.image is not None else None,
+        text_outputs=text_outputs(data, model.text) if task.caption and pays("captions/captions") else None,
+        image_outputs=image_outputs(data, model.image) if model.image and pays("renders/conditioning", 2) else None,
     )
     train(objective, task.name, loop, params.schedule(task.name), folder, Path("plots/train") / f"{task.name}.csv")
     if start(params.loop).is_main_process:

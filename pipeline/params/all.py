@@ -10,14 +10,23 @@ from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, va
 from pipeline.params.captions import CaptionsParams
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.masks import MasksParams
+from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 
 GROUPS: dict[str, type[StageGroup]] = {
     group.name: group
-    for group in (AssetsParams, RenderParams, MasksParams, CaptionsParams, DiffusionParams, TrainParams)
+    for group in (
+        AssetsParams,
+        RenderParams,
+        MasksParams,
+        CaptionsParams,
+        DiffusionParams,
+        TrainParams,
+        ReconstructionParams,
+    )
 }
-"""The groups in the order of the DAG: one a stage, and `diffusion`, which several share."""
+"""The groups in the order of the DAG: one a stage, and `diffusion` and `reconstruction`, which several share."""
 
 
 def check_params(overrides: Iterable[str] = (), path: Path = PARAMS_FILE) -> dict[str, StageGroup]:

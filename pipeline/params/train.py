@@ -28,7 +28,8 @@ class LoopParams(Group):
     drop_condition: Share
     """Share of the samples trained without their conditions, for classifier-free guidance. Not published."""
     precompute: bool
-    """Compute the outputs of frozen text and image encoders once, into scratch; otherwise with every batch."""
+    """Compute the tokens of frozen text and image encoders once, into scratch, where they are fewer than the training
+    samples; otherwise with every batch."""
     checkpoint_every: Positive
     """Steps between checkpoints in scratch, from which a killed training goes on."""
     validate_every: Positive
