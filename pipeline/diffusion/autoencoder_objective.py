@@ -35,6 +35,8 @@ COLOUR_SHARPNESS = 16.0
 MOMENTS_WEIGHT, KL_WEIGHT = 0.1, 1e-6
 """Of what keeps latents from growing: their distance from the closed form's moments, or the posterior's divergence from
 a standard normal."""
+CROP_LATENTS = 8
+"""Side of a crop: a quarter of the grid's, and no fewer than this many latents."""
 CLOSED_FORM_PICTURES, STANDARD_GRIDS, BATCH = 1024, 128, 16
 HELD_OUT = 32
 PICTURES = 4
@@ -43,10 +45,11 @@ CROP, NOISE = 2, 3
 
 
 class Pictures(Dataset[dict[str, Any]]):
-    """Crops of one view's size: every second of a colour map, the others of objects and of parts alone in turn.
+    """Crops: every second of a colour map, the others of objects and of parts alone in turn.
 
-    Numbered and drawn as in `Examples`. A crop shows at least one pixel of the object. The colour channels of renders
-    change places, so that a colour that is rare among the objects is none among the pictures.
+    Numbered and drawn as in `Examples`. Small crops that lie where there is something to see teach more in the same
+    time than whole views do. The colour channels of renders change places, so that a colour that is rare among the
+    objects is none among the pictures.
     """
 
     def __init__(
@@ -58,24 +61,25 @@ class Pictures(Dataset[dict[str, Any]]):
             for name in ("segment", "complete_no_context")
         )
         self.seed = seed
+        self.least_side = CROP_LATENTS * params.autoencoder.factor
+        self._held: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """`picture`, float32 (3, h, w) in [0, 1]; `coloured`, whether it is of a colour map; `number`; `object_id`."""
         grid, object_id = self.grid(number)
-        draws = np.random.default_rng((self.seed, number, CROP))
-        crop = _crop(grid, grid.shape[-1] // 2, draws)
-        coloured = number % 2 == 0
+        draws, coloured = np.random.default_rng((self.seed, number, CROP)), number % 2 == 0
+        side = min(grid.shape[-1], max(grid.shape[-1] // 4, self.least_side))
+        crop = _crop(grid, side, _edges(grid) if coloured else grid.amin(dim=0) < 1, draws)
         picture = crop if coloured else crop[draws.permutation(3)]
         return {"picture": picture, "coloured": coloured, "number": number, "object_id": object_id}
 
     def grid(self, number: int) -> tuple[Tensor, str]:
         """The picture from which sample `number` is cropped, (3, H, W), and whose it is."""
-        if number % 2 == 0:
-            item, name = self.objects[number // 2], "colours"
-        elif number % 4 == 1:
-            item, name = self.objects[number // 4], "whole"
-        else:
-            item, name = self.parts[number // 4], "part"
+        kind, name = {1: ("objects", "whole"), 3: ("parts", "part")}.get(number % 4, ("objects", "colours"))
+        # Neighbours in number are of one object, which is read once.
+        if kind not in self._held or self._held[kind][0] != number // 4:
+            self._held[kind] = number // 4, getattr(self, kind)[number // 4]
+        item = self._held[kind][1]
         return item["images"][name], item["object_id"]
 
     def grids(self, count: int, batch: int) -> Iterator[Tensor]:
@@ -222,11 +226,18 @@ def round_trip_quality(
     }
 
 
-def _crop(picture: Tensor, side: int, draws: np.random.Generator) -> Tensor:
-    """A square of a picture (3, H, W) that shows a pixel of the object, if there is one."""
+def _edges(picture: Tensor) -> Tensor:
+    """Pixels (H, W) of a picture (3, H, W) that are unlike the one below or to the right."""
+    below = (picture.diff(dim=1, append=picture[:, -1:]) != 0).any(dim=0)
+    right = (picture.diff(dim=2, append=picture[:, :, -1:]) != 0).any(dim=0)
+    return below | right
+
+
+def _crop(picture: Tensor, side: int, shown: Tensor, draws: np.random.Generator) -> Tensor:
+    """A square of a picture (3, H, W) that has in it one of the pixels `shown` (H, W), if there are any."""
     height, width = picture.shape[-2:]
-    shown = (picture.amin(dim=0) < 1).nonzero()
-    y, x = shown[draws.integers(len(shown))].tolist() if len(shown) else draws.integers((height, width)).tolist()
+    places = shown.nonzero()
+    y, x = places[draws.integers(len(places))].tolist() if len(places) else draws.integers((height, width)).tolist()
     top, left = (int(place - draws.integers(side)) for place in (y, x))
     top, left = min(max(top, 0), height - side), min(max(left, 0), width - side)
     return picture[:, top : top + side, left : left + side]
