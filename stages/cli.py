@@ -16,7 +16,7 @@ from stages.entry import one_sentence_errors
 
 app = typer.Typer(
     name="partgen",
-    help="Part-level 3D generation and reconstruction, from 3D objects to captioned, masked multi-view shards.",
+    help="Part-level 3D generation and reconstruction: from 3D objects to multi-view shards and diffusion models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,7 +60,9 @@ def stage(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STAGES)}")],
     set_: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Compute every object anew, also finished ones.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; all cores when not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Local processes; all cores when not given. Not of train@TASK.")
+    ] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster (`auto` or host:port).")
     ] = None,

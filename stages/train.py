@@ -44,7 +44,8 @@ CADENCE = ("checkpoint_every", "pictures_every", "validate_every")
 """Of the loop's parameters, those that do not change what is trained."""
 OBJECTS = TASKS["segment"]
 """Whose validation examples, grids and colour maps, the autoencoder is measured on."""
-TABLES = ("renders/grids", "renders/conditioning", "masks/labels", "captions/captions")
+TABLES = ("renders/grids", "masks/labels", "renders/conditioning", "captions/captions")
+"""The autoencoder reads the first two."""
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
     UserError when the shards' views are not of `view_size` pixels.
     """
     schedule, models = params.schedule(task), data / "models"
-    tables = TABLES[:3] if task == "autoencoder" else TABLES
+    tables = TABLES[:2] if task == "autoencoder" else TABLES
     base = {"autoencoder": None, BASE: "autoencoder"}.get(task, BASE)
     folder = training_folder(
         task,
