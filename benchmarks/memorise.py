@@ -1,6 +1,6 @@
 """Whether each network can learn its task: a handful of objects, learnt by heart, in minutes.
 
-    python -m benchmarks.memorise [--data data] [--objects 4] [--steps 600] [--tasks segment complete ...]
+    python -m benchmarks.memorise [--data data] [--objects 4] [--tasks segment complete ...]
 
 Trains `text_to_mv`, and from it the others, on a few training objects by the same loop as the stages, over the trained
 autoencoder of data/models; then samples each network for these very objects. What is finished is kept in scratch, so
@@ -25,6 +25,7 @@ from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.diffusion.schedule import training_schedule
 from pipeline.diffusion.tasks import TASKS, Task
+from pipeline.evaluation.image_metrics import psnr
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import LoopParams, TaskParams, TrainParams
@@ -35,6 +36,11 @@ from pipeline.training.checkpoints import training_folder
 from pipeline.training.loop import train
 from pipeline.views.cameras import over_white
 from stages.entry import one_sentence_errors
+
+
+STEPS, OTHER_STEPS = {BASE: 1200, "segment": 3000}, 600
+"""Of each training. Which of the colours a part gets has to be read out of much noise, over all of its pixels: what
+`segment` learns last."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +157,8 @@ def retrieved(drawn: list[np.ndarray], owners: list[int], known: list[Known]) ->
     """For how many pictures the grid of their own object is the nearest in squared error, and the PSNR to it."""
     errors = np.array([[np.mean((picture - item.whole) ** 2) for item in known] for picture in drawn])
     right = int(np.sum(errors.argmin(axis=1) == owners))
-    psnr = float(np.mean(-10 * np.log10(errors[np.arange(len(owners)), owners])))
-    return f"{right} of {len(owners)} pictures are nearest to their own object (goal all); {psnr:.1f} dB"
+    values = psnr(np.stack(drawn), np.stack([known[owner].whole for owner in owners]))
+    return f"{right} of {len(owners)} pictures are nearest to their own object (goal all); {values.mean():.1f} dB"
 
 
 MEASURES: dict[str, Callable[[MultiViewPipeline, list[Known]], str]] = {
@@ -171,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of renders, masks and captions")
     parser.add_argument("--objects", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=600, help="of each task; text_to_mv has twice as many")
+    parser.add_argument("--effort", type=float, default=1.0, help="multiplies the steps of every task")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--autoencoder", type=Path, default=Path("data/models/autoencoder"), help="a trained one")
@@ -184,7 +190,7 @@ def main() -> None:
     models = scratch() / "memorise"
     load_autoencoder(arguments.autoencoder).save_pretrained(models / "autoencoder")
     for name in dict.fromkeys((BASE, *arguments.tasks)):
-        steps = arguments.steps * (2 if name == BASE else 1)
+        steps = round(arguments.effort * STEPS.get(name, OTHER_STEPS))
         schedule = TaskParams(
             steps=steps, batch=arguments.batch, micro_batch=arguments.batch, learning_rate=arguments.learning_rate
         )
@@ -207,7 +213,7 @@ def memorised(
     """The task's model, trained on the known objects alone, without augmentation."""
     ids = [item.object_id for item in known]
     grid_size = 2 * read_manifest(data / "renders/grids").settings["view_size"]
-    noise = training_schedule(params.schedule)
+    noise = training_schedule(params.schedule, task)
     torch.manual_seed(loop.seed)
     model = start_model(task, params, models, grid_size)
     objective = DiffusionObjective(

@@ -67,7 +67,7 @@ def measure(task: Task, diffusion: DiffusionParams, data: Path, size: int, round
         return DiffusionObjective(
             task,
             Model(unet, autoencoder, text, image),
-            training_schedule(diffusion.schedule),
+            training_schedule(diffusion.schedule, task),
             diffusion.sampler,
             examples,
             None,

@@ -24,7 +24,7 @@ app = typer.Typer(
 assets_app = typer.Typer(help="Fetch sources of 3D objects.", no_args_is_help=True)
 app.add_typer(assets_app, name="assets")
 
-STAGES = ("assets", "render", "masks", "captions", *(f"train@{name}" for name in TRAININGS))
+STAGES = ("assets", "render", "masks", "captions", *(f"train@{name}" for name in TRAININGS), "train_lrm")
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated.")
@@ -61,7 +61,7 @@ def stage(
     set_: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Compute every object anew, also finished ones.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Local processes; all cores when not given. Not of train@TASK.")
+        int | None, typer.Option(min=1, help="Local processes; all cores when not given. Not of trainings.")
     ] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster (`auto` or host:port).")
@@ -83,6 +83,11 @@ def stage(
         from stages.train import launch
 
         launch(name.removeprefix("train@"), set_ or (), force=force)
+        return
+    if name == "train_lrm":
+        from stages.train_lrm import launch as launch_lrm
+
+        launch_lrm(set_ or (), force=force)
         return
     params = load_group(GROUPS[name], set_ or ())
     importlib.import_module(f"stages.{name}").run(params, force=force)

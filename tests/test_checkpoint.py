@@ -181,7 +181,7 @@ def test_fine_tuning_starts_at_the_checkpoint_and_is_kept(saved: Saved, name: st
 def test_a_checkpoint_of_noise_prediction_is_trained_to_predict_v(saved: Saved) -> None:
     """A few steps of fine-tuning with our schedule bring the loss down."""
     base = load_checkpoint(str(saved["1.5"][0]))
-    schedule = training_schedule(PARAMS.schedule)
+    schedule = training_schedule(PARAMS.schedule, TASKS["text_to_mv"])
     with torch.no_grad():
         latents = to_latents(base.autoencoder, torch.rand(2, 3, 16, 16))
         assert to_images(base.autoencoder, latents).shape == (2, 3, 16, 16)

@@ -50,7 +50,7 @@ PARAMS = DiffusionParams(
     unet=UNetParams(channels=[16], attention=[True], layers=1, transformer_layers=[1], head_channels=8),
     text=TextParams(encoder="minilm", path="", max_tokens=8),
     image=ImageParams(encoder="efficientnet-lite0", path="", queries=3, width=8, hidden=8, depth=1, heads=2),
-    schedule=ScheduleParams(steps=1000, beta_start=0.00085, beta_end=0.012, snr_scale=1.0),
+    schedule=ScheduleParams(steps=1000, beta_start=0.00085, beta_end=0.012, snr_scale=1.0, colours_snr_scale=1.0),
     sampler=SamplerParams(solver="ddim", steps=2, guidance=1.0),
     colours=4,
 )
@@ -80,7 +80,7 @@ def model(task_name: str) -> MultiViewPipeline:
         unet=unet.eval(),
         autoencoder=build_autoencoder(PARAMS.autoencoder).eval(),
         text_encoder=text_encoder(),
-        scheduler=training_schedule(PARAMS.schedule),
+        scheduler=training_schedule(PARAMS.schedule, task),
         image_encoder=image_encoder() if task.image_tokens else None,
         task=task_name,
         grid_size=GRID,
@@ -231,7 +231,7 @@ class PointMass(nn.Module):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(("guidance", "expected"), [(1.0, 0.5), (3.0, 0.1 + 3 * 0.4)])
 def test_the_optimal_denoiser_leads_to_the_data(solver: str, guidance: float, expected: float) -> None:
-    schedule = training_schedule(PARAMS.schedule)
+    schedule = training_schedule(PARAMS.schedule, TASKS["text_to_mv"])
     scheduler = sampler(schedule, solver)
     scheduler.set_timesteps(20)
     noise = torch.randn((2, 3, 4, 4), generator=seeded(0))

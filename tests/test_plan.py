@@ -24,7 +24,7 @@ from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.plan.estimate import USABLE, Costs, Estimate, count, estimate
 from pipeline.plan.gpus import GPUS, find_gpu
-from pipeline.plan.networks import ONE_OBJECT, Network, Preset
+from pipeline.plan.networks import Network, Preset
 from pipeline.plan.trace import Cost, SavedStorages, fused_attention, training_cost
 from pipeline.training.average import Average
 from stages.plan import plan
@@ -290,12 +290,20 @@ def test_reconstruction_model_is_planned_too() -> None:
         encoder=ResidualParams(widths=[8], blocks=1), prior=4, refinement=ResidualParams(widths=[8], blocks=1),
         splat_samples=8, samples=8, crop=8, chunk_samples=64, support_floor=0.1,
     )  # fmt: skip
-    preset = Preset(DIFFUSION, TRAIN, RENDER, params)
-    *_, network = preset.networks()
-    assert network.name == preset.names[-1] == "reconstruction"
-    row = estimate(network, COSTS["fp32"].of(network), TRAIN.loop, find_gpu("H100"), 0.5)
-    assert row.flops > 0 < row.activations
-    assert row.batch == ONE_OBJECT.batch
+
+    def row(**schedule: int) -> Estimate:
+        train = TRAIN.model_copy(update={"lrm": TRAIN.lrm.model_copy(update=schedule)})
+        preset = Preset(DIFFUSION, train, RENDER, params)
+        *_, network = preset.networks()
+        assert network.name == preset.names[-1] == "lrm"
+        return estimate(network, Costs("fp32").of(network), TRAIN.loop, find_gpu("H100"), 0.5)
+
+    one = row(steps=10, batch=2, micro_batch=2, pieces=1)
+    assert one.gpu_hours == pytest.approx(10 * one.flops / (66.9e12 * 0.5) / 3600)
+    assert one.activations > 0
+    two, three = (row(steps=10, batch=2, micro_batch=2, pieces=pieces).flops for pieces in (2, 3))
+    assert three - two == two - one.flops > 0, "as many rays more"
+    assert row(steps=20, batch=4, micro_batch=2, pieces=1).gpu_hours == pytest.approx(4 * one.gpu_hours)
 
 
 @pytest.fixture

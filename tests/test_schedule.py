@@ -6,22 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.diffusion.schedule import SOLVERS, sampler, set_steps, training_schedule
+from pipeline.diffusion.tasks import TASKS
 from pipeline.errors import UserError
 from pipeline.params.diffusion import ScheduleParams
 
 
 def schedule_params(snr_scale: float = 1.0, steps: int = 1000) -> ScheduleParams:
-    return ScheduleParams(steps=steps, beta_start=0.00085, beta_end=0.012, snr_scale=snr_scale)
+    return ScheduleParams(steps=steps, beta_start=0.00085, beta_end=0.012, snr_scale=snr_scale, colours_snr_scale=0.05)
 
 
 torch.set_num_threads(1)  # with more, threads of a busy machine wait for one another
-SCHEDULE = training_schedule(schedule_params())
+SCHEDULE = training_schedule(schedule_params(), TASKS["text_to_mv"])
 
 
 @given(st.floats(0.01, 1), st.integers(2, 1500))
 @settings(max_examples=30, deadline=None)
 def test_the_last_step_has_no_signal_at_all(snr_scale: float, steps: int) -> None:
-    abar = training_schedule(schedule_params(snr_scale, steps)).alphas_cumprod
+    abar = training_schedule(schedule_params(snr_scale, steps), TASKS["text_to_mv"]).alphas_cumprod
     assert abar.shape == (steps,)
     assert abar[-1] == 0
     assert (abar[:-1] > 0).all()
@@ -35,8 +36,14 @@ def test_the_unscaled_schedule_is_stable_diffusions_with_the_published_rescaling
     torch.testing.assert_close(SCHEDULE.alphas_cumprod.double(), expected, atol=1e-5, rtol=1e-3)
 
 
+def test_colour_maps_have_a_scale_of_their_own() -> None:
+    params = schedule_params(1.0)  # whose colours_snr_scale is .05
+    colours = training_schedule(params, TASKS["segment"]).alphas_cumprod
+    torch.testing.assert_close(colours, training_schedule(schedule_params(0.05), TASKS["complete"]).alphas_cumprod)
+
+
 def test_snr_scale_moves_every_step_towards_noise() -> None:
-    scaled = training_schedule(schedule_params(0.25)).alphas_cumprod
+    scaled = training_schedule(schedule_params(0.25), TASKS["text_to_mv"]).alphas_cumprod
     assert (scaled[:-1] < SCHEDULE.alphas_cumprod[:-1]).all()
     # before the rescaling the ratio is exact; at the first steps that changes next to nothing
     snr = (abar[:50] / (1 - abar[:50]) for abar in (scaled, SCHEDULE.alphas_cumprod))

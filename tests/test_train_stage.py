@@ -112,6 +112,8 @@ def test_mistakes_are_one_sentence(project: Path) -> None:
         run("segment", train, diffusion, VIEW_SIZE)
     with pytest.raises(UserError, match=r"no training `segmnt` \(did you mean `segment`\?\)"):
         launch("segmnt")
+    with pytest.raises(UserError, match=r"no training `lrm`; the LRM is trained by `partgen stage train_lrm`"):
+        launch("lrm")
 
 
 def test_more_parts_than_colours(project: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.views.cameras import GRID_AZIMUTHS, camera_to_world, random_views,
 from pipeline.views.mask_tables import LABELS, VISIBILITY
 from pipeline.views.masks import visible_pixels
 from pipeline.views.palette import PART_COLOURS
-from pipeline.views.tables import CONDITIONING, GRIDS
+from pipeline.views.tables import CONDITIONING, GRIDS, NOVEL
 
 FOV_DEG, DISTANCE, ELEVATION_DEG, RANDOM_ELEVATION_DEG = 40.0, 3.1, 20.0, (-10.0, 45.0)
 CONDITIONING_VIEWS = 2
@@ -28,14 +28,14 @@ COLOURS = {
     "purple": (130, 50, 160), "pink": (240, 140, 180), "brown": (120, 75, 40), "cyan": (70, 190, 215),
 }  # fmt: skip
 STAGES: dict[str, tuple[Table, ...]] = {
-    "renders": (GRIDS, CONDITIONING),
+    "renders": (GRIDS, NOVEL, CONDITIONING),
     "masks": (LABELS, VISIBILITY),
     "captions": (CAPTIONS,),
 }
 
 
 def write_toy_corpus(data: Path, objects: int = 6, view_size: int = 16, shards: int = 2) -> None:
-    """Write renders/grids, renders/conditioning, masks/labels, masks/visibility and captions/captions under `data`.
+    """Write under `data`: of renders grids, novel and conditioning, of masks labels and visibility, and the captions.
 
     Objects `toy-000`, `toy-001`, ... of 2 to 4 parts each; the last one is of the split test, the one before it of val.
     """
@@ -68,6 +68,9 @@ def toy_object(object_id: str, number: int, split: str, view_size: int) -> dict[
     grid_views = [(azimuth, ELEVATION_DEG) for azimuth in GRID_AZIMUTHS]
     azimuths, elevations = random_views(object_id, 0, "conditioning", CONDITIONING_VIEWS, RANDOM_ELEVATION_DEG)
     single_views = list(zip(azimuths.tolist(), elevations.tolist(), strict=True))
+    azimuths, elevations = random_views(object_id, 0, "novel", 4, RANDOM_ELEVATION_DEG)
+    novel_views = list(zip(azimuths.tolist(), elevations.tolist(), strict=True))
+    novel_cameras = {"azimuths": azimuths.tolist(), "elevations": elevations.tolist()}
     labels = np.stack([hits(boxes, view, view_size)[0] for view in grid_views])
     common = {"object_id": object_id, "split": split}
     caption = " and ".join(f"a {name} box" for name in names)
@@ -77,13 +80,14 @@ def toy_object(object_id: str, number: int, split: str, view_size: int) -> dict[
         indices = [part - 1 for part in chosen]
         return draw_boxes(boxes[indices], colours[indices], view, view_size)
 
-    def grid(chosen: list[int]) -> dict[str, Any]:
-        return image_cell(encode_png(tile(np.stack([drawn(chosen, view) for view in grid_views]))), "grid.png")
+    def four(chosen: list[int], views: list[tuple[float, float]]) -> dict[str, Any]:
+        return image_cell(encode_png(tile(np.stack([drawn(chosen, view) for view in views]))), "grid.png")
 
+    shown = [(0, list(parts)), *((part, [part]) for part in parts)]
     return {
-        "grids": [
-            {**common, "part_id": part, "image": grid(chosen)}
-            for part, chosen in [(0, list(parts)), *((part, [part]) for part in parts)]
+        "grids": [{**common, "part_id": part, "image": four(chosen, grid_views)} for part, chosen in shown],
+        "novel": [
+            {**common, "part_id": part, **novel_cameras, "image": four(chosen, novel_views)} for part, chosen in shown
         ],
         "conditioning": [
             {

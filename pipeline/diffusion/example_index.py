@@ -1,31 +1,21 @@
-"""Which rows of which tables make a training sample: an index on disk, by a streaming join of the tables.
-
-All tables put an object into the same shard and sort a shard by object. So one pass over the ids of a shard, table
-beside table, finds what belongs together, with a batch of rows of each in memory.
-"""
+"""Which rows of which tables make a training sample: an index on disk, by a streaming join of the tables."""
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.shards.read import read_manifest
 from pipeline.shards.scratch import scratch
 from pipeline.shards.store import content_key
+from pipeline.training.join import NONE, WHOLE, Rows, joined
 
 CONTRACT = "examples/1"
 """Raise it when the same tables give another index."""
-BATCH_ROWS = 1024
-WHOLE = 0
-"""The part id of the whole object."""
-NONE = -1
 
 RECORD = np.dtype([(name, "<i8") for name in ("whole", "part", "labels", "view", "caption", "part_id")])
 """A sample: the rows of I and J in renders/grids, of the label map, of the single view and of the caption; -1 for what
@@ -64,7 +54,7 @@ def build_index(data: Path, task: Task, split: str, colours: int, only: Sequence
     objects = used = 0
     try:
         with partial.open("wb") as file:
-            for rows in _objects(tables):
+            for rows in joined(tables):
                 grids = rows["grids"]
                 if grids.split != split or (wanted is not None and grids.object_id not in missing):
                     continue
@@ -100,23 +90,7 @@ def build_index(data: Path, task: Task, split: str, colours: int, only: Sequence
     return path
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The rows of one object in a table, which stand together."""
-
-    object_id: str
-    split: str
-    first: int
-    """Number of the first one in the whole table."""
-    parts: list[int]
-    """The part id of each, 0 in tables without parts."""
-
-    def of_part(self, part_id: int) -> int:
-        """The row of a part; -1 when there is none."""
-        return self.first + self.parts.index(part_id) if part_id in self.parts else NONE
-
-
-def _samples(task: Task, rows: dict[str, _Rows]) -> list[tuple[int, ...]]:
+def _samples(task: Task, rows: dict[str, Rows]) -> list[tuple[int, ...]]:
     """The samples of one object as fields of a RECORD; none when a table lacks what they need."""
     grids = rows["grids"]
     if rows.keys() != tables_of(task).keys() or grids.of_part(WHOLE) == NONE:
@@ -134,48 +108,10 @@ def _samples(task: Task, rows: dict[str, _Rows]) -> list[tuple[int, ...]]:
     return samples
 
 
-def _check_colours(grids: _Rows, colours: int) -> None:
+def _check_colours(grids: Rows, colours: int) -> None:
     parts = len(grids.parts) - 1
     if max(grids.parts) > colours:
         raise UserError(
             f"{grids.object_id} has {parts} parts and there are {colours} reference colours; set "
             f"diffusion.colours={max(grids.parts)} or more, or lower assets.max_parts."
         )
-
-
-def _objects(tables: dict[str, Path]) -> Iterator[dict[str, _Rows]]:
-    """The rows of every object by table, in the order of renders/grids; a table that lacks the object is not named."""
-    streams = {name: _by_shard(folder) for name, folder in tables.items()}
-    for shard, grids in streams["grids"].items():
-        others = {name: iter(shards.get(shard, ())) for name, shards in streams.items() if name != "grids"}
-        heads = {name: next(rows, None) for name, rows in others.items()}
-        for rows in grids:
-            together = {"grids": rows}
-            for name, stream in others.items():
-                head = heads[name]
-                while head is not None and head.object_id < rows.object_id:
-                    head = next(stream, None)
-                heads[name] = head
-                if head is not None and head.object_id == rows.object_id:
-                    together[name] = head
-            yield together
-
-
-def _by_shard(folder: Path) -> dict[str, Iterator[_Rows]]:
-    """For each file of a table what it holds of every object, read when asked for."""
-    first = 0
-    streams = {}
-    for shard in read_manifest(folder).shards:
-        streams[shard.path.name] = _rows_of(shard.path, first)
-        first += shard.rows
-    return streams
-
-
-def _rows_of(path: Path, first: int) -> Iterator[_Rows]:
-    with pq.ParquetFile(path) as file:
-        names = ["object_id", "split", *(["part_id"] if "part_id" in file.schema_arrow.names else [])]
-        rows = (row for batch in file.iter_batches(BATCH_ROWS, columns=names) for row in batch.to_pylist())
-        for object_id, group in groupby(rows, key=lambda row: row["object_id"]):
-            members = list(group)
-            yield _Rows(object_id, members[0]["split"], first, [row.get("part_id", WHOLE) for row in members])
-            first += len(members)

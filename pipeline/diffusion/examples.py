@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline.diffusion.augment import Augmentation, view_of
-from pipeline.diffusion.example_index import NONE, RECORD, build_index, tables_of
+from pipeline.diffusion.example_index import RECORD, build_index, tables_of
 from pipeline.diffusion.part_colours import colour_code
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
@@ -22,6 +22,7 @@ from pipeline.params.diffusion import DiffusionParams
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest
 from pipeline.shards.table import decode_png
+from pipeline.training.join import NONE
 
 ROUNDS = 8
 """Of the Feistel network that shuffles an epoch."""

@@ -1,10 +1,8 @@
 """The networks of a task before and after its training: what it starts from, and the folder it is kept in."""
 
-import contextlib
 import hashlib
 import json
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +24,7 @@ from pipeline.diffusion.text import ClipText, MiniLM, build_text_encoder
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, fine_tuned_from, load_unet
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.training.results import replaced
 
 BASE = "text_to_mv"
 """What every other task is fine-tuned from (A.4 to A.8)."""
@@ -96,21 +95,6 @@ def save_model(
     )
     with replaced(out) as partial:
         pipeline.save_pretrained(partial)
-
-
-@contextlib.contextmanager
-def replaced(out: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the place of `out` when all went well."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def digest(folder: Path) -> str:

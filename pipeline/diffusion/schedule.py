@@ -10,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
+from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.params.base import nearest
 from pipeline.params.diffusion import ScheduleParams
@@ -23,11 +24,12 @@ SOLVERS: dict[str, type[Sampler]] = {
 }
 
 
-def training_schedule(params: ScheduleParams) -> DDPMScheduler:
+def training_schedule(params: ScheduleParams, task: Task) -> DDPMScheduler:
     """DDPM of scaled-linear betas, v-prediction and zero terminal SNR: alphas_cumprod[-1] is exactly 0."""
+    scale = params.colours_snr_scale if task.target == "colours" else params.snr_scale
     return DDPMScheduler(
         num_train_timesteps=params.steps,
-        trained_betas=_scaled_betas(params).tolist(),
+        trained_betas=_scaled_betas(params, scale).tolist(),
         rescale_betas_zero_snr=True,
         prediction_type="v_prediction",
         timestep_spacing="trailing",
@@ -67,9 +69,9 @@ def set_steps(solver: Sampler, steps: int, device: torch.device | None = None) -
     return timesteps
 
 
-def _scaled_betas(params: ScheduleParams) -> Tensor:
+def _scaled_betas(params: ScheduleParams, snr_scale: float) -> Tensor:
     """The betas, (steps,) float64, that multiply every signal-to-noise ratio abar / (1 - abar) by `snr_scale`."""
     betas = torch.linspace(params.beta_start**0.5, params.beta_end**0.5, params.steps, dtype=torch.float64) ** 2
     abar = torch.cumprod(1 - betas, dim=0)
-    abar = params.snr_scale * abar / (1 - abar + params.snr_scale * abar)
+    abar = snr_scale * abar / (1 - abar + snr_scale * abar)
     return 1 - abar / torch.cat((abar.new_ones(1), abar[:-1]))

@@ -10,6 +10,7 @@ from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, va
 from pipeline.params.captions import CaptionsParams
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.masks import MasksParams
+from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
@@ -24,6 +25,7 @@ GROUPS: dict[str, type[StageGroup]] = {
         DiffusionParams,
         TrainParams,
         ReconstructionParams,
+        ReconstructParams,
     )
 }
 """The groups in the order of the DAG: one a stage, and `diffusion` and `reconstruction`, which several share."""

@@ -50,7 +50,7 @@ class ReconstructionParams(StageGroup):
     samples: Annotated[int, Field(ge=2)]
     """Samples of a ray when fields are rendered."""
     crop: Positive
-    """Pixels a side of the piece of a view that a training step renders of each object."""
+    """Pixels a side of the pieces of views that a training step renders of each object."""
     chunk_samples: Positive
     """Samples in memory at once: many suit a GPU, few a CPU's cache. It changes results by rounding alone."""
     support_floor: Annotated[float, Field(gt=0)]

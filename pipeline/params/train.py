@@ -1,6 +1,6 @@
-"""Parameters of the stages `train@TASK`."""
+"""Parameters of the stages `train@TASK` and `train_lrm`."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,12 +37,16 @@ class LoopParams(Group):
     pictures_every: Positive
     """Steps between sample pictures in the TensorBoard log."""
 
+    def deciding(self) -> dict[str, Any]:
+        """Those that decide what is trained; the others say how often something is written down."""
+        return self.model_dump(exclude={"checkpoint_every", "validate_every", "pictures_every"})
+
 
 class TaskParams(Group):
     """The schedule of one training."""
 
     steps: Annotated[int, Field(ge=0)]
-    """10,000 in the paper, 15,000 of `image_to_mv`; 0 to keep what it starts from."""
+    """10,000 in the paper, 15,000 of `image_to_mv`, not published of `lrm`; 0 to keep what it starts from."""
     batch: Positive
     """Samples of a step, over all processes and accumulated parts; 512 in the paper."""
     micro_batch: Positive
@@ -51,8 +55,15 @@ class TaskParams(Group):
     """1e-5 in the paper."""
 
 
+class LrmParams(TaskParams):
+    """The schedule of the reconstruction model's training."""
+
+    pieces: Positive
+    """Of the views of each object a step renders so many pieces, `reconstruction.crop` pixels a side."""
+
+
 class TrainParams(StageGroup):
-    """The trainings of the diffusion models: all but the first are fine-tuned from `text_to_mv`."""
+    """The schedules. All tasks but the first are fine-tuned from `text_to_mv`; `lrm` is the reconstruction model."""
 
     name: ClassVar[str] = "train"
 
@@ -65,8 +76,9 @@ class TrainParams(StageGroup):
     edit: TaskParams
     complete_no_context: TaskParams
     complete_single_view: TaskParams
+    lrm: LrmParams
 
     def schedule(self, task: str) -> TaskParams:
-        """The schedule of one task, or of the `autoencoder`."""
+        """The schedule of one task, of the `autoencoder` or of the `lrm`."""
         schedule: TaskParams = getattr(self, task)
         return schedule

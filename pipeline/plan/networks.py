@@ -24,15 +24,13 @@ from pipeline.diffusion.unet import MultiViewUNet, build_unet, fine_tuned_from
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
-from pipeline.params.train import TaskParams, TrainParams
+from pipeline.params.train import LrmParams, TaskParams, TrainParams
 from pipeline.plan.encoders import Encoder, image_encoder, text_encoders
 from pipeline.plan.layouts import Checkpoint, checkpoint_layout
 from pipeline.plan.trace import inference_flops
 from pipeline.reconstruction.lrm import build_lrm, example_inputs
 
 META = torch.device("meta")
-ONE_OBJECT = TaskParams(steps=0, batch=1, micro_batch=1, learning_rate=1e-4)
-"""Stands in for the schedule of the reconstruction model, which the params do not hold: the cost of one object."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Preset:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the networks."""
-        return (*TRAININGS, *(["reconstruction"] if self._reconstruction else []))
+        return (*TRAININGS, *(["lrm"] if self._reconstruction else []))
 
     def networks(self) -> Iterator[Network]:
         """The networks, one after the other, in the order in which they are trained."""
@@ -99,7 +97,7 @@ class Preset:
         for task in TASKS.values():
             yield self.denoiser(task)
         if self._reconstruction:
-            yield _reconstruction_model(self._reconstruction, self._render)
+            yield _reconstruction_model(self._reconstruction, self._render, self._train.lrm)
 
     def autoencoder(self) -> Network:
         """The autoencoder, as it is trained on grids."""
@@ -174,18 +172,18 @@ def _autoencoder(params: DiffusionParams, checkpoint: Checkpoint | None) -> Patc
     return AutoencoderKL(**checkpoint.autoencoder)
 
 
-def _reconstruction_model(params: ReconstructionParams, render: RenderParams) -> Network:
+def _reconstruction_model(params: ReconstructionParams, render: RenderParams, schedule: LrmParams) -> Network:
     # In one piece: how many samples are computed at once changes neither FLOPs nor what is kept, only the time here.
     whole = params.model_copy(update={"chunk_samples": 2**62})
     with META:
         model = build_lrm(whole, render)
 
     def forward(batch: int) -> Tensor:
-        colours: Tensor = model(**example_inputs(whole, render, batch, META)).colour
+        colours: Tensor = model(**example_inputs(whole, render, batch, META, schedule.pieces)).colour
         return colours
 
     side = 2 * render.view_size
-    return Network("reconstruction", (3, side, side), model, forward, ONE_OBJECT)
+    return Network("lrm", (3, side, side), model, forward, schedule)
 
 
 def _empty(*shape: int) -> Tensor:

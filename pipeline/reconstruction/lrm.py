@@ -173,11 +173,12 @@ def build_lrm(params: ReconstructionParams, render: RenderParams) -> LRM:
 
 
 def example_inputs(
-    params: ReconstructionParams, render: RenderParams, batch: int, device: torch.device | str
+    params: ReconstructionParams, render: RenderParams, batch: int, device: torch.device | str, pieces: int = 1
 ) -> dict[str, Any]:
-    """The arguments of a training step's forward pass: white grids, and a crop of one view for each object."""
+    """The arguments of a training step's forward pass: white grids, and `pieces` of one view for each object."""
     size, crop = render.view_size, min(params.crop, render.view_size)
     view = view_rays(Camera(render.fov_deg, render.distance, size), 45.0, render.elevation_deg, device)
     start = (size - crop) // 2
-    piece = view[start : start + crop, start : start + crop].flat()
-    return {"grids_B3HW": torch.ones(batch, 3, 2 * size, 2 * size, device=device), "rays_BR": stacked([piece] * batch)}
+    piece = view[start : start + crop, start : start + crop]
+    rays_BR = stacked([stacked([piece] * pieces).flat()] * batch)
+    return {"grids_B3HW": torch.ones(batch, 3, 2 * size, 2 * size, device=device), "rays_BR": rays_BR}

@@ -1,0 +1,86 @@
+"""The trainings of the autoencoder and of the diffusion tasks: each one's network and examples, put together."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.diffusion.autoencoder_objective import AutoencoderObjective, Pictures
+from pipeline.diffusion.examples import Examples
+from pipeline.diffusion.frozen import image_outputs, text_outputs
+from pipeline.diffusion.models import start_autoencoder, start_model
+from pipeline.diffusion.objective import DiffusionObjective
+from pipeline.diffusion.schedule import training_schedule
+from pipeline.diffusion.tasks import TASKS, Task
+from pipeline.errors import UserError
+from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.train import TrainParams
+from pipeline.shards.read import read_manifest
+
+OBJECTS = TASKS["segment"]
+"""Whose validation examples, grids and colour maps, the autoencoder is measured on."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What the data half made, and how it is read."""
+
+    data: Path
+    diffusion: DiffusionParams
+    seed: int
+    view_size: int
+
+    @property
+    def models(self) -> Path:
+        """The folder of the networks trained so far."""
+        return self.data / "models"
+
+    def examples(self, task: Task, drop_condition: float = 0.0) -> Examples:
+        """The training examples of a task, augmented."""
+        return self._examples(task, "train", drop_condition, augment=True)
+
+    def validation(self, task: Task) -> Examples | None:
+        """Its validation examples; None, said aloud, where there are no such objects."""
+        try:
+            return self._examples(task, "val", 0.0, augment=False)
+        except UserError as error:
+            print(f"{task.name}: trained without validation: {error}", file=sys.stderr)
+            return None
+
+    def _examples(self, task: Task, split: str, drop: float, augment: bool) -> Examples:
+        size = self.view_size
+        return Examples(self.data, task, split, self.diffusion, self.seed, drop, augment, expected_view_size=size)
+
+
+def task_objective(task: Task, params: TrainParams, shards: Shards) -> DiffusionObjective:
+    """The denoiser of a task, as its training starts."""
+    data, diffusion, loop = shards.data, shards.diffusion, params.loop
+    examples, validation = shards.examples(task, loop.drop_condition), shards.validation(task)
+    model = start_model(task, diffusion, shards.models, 2 * shards.view_size)
+    samples = params.schedule(task.name).steps * params.schedule(task.name).batch
+
+    def pays(table: str, outputs: int = 1) -> bool:
+        """Whether to compute a table's tokens beforehand: when there are fewer of them than of training samples."""
+        return loop.precompute and outputs * read_manifest(data / table).rows < samples
+
+    return DiffusionObjective(
+        task,
+        model,
+        training_schedule(diffusion.schedule, task),
+        diffusion.sampler,
+        examples,
+        validation,
+        loop.seed,
+        text_outputs=text_outputs(data, model.text) if task.caption and pays("captions/captions") else None,
+        image_outputs=image_outputs(data, model.image) if model.image and pays("renders/conditioning", 2) else None,
+    )
+
+
+def autoencoder_objective(shards: Shards) -> AutoencoderObjective:
+    """The autoencoder, as its training starts: from the checkpoint's, or from the closed form."""
+    diffusion, seed = shards.diffusion, shards.seed
+    autoencoder = start_autoencoder(diffusion)
+    pictures = Pictures(shards.data, "train", diffusion, seed, shards.view_size)
+    objective = AutoencoderObjective(autoencoder, pictures, shards.validation(OBJECTS), diffusion.colours, seed)
+    if not diffusion.checkpoint:
+        objective.closed_form_start()
+    return objective

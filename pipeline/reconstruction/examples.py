@@ -1,0 +1,94 @@
+"""Training samples of the reconstruction model, out of the shards: an endless, numbered sequence.
+
+A sample is a function of the seed and its number alone, as in `pipeline.diffusion.examples`. It is a grid and what some
+rays see: those of square pieces of the object's views, the novel ones and the grid's own.
+
+Shape suffixes: B samples, R rays, H W pixels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pipeline.diffusion.augment import Augmentation
+from pipeline.diffusion.examples import shuffled
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.params.render import RenderParams
+from pipeline.reconstruction.drawn_objects import DrawnObjects, over_white
+from pipeline.reconstruction.rays import stacked, view_rays
+from pipeline.views.cameras import Camera
+
+AUGMENTATIONS = ("roll", "mirror")
+"""Colours change by a permutation of their channels, after which a colour that is rare among the objects is none."""
+WHOLE_SHARE = 0.5
+"""Of the samples that are whole objects; the others are one part, each of an object's parts as likely as the others."""
+SEEN_SHARE = 0.9
+"""Of the pieces that have some of the object in them; the others lie anywhere."""
+
+
+class Examples(Dataset[dict[str, Any]]):
+    """Samples of a split's objects. Sample n is of epoch n // count; every epoch has an order of its own.
+
+    A sample: `grid`, float32 (3, 2H, 2W) in [0, 1] over white; `rays`, Rays (R,), each moved along itself at random;
+    what they see, `colour` (R, 3) over white and `alpha` (R,), in [0, 1]; `number`, `object_id`, and `part_id`, 0 for
+    the whole object.
+    """
+
+    def __init__(
+        self, objects: DrawnObjects, params: ReconstructionParams, render: RenderParams, pieces: int, seed: int
+    ) -> None:
+        """`pieces` of `params.crop` pixels a side make the rays of a sample, from different views as far as they go."""
+        self.objects, self.seed, self.samples, self.pieces = objects, seed, params.samples, pieces
+        self.camera = Camera(render.fov_deg, render.distance, render.view_size)
+        self.side = min(params.crop, render.view_size)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        epoch, position = divmod(number, self.objects.count)
+        place = shuffled(position, self.objects.count, (self.seed, epoch))
+        draws = np.random.default_rng((self.seed, number))
+        parts = self.objects.parts(place)
+        whole, part = draws.random() < WHOLE_SHARE, 1 + int(draws.integers(max(1, parts)))
+        change, channels = Augmentation.drawn(draws, AUGMENTATIONS), draws.permutation(3).tolist()
+        drawn = self.objects.read(place, 0 if whole or not parts else part).changed(change, channels)
+        rgba, cameras = drawn.views(self.objects.elevation_deg)
+        chosen = np.resize(draws.permutation(len(cameras)), self.pieces)
+        rays, seen = [], []
+        for view in chosen.tolist():
+            rows, columns = _piece(rgba[view, 3] > 0, self.side, draws)
+            rays.append(view_rays(self.camera, *cameras[view])[rows, columns])
+            seen.append(rgba[view, :, rows, columns])
+        colour, alpha = over_white(torch.stack(seen))
+        generator = torch.Generator().manual_seed(int(draws.integers(2**63)))
+        return {
+            "grid": over_white(drawn.grid)[0],
+            "rays": stacked(rays).flat().jittered(self.samples, generator),
+            "colour": colour.movedim(1, -1).reshape(-1, 3),
+            "alpha": alpha.flatten(),
+            "number": number,
+            "object_id": drawn.object_id,
+            "part_id": drawn.part_id,
+        }
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Samples as a batch: `grid`, `colour`, `alpha` and `rays` with a first axis B, numbers (B,), ids in a list."""
+    batch: dict[str, Any] = {key: torch.stack([item[key] for item in items]) for key in ("grid", "colour", "alpha")}
+    batch["rays"] = stacked([item["rays"] for item in items])
+    batch["object_id"] = [item["object_id"] for item in items]
+    for key in ("number", "part_id"):
+        batch[key] = torch.tensor([item[key] for item in items])
+    return batch
+
+
+def _piece(shown_HW: Tensor, side: int, draws: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a square of a view; most often one with a pixel that is `shown`, where there is any."""
+    size, places = len(shown_HW), shown_HW.nonzero()
+    anywhere, within = draws.integers(0, size, 2), draws.integers(0, side, 2)
+    pick, seen = draws.random(), draws.random() < SEEN_SHARE
+    at = places[int(pick * len(places))].numpy() if seen and len(places) else anywhere
+    top, left = np.clip(at - within, 0, size - side).tolist()
+    return slice(top, top + side), slice(left, left + side)

@@ -1,0 +1,53 @@
+"""What a finished training leaves behind: the folder of its networks, metrics, loss curve and sample pictures."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipeline.params.train import TaskParams
+from pipeline.shards.write import write_metrics
+from pipeline.training.loop import Objective
+
+PLOTS = Path("plots/train")
+
+
+def curve_of(name: str) -> Path:
+    """Where dvc.yaml declares the loss curve of the training `name`."""
+    return PLOTS / f"{name}.csv"
+
+
+def report(name: str, objective: Objective, schedule: TaskParams) -> None:
+    """Measure and draw with the network as it is, and write both where dvc.yaml declares them."""
+    objective.module.eval()
+    with torch.no_grad():
+        validation, pictures = objective.validation(), objective.pictures()
+    metrics = {
+        "parameters": sum(parameter.numel() for parameter in objective.module.parameters()),
+        "steps": schedule.steps,
+        "samples": schedule.steps * schedule.batch,
+        "validation": validation,
+    }
+    write_metrics(f"train/{name}", metrics)
+    picture = PLOTS / f"{name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(list(pictures.values()))).save(picture)
+
+
+@contextlib.contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of `out` when all went well."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""Stage `train_lrm`: the reconstruction model, from rendered grids of objects and of parts.
+
+    python -m stages.train_lrm
+
+trains here, on as many processes as `stages.train` would; on a cluster start it by `accelerate launch ... -m
+stages.train_lrm` on every machine.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pipeline.errors import UserError
+from pipeline.params.base import load_group
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.params.render import RenderParams
+from pipeline.params.train import TrainParams
+from pipeline.reconstruction.drawn_objects import CAMERA, TABLES, DrawnObjects
+from pipeline.reconstruction.examples import Examples
+from pipeline.reconstruction.lrm import build_lrm
+from pipeline.reconstruction.objective import LRMObjective
+from pipeline.shards.read import read_manifest
+from pipeline.training.checkpoints import training_folder
+from pipeline.training.launch import launched
+from pipeline.training.loop import start, train
+from pipeline.training.results import curve_of, replaced, report
+from stages.entry import one_sentence_errors
+
+CONTRACT = "train_lrm/1"
+NAME = "lrm"
+NO_MATTER = {"chunk_samples", "support_floor"}
+"""Of the model's parameters, those that do not change what is trained."""
+
+
+def run(
+    params: TrainParams,
+    reconstruction: ReconstructionParams,
+    render: RenderParams,
+    data: Path = Path("data"),
+    force: bool = False,
+) -> None:
+    """Train the reconstruction model, and write its folder, metrics, loss curve and sample pictures.
+
+    UserError when the shards were drawn by other cameras than those of `render`, or hold no training objects.
+    """
+    loop, schedule = params.loop, params.lrm
+    folder = training_folder(
+        NAME,
+        CONTRACT,
+        reconstruction.model_dump(exclude=NO_MATTER),
+        render.model_dump(include=set(CAMERA)),
+        loop.deciding(),
+        schedule,
+        {table: read_manifest(data / table).digest for table in TABLES.values()},
+    )
+    if force:
+        shutil.rmtree(folder, ignore_errors=True)
+    objects, held_out = DrawnObjects(data, "train", render), validation_objects(data, render)
+    torch.manual_seed(loop.seed)
+    model = build_lrm(reconstruction, render)
+    examples = Examples(objects, reconstruction, render, schedule.pieces, loop.seed)
+    objective = LRMObjective(model, examples, held_out, reconstruction)
+    train(objective, NAME, loop, schedule, folder, curve_of(NAME))
+    if start(loop).is_main_process:
+        with replaced(data / "models" / NAME) as partial:
+            model.save_pretrained(partial)
+        report(NAME, objective, schedule)
+
+
+def validation_objects(data: Path, render: RenderParams) -> DrawnObjects | None:
+    """The objects to measure on; None, said aloud, where there are none."""
+    try:
+        return DrawnObjects(data, "val", render)
+    except UserError as error:
+        print(f"{NAME}: trained without validation: {error}", file=sys.stderr)
+        return None
+
+
+def launch(overrides: Sequence[str] = (), force: bool = False) -> None:
+    """Train with params.yaml and `overrides`, on as many processes as the machine has GPUs."""
+    if launched("stages.train_lrm", [*overrides, *(["--force"] if force else [])]):
+        return
+    groups = load_group(TrainParams, overrides), load_group(ReconstructionParams, overrides)
+    run(*groups, load_group(RenderParams, overrides), force=force)
+
+
+if __name__ == "__main__":
+    with one_sentence_errors():
+        launch([argument for argument in sys.argv[1:] if argument != "--force"], force="--force" in sys.argv)
