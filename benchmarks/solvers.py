@@ -23,6 +23,7 @@ from scipy.optimize import linear_sum_assignment
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline, pipeline_class
 from pipeline.diffusion.sampling import MultiViewPipeline, Sampling
 from pipeline.errors import UserError
+from pipeline.evaluation.image_metrics import psnr
 from pipeline.shards.read import iter_rows
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import over_white
@@ -82,8 +83,7 @@ def right_share(drawn: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 def foreground_psnr(drawn: np.ndarray, part: np.ndarray) -> float:
     """PSNR in dB of a grid (H, W, 3) in [0, 1] where the true part, (H, W, 4) uint8, is not transparent."""
-    seen = part[..., 3] > 0
-    return float(-10 * np.log10(np.mean((drawn[seen] - over_white(part)[seen]) ** 2)))
+    return float(psnr(drawn, over_white(part), part[..., 3] > 0))
 
 
 def quality(model: MultiViewPipeline, shown: list[Example], sampling: Sampling) -> np.ndarray:

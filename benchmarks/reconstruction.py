@@ -1,0 +1,214 @@
+"""The reconstruction model against the visual hull: novel views of held-out objects and of their parts.
+
+    python -m benchmarks.reconstruction [--data data] [--model data/models/lrm] [--split val] [--objects N]
+        [--reconstructors lrm carve] [--pictures FILE]
+
+Ground-truth grids go in; the four novel views come out and are compared with the renders. PSNR in dB, of the whole
+picture and of the foreground (pixels whose true alpha exceeds 1/2), and ST-LPIPS (AlexNet); conventions are those of
+`pipeline.evaluation.image_metrics`. A view without foreground counts for the other measures only. A value is the mean
+over an object's or a part's views, a line the mean over all wholes or parts, with the 95 % interval of a bootstrap over
+objects, so that parts of one object are drawn together. The last lines are the same of the difference, pair by pair.
+
+The split is `val`; `test` is for tables that are published, after everything was chosen.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import bootstrap
+
+from pipeline.errors import UserError
+from pipeline.evaluation.image_metrics import StLpips, psnr
+from pipeline.params.base import load_group
+from pipeline.params.reconstruct import ReconstructParams
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.reconstruction.rays import view_rays
+from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstructor
+from pipeline.reconstruction.renderer import render
+from pipeline.report.contact_sheet import Card, Picture, Sheet, write_png
+from pipeline.shards.read import iter_rows, read_manifest
+from pipeline.shards.table import decode_png
+from pipeline.views.cameras import Camera, over_white, tile, untile
+from stages.entry import one_sentence_errors
+
+MEASURES = ("PSNR, dB", "foreground PSNR, dB", "ST-LPIPS")
+SHEET_ROWS = 24
+"""Objects and parts on the sheet at most."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An object, or one part of it alone."""
+
+    object_id: str
+    part_id: int
+    """0 for the whole."""
+    grid: np.ndarray
+    """(2H, 2W, 4) uint8."""
+    novel: np.ndarray
+    """The views to be seen, (4, H, W, 4) uint8."""
+    cameras: list[tuple[float, float]]
+    """Azimuth and elevation of each, in degrees."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.object_id}, part {self.part_id}" if self.part_id else self.object_id
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one reconstructor made of one example."""
+
+    values: tuple[float, ...]
+    """By MEASURES, the means over the views."""
+    seconds: tuple[float, float]
+    """To the field, and for its pictures."""
+    views: np.ndarray
+    """(4, H, W, 3) uint8."""
+
+
+def examples(data: Path, split: str, objects: int | None) -> Iterator[Example]:
+    """The first objects of a split with all their parts, in the order of the tables."""
+    novel = iter_rows(data / "renders/novel")
+    seen: set[str] = set()
+    for row in iter_rows(data / "renders/grids"):
+        # Both tables hold the same objects and parts in the same order.
+        views = next(novel)
+        assert (views["object_id"], views["part_id"]) == (row["object_id"], row["part_id"])
+        if row["split"] != split:
+            continue
+        seen.add(row["object_id"])
+        if objects is not None and len(seen) > objects:
+            return
+        cameras = list(zip(views["azimuths"], views["elevations"], strict=True))
+        pictures = untile(decode_png(views["image"]["bytes"]))
+        yield Example(row["object_id"], row["part_id"], decode_png(row["image"]["bytes"]), pictures, cameras)
+
+
+def measured(
+    example: Example, reconstructor: Reconstructor, settings: dict[str, Any], distance: StLpips, device: torch.device
+) -> Result:
+    """Reconstruct, render and compare."""
+    started = time.perf_counter()
+    rgba = np.concatenate((over_white(example.grid), example.grid[..., 3:].astype(np.float32) / 255), axis=-1)
+    field = reconstructor.fields(torch.from_numpy(rgba).movedim(-1, 0)[None].to(device))[0]
+    reconstructed = time.perf_counter()
+    camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
+    pictures = []
+    for azimuth, elevation in example.cameras:
+        rays = view_rays(camera, azimuth, elevation, device).flat()
+        with torch.no_grad():
+            colour = render([field], rays, reconstructor.samples).colour
+        pictures.append(colour.view(camera.size, camera.size, 3).clamp(0, 1).cpu().numpy())
+    seconds = (reconstructed - started, time.perf_counter() - reconstructed)
+    views, targets = np.stack(pictures), over_white(example.novel)
+    foreground = example.novel[..., 3] > 127
+    shown = foreground.any(axis=(1, 2))
+    of_foreground = psnr(views[shown], targets[shown], foreground[shown]).mean() if shown.any() else np.nan
+    values = (float(psnr(views, targets).mean()), float(of_foreground), float(distance(views, targets).mean()))
+    return Result(values, seconds, _bytes(views))
+
+
+def interval(values: np.ndarray, objects: Sequence[str]) -> str:
+    """The mean of values (N,) and its 95 % interval when whole objects are drawn again; NaNs do not count."""
+    known = ~np.isnan(values)
+    names = np.unique(np.array(objects)[known])
+    of_objects = [values[known & (np.array(objects) == name)] for name in names]
+    sums, counts = np.array([part.sum() for part in of_objects]), np.array([len(part) for part in of_objects])
+    if len(names) < 2 or not np.isfinite(sums).all():
+        return f"{np.mean(values[known]) if known.any() else np.nan:8.3f}" + " " * 18
+
+    def mean(of_sums: np.ndarray, of_counts: np.ndarray, axis: int) -> np.ndarray:
+        return of_sums.sum(axis=axis) / of_counts.sum(axis=axis)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values that are all the same have no interval
+        found = bootstrap((sums, counts), mean, paired=True, vectorized=True, method="percentile", rng=0)
+    low, high = found.confidence_interval
+    return f"{sums.sum() / counts.sum():8.3f} [{low:7.3f}, {high:7.3f}]"
+
+
+def table(shown: list[Example], results: dict[str, list[Result]]) -> Iterator[str]:
+    """A line for each reconstructor, and for each further one's difference to the first; wholes and parts apart."""
+    yield f"{'':<22}" + "".join(f"{measure:^29}" for measure in MEASURES)
+    for title, wanted in (("wholes", False), ("parts", True)):
+        chosen = [number for number, example in enumerate(shown) if (example.part_id > 0) == wanted]
+        if not chosen:
+            continue
+        objects = [shown[number].object_id for number in chosen]
+        values = {name: np.array([found[number].values for number in chosen]) for name, found in results.items()}
+        first, *others = values
+        values |= {f"{first} - {other}": values[first] - values[other] for other in others}
+        yield f"{len(chosen)} {title} of {len(set(objects))} objects"
+        for name, columns in values.items():
+            yield f"  {name:<20}" + "".join(f" {interval(column, objects)}" for column in columns.T)
+    for name, found in results.items():
+        field, pictures = np.mean([one.seconds for one in found], axis=0)
+        yield f"{name}: {field:.2f} s a field, {pictures / 4:.2f} s a view"
+
+
+def sheet(shown: list[Example], results: dict[str, list[Result]], title: str) -> Sheet:
+    """Input, truth and what was made, a row for each of some objects and parts, spread evenly over all."""
+    cards = []
+    for number in np.unique(np.linspace(0, len(shown) - 1, min(SHEET_ROWS, len(shown))).astype(int)):
+        example = shown[number]
+        pictures = [
+            Picture(Image.fromarray(_bytes(over_white(example.grid))), "input grid"),
+            Picture(Image.fromarray(_bytes(tile(over_white(example.novel)))), "novel views, true"),
+        ]
+        for name, found in results.items():
+            total, foreground, distance = found[number].values
+            text = f"{name}: {total:.1f} dB, foreground {foreground:.1f} dB, ST-LPIPS {distance:.3f}"
+            pictures.append(Picture(Image.fromarray(tile(found[number].views)), text))
+        cards.append(Card(example.name, "", {"views": pictures}))
+    return Sheet(title, "2x2 views each", cards)
+
+
+def _bytes(pictures: np.ndarray) -> np.ndarray:
+    return (pictures * 255).round().astype(np.uint8)
+
+
+def main() -> None:
+    """Print the table, and write the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the renders")
+    parser.add_argument("--model", type=Path, default=Path("data/models/lrm"), help="folder of the trained model")
+    parser.add_argument("--split", default="val", choices=["train", "val", "test"])
+    parser.add_argument("--objects", type=int, help="the first of the split; all by default")
+    parser.add_argument("--reconstructors", nargs="+", default=["lrm", "carve"], choices=["lrm", "carve"])
+    parser.add_argument("--pictures", type=Path, metavar="FILE", help="PNG of inputs, truths and results")
+    arguments = parser.parse_args()
+    params, reconstruction = load_group(ReconstructParams), load_group(ReconstructionParams)
+    settings = read_manifest(arguments.data / "renders/grids").settings
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reconstructors = {
+        name: find_reconstructor(
+            params.model_copy(update={"reconstructor": name}), reconstruction, arguments.model, settings, device
+        )
+        for name in arguments.reconstructors
+    }
+    shown = list(examples(arguments.data, arguments.split, arguments.objects))
+    if not shown:
+        raise UserError(f"{arguments.data} has no objects of the split {arguments.split}; name another with --split.")
+    distance = StLpips(device)
+    results = {
+        name: [measured(example, one, settings, distance, device) for example in shown]
+        for name, one in reconstructors.items()
+    }
+    title = f"Reconstruction of {arguments.data}, split {arguments.split}"
+    print(title, *table(shown, results), sep="\n")
+    if arguments.pictures:
+        write_png(sheet(shown, results, title), arguments.pictures)
+
+
+if __name__ == "__main__":
+    with one_sentence_errors():
+        main()

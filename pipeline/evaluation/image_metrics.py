@@ -1,0 +1,76 @@
+"""Measures of pictures against their targets.
+
+Pictures are (..., H, W, 3) floats in [0, 1], over white as everywhere; views are measured one by one, and never a grid
+as one picture, unless the caller hands it over as one.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+
+from pipeline.errors import UserError
+
+SMALLEST_PX = 22
+"""Pictures below this have no pixels left in ST-LPIPS' deepest layers."""
+
+
+def psnr(pictures: np.ndarray, targets: np.ndarray, foreground: np.ndarray | None = None) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB of each picture, (...) float64: -10 log10 of the mean squared error, peak 1.
+
+    The error is the mean over the three channels and over all pixels, or those of `foreground` (..., H, W) bool alone
+    (the paper's Tables 2 and 3: the pixels of the target, here those whose alpha exceeds 1/2). Pictures that are equal
+    have infinity, and a mean over pictures should say so rather than swallow it; those without foreground have NaN.
+    """
+    error = np.square(pictures - targets).mean(axis=-1, dtype=np.float64)
+    shown = np.ones_like(error, dtype=bool) if foreground is None else foreground
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(shown, error, 0.0).sum(axis=(-2, -1)) / shown.sum(axis=(-2, -1))
+        values: np.ndarray = -10 * np.log10(mean)
+    return values
+
+
+def ssim(pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Structural similarity of each of N pictures, (N,), 1 for equal ones; they have at least 11 pixels a side.
+
+    As Wang et al. 2004: windows weighted by a Gaussian of sigma 1.5; the mean over channels.
+    """
+    options = dict(channel_axis=-1, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    pairs = zip(pictures, targets, strict=True)
+    return np.array([structural_similarity(picture, target, **options) for picture, target in pairs])
+
+
+class StLpips:
+    """ST-LPIPS (Ghildyal and Liu, ECCV 2022): a perceptual distance that small shifts hardly move; 0 for equal ones.
+
+    Its AlexNet comes with the package `stlpips-pytorch`. It was made with pictures of 64 pixels a side, so views of
+    that size are measured as they are; values of pictures of different sizes do not compare.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        from stlpips_pytorch import stlpips  # it loads torchvision and IPython, which take seconds
+
+        self.device = torch.device(device)
+        self.network = stlpips.LPIPS(net="alex", variant="shift_tolerant", pretrained=False, verbose=False)
+        weights = Path(stlpips.__file__).parent / "weights/vST0.0/alex_shift_tolerant.pth"
+        loaded = self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True), strict=False)
+        # `lins` holds the modules lin0 to lin4 once more, which the file names once.
+        assert not loaded.unexpected_keys, loaded
+        assert all(name.startswith("lins.") for name in loaded.missing_keys), loaded
+        self.network.requires_grad_(False).to(self.device)
+
+    @torch.no_grad()
+    def __call__(self, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The distance of each of N pictures (N, H, W, 3) to its target, (N,); UserError where they are too small."""
+        if min(pictures.shape[1:3]) < SMALLEST_PX:
+            raise UserError(
+                f"ST-LPIPS cannot see pictures of {pictures.shape[2]} x {pictures.shape[1]} px; "
+                f"give it at least {SMALLEST_PX} px a side."
+            )
+        ours, theirs = (
+            torch.from_numpy(np.ascontiguousarray(values)).float().movedim(-1, 1).to(self.device)
+            for values in (pictures, targets)
+        )
+        distances: np.ndarray = self.network(ours, theirs, normalize=True).flatten().cpu().numpy()
+        return distances

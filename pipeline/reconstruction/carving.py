@@ -1,0 +1,176 @@
+"""Reconstruction without training: the visual hull of a grid's four silhouettes, coloured by projection.
+
+The hull is the largest body whose outlines are those of the views, so hollows that no outline shows are filled. It
+is written as a `Field` with set weights, so that renderer, mesher and files serve it like a trained one. The constants
+below were chosen on novel views of training objects.
+
+Shape suffixes: B grids, V views, H W pixels, D H W a volume's sides along z, y and x, N cells of a list, C channels.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from pipeline.reconstruction.field import Decoder, Field
+from pipeline.reconstruction.lrm import split_views
+from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world
+
+BACKGROUND_ALPHA = 0.02
+"""A pixel whose alpha is less shows nothing."""
+BACKGROUND_GREY = 0.06
+"""Without alpha: a pixel that is whiter than 1 minus this in all its channels shows nothing."""
+INSIDE = 0.4
+"""Occupancy at the hull's surface. Below 1/2 what is thinner than a cell is not torn, and outlines grow by a tenth of a
+pixel."""
+SHARPNESS = 16.0
+"""Logits of opacity for 1 of occupancy."""
+ABSORBED = 4.0
+"""Opacity times length that a ray gathers in one cell of full occupancy: it hides 98 % of what is behind."""
+VIEW_EXPONENT = 2.0
+"""Of the cosine between a view's direction and the surface's normal, the weight of the view's colour."""
+COLOUR_LOGIT = 6.0
+"""Colours are kept within the sigmoid of plus and minus this."""
+
+
+class Carver:
+    """Visual hulls of grids of one camera: the four views of `pipeline.views.cameras` at one elevation."""
+
+    def __init__(self, camera: Camera, elevation_deg: float, resolution: int) -> None:
+        self.camera, self.resolution, self.cell = camera, resolution, 2 / resolution
+        poses = [camera_to_world(azimuth, elevation_deg, camera.distance) for azimuth in GRID_AZIMUTHS]
+        self.poses_V44 = torch.from_numpy(np.stack(poses)).float()
+
+    @torch.no_grad()
+    def fields(self, grids_BCHW: Tensor) -> list[Field]:
+        """The fields of grids (B, 3 or 4, 2H, 2W) in [0, 1]: RGB over white, and alpha where it is known.
+
+        Of a grid that shows nothing, and of one whose views have nothing in common, the empty field.
+        """
+        gain = ABSORBED / (SHARPNESS * (1 - INSIDE)) / self.cell
+        decoder = _decoder(gain).to(grids_BCHW.device)
+        return [self._field(views_VCHW, decoder) for views_VCHW in split_views(grids_BCHW)]
+
+    def _field(self, views_VCHW: Tensor, decoder: Decoder) -> Field:
+        outlines_VHW = silhouettes(views_VCHW)
+        occupancy_DHW = self.hull(outlines_VHW)
+        seen_DHW = occupancy_DHW > INSIDE / 2
+        if not seen_DHW.any():
+            return Field.empty(decoder)
+        opacity_DHW = SHARPNESS * (occupancy_DHW - INSIDE)
+        colour_CDHW = self._colours(views_VCHW[:, :3], outlines_VHW, occupancy_DHW).logit()
+        return Field(torch.cat((opacity_DHW[None], colour_CDHW)), decoder, _grown(seen_DHW))
+
+    def hull(self, outlines_VHW: Tensor) -> Tensor:
+        """Occupancy (D, H, W) in [0, 1] of cells: the least of what silhouettes (V, H, W) say of their centres."""
+        axis = (torch.arange(self.resolution, device=outlines_VHW.device) + 0.5) * self.cell - 1
+        z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+        points_N3 = torch.stack((x, y, z), dim=-1).view(-1, 3)
+        cells_N = (points_N3.norm(dim=1) <= 1).nonzero()[:, 0]
+        least_N = outlines_VHW.new_ones(len(cells_N))
+        for view, outline_HW in enumerate(outlines_VHW):
+            least_N = least_N.minimum(_sampled(outline_HW[None], self._projected(points_N3[cells_N], view))[:, 0])
+            cells_N, least_N = cells_N[least_N > 0], least_N[least_N > 0]
+        occupancy_N = outlines_VHW.new_zeros(len(points_N3)).index_copy(0, cells_N, least_N)
+        return occupancy_N.view(3 * (self.resolution,))
+
+    def _projected(self, points_N3: Tensor, view: int) -> Tensor:
+        """Where a view sees points: (N, 2), right and down, from -1 to 1 over the picture."""
+        pose_44 = self.poses_V44[view].to(points_N3)
+        local_N3 = (points_N3 - pose_44[:3, 3]) @ pose_44[:3, :3]
+        reach_N = -local_N3[:, 2] * math.tan(math.radians(self.camera.fov_deg) / 2)
+        return torch.stack((local_N3[:, 0], -local_N3[:, 1]), dim=1) / reach_N[:, None]
+
+    def _colours(self, colours_VCHW: Tensor, outlines_VHW: Tensor, occupancy_DHW: Tensor) -> Tensor:
+        """Colours (3, D, H, W) of all cells; those that no view sees have that of the nearest one seen."""
+        shell_DHW = (occupancy_DHW > 0) & _grown(occupancy_DHW < INSIDE)
+        index_N3 = shell_DHW.nonzero()
+        points_N3 = (index_N3.flip(1) + 0.5) * self.cell - 1
+        normals_N3 = _normals(occupancy_DHW)[:, shell_DHW].t()
+        sums_N4 = points_N3.new_zeros(len(points_N3), 4)
+        for view, (colour_CHW, outline_HW) in enumerate(zip(colours_VCHW, outlines_VHW, strict=True)):
+            # What the outline covers of a pixel, without the white that fills the rest of it.
+            covered_CHW = torch.cat((colour_CHW - (1 - outline_HW), outline_HW[None])).clamp(min=0)
+            seen_N4 = _sampled(covered_CHW, self._projected(points_N3, view))
+            towards_N3 = F.normalize(self.poses_V44[view, :3, 3].to(points_N3) - points_N3, dim=1)
+            cosine_N = (normals_N3 * towards_N3).sum(dim=1).clamp(min=0)
+            free_N = self._unhidden(points_N3 + 1.5 * self.cell * normals_N3, towards_N3, occupancy_DHW)
+            sums_N4 += seen_N4 * (cosine_N**VIEW_EXPONENT * free_N)[:, None]
+        known_N = sums_N4[:, 3] > 1e-3
+        limit = 1 / (1 + math.exp(COLOUR_LOGIT))
+        rgb_N3 = (sums_N4[:, :3] / sums_N4[:, 3:].clamp(min=1e-3)).clamp(limit, 1 - limit)
+        colour_CDHW = occupancy_DHW.new_full((3, *occupancy_DHW.shape), 0.5)
+        known_DHW = torch.zeros_like(shell_DHW)
+        known_DHW[tuple(index_N3[known_N].t())] = True
+        if not known_N.any():
+            return colour_CDHW
+        colour_CDHW[:, known_DHW] = rgb_N3[known_N].t()
+        nearest = distance_transform_edt(~known_DHW.cpu().numpy(), return_distances=False, return_indices=True)
+        at_z, at_y, at_x = torch.from_numpy(nearest).long().to(colour_CDHW.device)
+        return colour_CDHW[:, at_z, at_y, at_x]
+
+    def _unhidden(self, points_N3: Tensor, towards_N3: Tensor, occupancy_DHW: Tensor) -> Tensor:
+        """Which points (N, 3) see a camera in the direction (N, 3): the hull does not stand between; (N,) bool."""
+        free_N = torch.ones(len(points_N3), dtype=torch.bool, device=points_N3.device)
+        for step in range(math.ceil(2 / self.cell)):
+            places = (points_N3 + step * self.cell * towards_N3).view(1, 1, 1, -1, 3)
+            free_N &= F.grid_sample(occupancy_DHW[None, None], places, align_corners=False).view(-1) < INSIDE
+        return free_N
+
+
+def silhouettes(views_VCHW: Tensor) -> Tensor:
+    """How much of each pixel the object's outline covers, (V, H, W) in [0, 1]; alpha, else what is not white.
+
+    What shows anything is covered, glass too; only pixels at the outline are covered in part: by their alpha over that
+    of the pixels around them. So a wire thinner than a pixel, pale as it is, is not lost.
+    """
+    if views_VCHW.shape[1] == 4:
+        content_VHW, least = views_VCHW[:, 3], BACKGROUND_ALPHA
+    else:
+        content_VHW, least = 1 - views_VCHW.amin(dim=1), BACKGROUND_GREY
+    shown_VHW = content_VHW > least
+    outline_VHW = shown_VHW & _spread((~shown_VHW).float()).bool()
+    covered_VHW = torch.where(outline_VHW, content_VHW / _spread(content_VHW).clamp(min=least), 1.0)
+    return torch.where(shown_VHW, covered_VHW, 0.0)
+
+
+def _spread(pictures_VHW: Tensor) -> Tensor:
+    """The greatest value of each pixel and the eight around it."""
+    return F.max_pool2d(pictures_VHW[:, None], 3, stride=1, padding=1)[:, 0]
+
+
+def _grown(cells_DHW: Tensor) -> Tensor:
+    """Cells and the 26 around each."""
+    return F.max_pool3d(cells_DHW[None].float(), 3, stride=1, padding=1)[0].bool()
+
+
+def _sampled(picture_CHW: Tensor, places_N2: Tensor) -> Tensor:
+    """A picture at places in [-1, 1], (N, C); nothing outside it."""
+    return F.grid_sample(picture_CHW[None], places_N2[None, None], align_corners=False)[0, :, 0].t()
+
+
+def _normals(occupancy_DHW: Tensor) -> Tensor:
+    """Outward normals (3, D, H, W), x y z, of smoothed occupancy; 0 where it is level."""
+    smooth = F.avg_pool3d(occupancy_DHW[None, None], 5, stride=1, padding=2)[0, 0]
+    z, y, x = torch.gradient(smooth)
+    return F.normalize(-torch.stack((x, y, z)), dim=0)
+
+
+def _decoder(gain: float) -> Decoder:
+    """A decoder that hands on its four channels: the logits of opacity, before the softplus, and of colour.
+
+    The trunk's relu takes away what is below 0, so each channel x goes through it as relu(x) and relu(-x).
+    """
+    decoder = Decoder(channels=4, width=8, layers=1, gain=gain, bias=0.0)
+    identity = torch.eye(4)
+    pairs = torch.cat((identity, -identity))
+    for linear, weight in (
+        (decoder.trunk[0], pairs),
+        (decoder.opacity[0], pairs.t()[:1]),
+        (decoder.colour[0], pairs.t()[1:]),
+    ):
+        linear.weight.data.copy_(weight)  # type: ignore[operator]
+    return decoder.requires_grad_(False)
