@@ -1,5 +1,6 @@
 """Fields, rays and the renderer of N parts: the formula, and the fast path against it."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.reconstruction import trilinear
 from pipeline.reconstruction.field import Decoder, Field, load_field
 from pipeline.reconstruction.rays import Rays, grid_rays, view_rays
-from pipeline.reconstruction.renderer import Rendered, composite, render, render_reference
+from pipeline.reconstruction.renderer import Overlap, Rendered, composite, render, render_reference
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world
 
 CAMERA = Camera(fov_deg=40.0, distance=3.1, size=9)
@@ -52,6 +54,27 @@ def assert_same(one: Rendered, other: Rendered, atol: float = 1e-12) -> None:
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=atol)
 
 
+def assert_paths_agree(fields: Sequence[Field], samples: int, overlap: Overlap, chunks: Sequence[int]) -> Rendered:
+    """Values and gradients of the fast path against the reference's, which are returned."""
+    expected = render_reference(fields, rays(), samples, overlap=overlap)
+    expected_gradients = gradients(expected, fields)
+    for chunk in chunks:
+        found = render(fields, rays(), samples, overlap=overlap, chunk_samples=chunk)
+        assert_same(found, expected)
+        for ours, theirs in zip(gradients(found, fields), expected_gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    return expected
+
+
+def cells(sides: Sequence[int], seed: int = 0) -> Tensor:
+    """A random support, about half of the cells."""
+    return torch.rand(*sides, generator=torch.Generator().manual_seed(seed)) > 0.5
+
+
+def nowhere(sides: Sequence[int]) -> Tensor:
+    return torch.zeros(*sides, dtype=torch.bool)
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("samples", [2, 13])
 @pytest.mark.parametrize("parts", [1, 2, 5])
@@ -59,18 +82,101 @@ def test_fast_path_and_reference_give_the_same_values_and_gradients(parts: int, 
     shared, own = decoder(layers=layers, ray_harmonics=2), decoder(4, layers, seed=1)
     fields = [
         field(shared),
-        field(shared, (3, 5, 4), 1, torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(0)) > 0.5),
+        field(shared, (3, 5, 4), 1, cells((3, 3, 3))),
         field(own, (5, 5, 5), 2),
-        field(shared, (4, 4, 4), 3, torch.zeros(4, 4, 4, dtype=torch.bool)),
+        field(shared, (4, 4, 4), 3, nowhere((4, 4, 4))),
         field(own, (2, 2, 2), 4),
     ][:parts]
-    expected = render_reference(fields, rays(), samples)
-    expected_gradients = gradients(expected, fields)
-    for chunk in (60, 300, 10**6):
-        found = render(fields, rays(), samples, chunk_samples=chunk)
-        assert_same(found, expected)
-        for ours, theirs in zip(gradients(found, fields), expected_gradients, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    assert_paths_agree(fields, samples, "additive", (60, 300, 10**6))
+
+
+@pytest.mark.parametrize("overlap", ["additive", "densest"])
+def test_paths_agree_on_parts_of_different_resolutions_and_places(overlap: Overlap) -> None:
+    shared, own = decoder(ray_harmonics=2), decoder(4, 3, seed=1)
+    fields = [
+        field(shared).placed((0.3, -0.2, 0.1), 0.7),
+        field(shared, (3, 6, 4), 1, cells((3, 3, 3))).moved((-0.5, 0.25, 0.0)),
+        field(own, (7, 7, 7), 2),
+        field(decoder(seed=2), (4, 4, 4), 3, nowhere((2, 2, 2))),  # its decoder reads nothing
+        field(own, (2, 2, 2), 4).placed((0.0, 0.1, 0.2), 1.8),
+        field(shared, (4, 4, 4), 5).placed((0.3, -0.2, 0.1), 0.7),
+    ]
+    assert_paths_agree(fields, 13, overlap, (200, 10**6))
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 10**6])
+def test_paths_agree_where_all_parts_have_a_support(chunk: int) -> None:
+    one = torch.zeros(4, 4, 4, dtype=torch.bool)
+    one[1, 2, 3] = True  # most rays miss it
+    fields = [
+        field(decoder(), support=one),
+        field(decoder(ray_harmonics=1), (3, 3, 3), 1, one.roll(1)).moved((0, 0, 1)),
+    ]
+    expected = assert_paths_agree(fields, 13, "additive", [chunk])
+    assert 0 < (expected.alpha > 0).sum() < 40
+    assert not assert_paths_agree([fields[0].moved((9, 9, 9))], 5, "additive", [chunk]).alpha.any()
+
+
+def test_a_part_that_moved_is_seen_as_from_a_camera_that_moved() -> None:
+    one = field(decoder(ray_harmonics=1), support=cells((4, 4, 4)))
+    offset, scale = (0.5, -1.0, 0.25), 1.5
+    camera = rays()
+    elsewhere = Rays(
+        camera.origins * scale + torch.tensor(offset), camera.directions, camera.near * scale, camera.far * scale
+    )
+    here, there = render([one], camera, 11), render([one.placed(offset, scale)], elsewhere, 11)
+    assert_same(replace(there, depth=there.depth / scale), here, atol=1e-9)
+    assert (here.alpha > 0.5).any()
+
+
+def test_moving_adds_up_and_places_that_are_none_are_refused() -> None:
+    one = field(decoder()).placed((1, 2, 3), 0.5).moved((0, 0, -3))
+    assert (one.offset_3, one.scale) == ((1.0, 2.0, 0.0), 0.5)
+    assert (one.placed((0, 0, 1)).offset_3, one.placed((0, 0, 1)).scale) == ((0.0, 0.0, 1.0), 1.0)
+    for offset, scale in (((0, 0, 0), 0.0), ((0, 0, 0), -1.0), ((math.nan, 0, 0), 1.0), ((0, 0, 0), math.inf)):
+        with pytest.raises(UserError, match="cannot stand at"):
+            one.placed(offset, scale)
+
+
+def test_of_parts_that_overlap_the_densest_alone_is_seen() -> None:
+    thin, dense = field(decoder(bias=1.0)), field(decoder(bias=9.0, seed=1))
+    for path in (render, render_reference):
+        found = path([thin, dense], rays(), 9, overlap="densest")
+        alone = path([dense], rays(), 9)
+        assert_same(replace(found, shares=found.shares[:, 1:]), alone)
+        assert not found.shares[:, 0].any()
+        assert path([thin, dense], rays(), 9).shares[:, 0].any()
+    copies = render([thin, thin, thin], rays(), 9, overlap="densest")
+    assert_same(replace(copies, shares=copies.shares[:, :1]), render([thin], rays(), 9))
+
+
+def test_an_empty_field_is_nothing_and_costs_nothing() -> None:
+    one, none = field(decoder()), Field.empty(decoder(seed=1))
+    assert none.is_empty
+    assert not one.is_empty
+    assert not none.opacity(torch.zeros(1, 3, dtype=torch.float64)).any()
+    for overlap in ("additive", "densest"):
+        found, alone = render([none, one, none], rays(), 9, overlap=overlap), render([one], rays(), 9)
+        assert_same(replace(found, shares=found.shares[:, 1:2]), alone, atol=0)
+        assert not found.shares[:, [0, 2]].any()
+    assert not render([none], rays(), 9).alpha.any()
+    calls: list[object] = []
+    none.decoder.register_forward_hook(lambda *call: calls.append(call))
+    render([none] * 10, rays(), 9)
+    render([none, one], rays(), 9)
+    assert not calls
+
+
+def test_opacity_is_evaluated_where_something_may_be() -> None:
+    one = field(decoder(), support=cells((3, 3, 3))).placed((0.2, 0.0, 0.0), 0.8)
+    points = rays().points(5).view(-1, 3)
+    expected, _ = one.evaluate(points, torch.ones_like(points))
+    torch.testing.assert_close(one.opacity(points), expected)
+    read: list[Tensor] = []
+    one.decoder.trunk.register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
+    one.opacity(points)
+    assert [len(features) for features in read] == [int(one.occupied(points).sum())]
+    assert 0 < len(read[0]) < len(points)
 
 
 def test_formula_of_the_supplement_sample_by_sample() -> None:
@@ -195,12 +301,13 @@ def test_support_covers_what_is_dense_and_little_else() -> None:
         read.opacity[0].weight.fill_(1.0)  # type: ignore[union-attr, operator]
         read.opacity[0].bias.fill_(-20.0)  # type: ignore[union-attr, operator]
     volume = torch.zeros(1, 8, 8, 8, dtype=torch.float64)
-    volume[0, 1, 4, 6] = 10.0
+    volume[0, 1, 4, 5] = 10.0
+    volume[0, 7, 7, 7] = 10.0  # beyond the sphere that rays are bounded by
     supported = Field(volume, read).supported(floor=0.1).support_DHW
     assert supported is not None
     expected = torch.zeros(8, 8, 8, dtype=torch.bool)
-    expected[0:4, 2:7, 4:8] = True  # where the feature fades out, and a cell around that
-    assert supported[0:3, 3:6, 5:8].all()
+    expected[0:4, 2:7, 3:7] = True  # where the feature fades out, and a cell around that
+    assert supported[0:3, 3:6, 4:7].all()
     assert not supported[~torch.nn.functional.max_pool3d(expected[None].double(), 3, 1, 1)[0].bool()].any()
     restricted = Field(volume, read, torch.zeros(2, 2, 2, dtype=torch.bool)).supported(0.1).support_DHW
     assert restricted is not None
@@ -208,9 +315,28 @@ def test_support_covers_what_is_dense_and_little_else() -> None:
 
 
 def test_a_field_survives_its_file(tmp_path: Path) -> None:
-    one = field(decoder(ray_harmonics=2, gain=3.0), (3, 4, 5), support=torch.rand(3, 4, 5) > 0.3)
-    one.save(tmp_path / "field.safetensors")
-    assert_same(render([load_field(tmp_path / "field.safetensors")], rays(), 8), render([one], rays(), 8), atol=0)
+    read = decoder(ray_harmonics=2, gain=3.0)
+    one = field(read, (3, 4, 5), support=torch.rand(3, 4, 5) > 0.3).placed((0.1, 0.2, -0.3), 1.25)
+    for number, some in enumerate((one, Field.empty(read))):
+        some.save(tmp_path / f"{number}.safetensors")
+        found = load_field(tmp_path / f"{number}.safetensors")
+        assert_same(render([found], rays(), 8), render([some], rays(), 8), atol=0)
+        assert (found.offset_3, found.scale) == (some.offset_3, some.scale)
+
+
+def test_files_from_before_parts_had_a_place_still_load(tmp_path: Path) -> None:
+    one = field(decoder())
+    tensors = {f"decoder.{name}": value for name, value in one.decoder.state_dict().items()}
+    config = {"decoder": json.dumps(one.decoder.config)}
+    save_file(tensors | {"volume": one.volume_CDHW.detach()}, tmp_path / "old.safetensors", config)
+    assert_same(render([load_field(tmp_path / "old.safetensors")], rays(), 8), render([one], rays(), 8), atol=0)
+    save_file(
+        tensors | {"volume": one.volume_CDHW.detach()},
+        tmp_path / "flat.safetensors",
+        config | {"placement": json.dumps({"offset": [0, 0, 0], "scale": 0})},
+    )
+    with pytest.raises(UserError, match="scale 0"):
+        load_field(tmp_path / "flat.safetensors")
 
 
 def test_files_that_hold_no_field_are_refused(tmp_path: Path) -> None:

@@ -4,10 +4,16 @@ Semantics are those of Lightplane (reference [1] of the supplement): features, i
 trunk MLP and a relu; an opacity MLP makes softplus times a gain of it; a colour MLP, to whose input an encoding of the
 ray's direction is added, a sigmoid. What lies outside the cube, or outside the field's support, is empty.
 
+A field may stand elsewhere in the scene, and be larger or smaller there: p of the scene is (p - offset) / scale of the
+cube, and opacity, which counts per unit of length, is divided by the scale. So a part that is moved or scaled hides as
+much of what is behind it as before.
+
 Shape suffixes: C channels, D H W the volume's sides along z, y and x, M samples, R rays, E width of the MLPs.
 """
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.reconstruction.rays import BOUND
 
 SUPPORT_CHUNK = 2**16
 """Samples evaluated at once when a support is found."""
@@ -69,8 +76,14 @@ class Decoder(nn.Module):
     def forward(self, features_MC: Tensor, encoding_ME: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Opacity sigma (M,), at least 0, and colour (M, 3) in (0, 1)."""
         trunk_ME = self.trunk(features_MC).relu()
-        sigma_M = self.gain * F.softplus(self.opacity(trunk_ME)[:, 0])
-        return sigma_M, self.colour(trunk_ME if encoding_ME is None else trunk_ME + encoding_ME).sigmoid()
+        return self._sigma(trunk_ME), self.colour(trunk_ME if encoding_ME is None else trunk_ME + encoding_ME).sigmoid()
+
+    def sigma(self, features_MC: Tensor) -> Tensor:
+        """Opacity alone, (M,)."""
+        return self._sigma(self.trunk(features_MC).relu())
+
+    def _sigma(self, trunk_ME: Tensor) -> Tensor:
+        return self.gain * F.softplus(self.opacity(trunk_ME)[:, 0])
 
 
 @dataclass(frozen=True)
@@ -82,43 +95,110 @@ class Field:
     support_DHW: Tensor | None = None
     """Cells that may hold something, bool; all others are exactly empty. Without it softplus leaves a haze that adds up
     over the parts. None: the whole cube."""
+    offset_3: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Where the cube's centre stands in the scene: x, y, z."""
+    scale: float = 1.0
+    """Half the cube's side in the scene, positive."""
+
+    @classmethod
+    def empty(cls, decoder: Decoder) -> "Field":
+        """A field of a single cell that holds nothing anywhere."""
+        weight = next(decoder.parameters())
+        volume_CDHW = weight.new_zeros(int(decoder.config["channels"]), 1, 1, 1)
+        return cls(volume_CDHW, decoder, torch.zeros(1, 1, 1, dtype=torch.bool, device=weight.device))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether its support says that it holds nothing; without data nothing is known to be empty."""
+        return self.support_DHW is not None and not self.support_DHW.is_meta and not bool(self.support_DHW.any())
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it stands elsewhere than the object that it was made for."""
+        return self.scale != 1 or any(self.offset_3)
+
+    def placed(self, offset_3: Sequence[float], scale: float = 1.0) -> "Field":
+        """The same at another place of the scene, wherever it stood before; UserError when there is no such place."""
+        x, y, z = map(float, offset_3)
+        if not (all(map(math.isfinite, (x, y, z, scale))) and scale > 0):
+            raise UserError(
+                f"A part cannot stand at ({x:g}, {y:g}, {z:g}) with scale {scale:g}; give numbers, and a scale above 0."
+            )
+        return replace(self, offset_3=(x, y, z), scale=float(scale))
+
+    def moved(self, by_3: Sequence[float]) -> "Field":
+        """The same, moved in the scene; UserError as in `placed`."""
+        return self.placed([old + new for old, new in zip(self.offset_3, by_3, strict=True)], self.scale)
+
+    def local(self, points_M3: Tensor) -> Tensor:
+        """Points of the scene in the frame of the cube."""
+        if not self.is_placed:
+            return points_M3
+        return (points_M3 - points_M3.new_tensor(self.offset_3)) / self.scale
 
     def occupied(self, points_M3: Tensor) -> Tensor:
-        """Which points lie in the cube, and in a cell of the support; (M,) bool."""
-        inside_M = (points_M3.abs() <= 1).all(dim=1)
+        """Which points of the scene lie in the cube, and in a cell of the support; (M,) bool."""
+        local_M3 = self.local(points_M3)
+        inside_M = (local_M3.abs() <= 1).all(dim=1)
         if self.support_DHW is None:
             return inside_M
         sides_3 = torch.tensor(self.support_DHW.shape[::-1], device=points_M3.device)
-        cell_M3 = ((points_M3 + 1) / 2 * sides_3).long().clamp(min=0).minimum(sides_3 - 1)
+        cell_M3 = ((local_M3 + 1) / 2 * sides_3).long().clamp(min=0).minimum(sides_3 - 1)
         return inside_M & self.support_DHW[cell_M3[:, 2], cell_M3[:, 1], cell_M3[:, 0]]
 
     def features(self, points_M3: Tensor) -> Tensor:
-        """The interpolated features (M, C), zero beyond the volume; differentiable."""
-        places = points_M3.to(self.volume_CDHW.dtype).view(1, 1, 1, -1, 3)
+        """The interpolated features (M, C) at points of the scene, zero beyond the volume; differentiable."""
+        places = self.local(points_M3).to(self.volume_CDHW.dtype).view(1, 1, 1, -1, 3)
         return F.grid_sample(self.volume_CDHW[None], places, align_corners=False)[0, :, 0, 0].t()
 
     def evaluate(self, points_M3: Tensor, directions_M3: Tensor) -> tuple[Tensor, Tensor]:
-        """Opacity (M,) and colour (M, 3) at points seen along directions of length 1."""
+        """Opacity (M,) and colour (M, 3) at points of the scene seen along directions of length 1."""
         sigma_M, colour_M3 = self.decoder(self.features(points_M3), self.decoder.encoded(directions_M3))
-        return sigma_M * self.occupied(points_M3), colour_M3
+        return sigma_M * self.occupied(points_M3) / self.scale, colour_M3
+
+    def opacity(self, points_M3: Tensor) -> Tensor:
+        """Opacity (M,) at points of the scene, computed only where the support says that something may be."""
+        where = self.occupied(points_M3).nonzero()[:, 0]
+        sigma = self.decoder.sigma(self.features(points_M3[where])) / self.scale
+        return sigma.new_zeros(len(points_M3)).index_copy(0, where, sigma)
+
+    def cells(self) -> Tensor:
+        """Centres (M, 3), in the scene, of the cells that may hold something: the support's, else all of the volume."""
+        shape, device = self.volume_CDHW.shape[1:], self.volume_CDHW.device
+        support_DHW = (
+            torch.ones(shape, dtype=torch.bool, device=device) if self.support_DHW is None else self.support_DHW
+        )
+        sides_3 = torch.tensor(support_DHW.shape[::-1], device=device)
+        local_M3 = (support_DHW.nonzero().flip(1) + 0.5) * 2 / sides_3 - 1
+        return local_M3 * self.scale + local_M3.new_tensor(self.offset_3)
+
+    def reach(self) -> float:
+        """Radius of a sphere around the scene's centre out of which the field does not stick."""
+        sides = self.volume_CDHW.shape[1:] if self.support_DHW is None else self.support_DHW.shape
+        diagonal = self.scale * math.hypot(*(1 / side for side in sides))
+        cells_M3 = self.cells()
+        farthest = float(cells_M3.norm(dim=1).max()) + diagonal if len(cells_M3) else 0.0
+        return min(farthest, math.hypot(*self.offset_3) + self.scale * BOUND)
 
     @torch.no_grad()
     def supported(self, floor: float) -> "Field":
         """With the support of the cells whose opacity reaches `floor` somewhere, and their neighbours.
 
-        Opacity is looked at in eight places of each cell; the neighbours are there since it changes between them.
+        Opacity is that of the field where it was made, whatever its scale. It is looked at in eight places of each
+        cell; the neighbours are there since it changes between them. Cells beyond the objects' bounding sphere are
+        left out: no ray of a camera samples them, so that what stands in them is accidental.
         """
         shape = self.volume_CDHW.shape[1:]
         device, dtype = self.volume_CDHW.device, self.volume_CDHW.dtype
+        home = replace(self, offset_3=(0.0, 0.0, 0.0), scale=1.0)
         axes = [(torch.arange(2 * side, device=device, dtype=dtype) + 0.5) / side - 1 for side in shape]
         reached = torch.zeros([2 * side for side in shape], dtype=torch.bool, device=device)
         for z, layer in zip(axes[0], reached, strict=True):
             y, x = torch.meshgrid(axes[1], axes[2], indexing="ij")
             points = torch.stack((x, y, z.expand_as(x)), dim=-1).view(-1, 3)
-            sigma = [self.decoder(self.features(some))[0] * self.occupied(some) for some in points.split(SUPPORT_CHUNK)]
-            layer.view(-1).copy_(torch.cat(sigma) >= floor)
-        cells = F.max_pool3d(reached[None].float(), 2)
-        support_DHW = F.max_pool3d(cells, 3, stride=1, padding=1)[0].bool()
+            layer.view(-1).copy_(torch.cat([home.opacity(some) for some in points.split(SUPPORT_CHUNK)]) >= floor)
+        cells = F.max_pool3d((reached & _in_sphere(reached.shape, device))[None].float(), 2)
+        support_DHW = F.max_pool3d(cells, 3, stride=1, padding=1)[0].bool() & _in_sphere(shape, device)
         if self.support_DHW is not None:
             support_DHW &= F.adaptive_max_pool3d(self.support_DHW[None].to(dtype), shape)[0].bool()
         return replace(self, support_DHW=support_DHW)
@@ -136,7 +216,8 @@ class Field:
         tensors["volume"] = self.volume_CDHW
         if self.support_DHW is not None:
             tensors["support"] = self.support_DHW
-        metadata = {"decoder": json.dumps(self.decoder.config)}
+        placement = {"offset": self.offset_3, "scale": self.scale}
+        metadata = {"decoder": json.dumps(self.decoder.config), "placement": json.dumps(placement)}
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, path, metadata)
 
 
@@ -144,13 +225,26 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> Field:
     """Read what `Field.save` wrote; UserError when it is something else, or holds numbers that are not finite."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            config: dict[str, Any] = json.loads((file.metadata() or {})["decoder"])
+            metadata = file.metadata() or {}
+            config: dict[str, Any] = json.loads(metadata["decoder"])
+            placement = json.loads(metadata.get("placement", '{"offset": [0, 0, 0], "scale": 1}'))  # not in older files
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         decoder = Decoder(**config).to(device, tensors["volume"].dtype)
         weights = {name.removeprefix("decoder."): value for name, value in tensors.items() if "." in name}
         decoder.load_state_dict(weights)
+        field = Field(tensors["volume"], decoder.requires_grad_(False), tensors.get("support"))
+        return field.placed(placement["offset"], placement["scale"]).checked(str(path))
     except FileNotFoundError:
         raise UserError(f"There is no field at {path}; the stage `reconstruct` writes them.") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is no field of this program ({type(error).__name__}); reconstruct it again.") from None
-    return Field(tensors["volume"], decoder.requires_grad_(False), tensors.get("support")).checked(str(path))
+
+
+def _in_sphere(shape: torch.Size, device: torch.device) -> Tensor:
+    """The cells (D, H, W) that the bounding sphere touches, bool."""
+    nearest = []
+    for side in shape:
+        edges = torch.linspace(-1, 1, side + 1, device=device)
+        nearest.append(torch.where(edges[:-1] * edges[1:] < 0, 0, torch.minimum(edges[:-1].abs(), edges[1:].abs())))
+    z, y, x = torch.meshgrid(*nearest, indexing="ij")
+    return x**2 + y**2 + z**2 <= BOUND**2

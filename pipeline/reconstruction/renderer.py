@@ -3,7 +3,10 @@
 Two paths with one signature. `render_reference` is the formula under plain autograd. `render` takes rays in chunks,
 evaluates a part only where its support says that something may be, keeps nothing of a sample, and computes each chunk
 again in the backward pass; so its memory beyond the volumes and their gradients is that of one chunk. Rays have no
-gradient on this path, and there is no second derivative.
+gradient on this path, and there is no second derivative. Parts whose support holds nothing cost nothing.
+
+Parts may differ in their volumes' resolutions, decoders and places in the scene; they share the samples of a ray. Where
+several of them claim a point, the paper adds them up; with `overlap="densest"` the point is its densest part's alone.
 
 Shape suffixes: R rays, S samples of a ray, N parts, M samples of one part that are evaluated, C channels.
 """
@@ -12,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +29,8 @@ from pipeline.reconstruction.rays import Rays
 EPSILON = 1e-10
 """In the denominator of the weights w^h, which are 0/0 in empty space. It changes a colour by at most EPSILON a unit of
 length."""
+
+Overlap = Literal["additive", "densest"]
 
 CHUNK_SAMPLES = 2**14
 """Samples of all parts together that are in memory at once; on a CPU more are no faster."""
@@ -45,13 +50,23 @@ class Rendered:
     """(R, N), how much of alpha is each part's; they sum up to alpha, and their argmax is the part in sight."""
 
 
-def render_reference(fields: Sequence[Field], rays: Rays, samples: int, background: float = 1.0) -> Rendered:
-    """A list of rays (R,) through N parts; the background is one grey level."""
+def render_reference(
+    fields: Sequence[Field], rays: Rays, samples: int, background: float = 1.0, overlap: Overlap = "additive"
+) -> Rendered:
+    """A list of rays (R,) through N parts; the background is one grey level. UserError without a part."""
     points, directions = rays.points(samples), rays.directions[:, None].expand(-1, samples, -1)
     read = [field.evaluate(points.reshape(-1, 3), directions.reshape(-1, 3)) for field in _checked(fields)]
     sigma_RSN = torch.stack([sigma for sigma, _ in read], dim=-1).view(*points.shape[:2], -1)
     colour_RSN3 = torch.stack([colour for _, colour in read], dim=-2).view(*sigma_RSN.shape, 3)
-    return composite(sigma_RSN, colour_RSN3, rays, background)
+    return composite(resolved(sigma_RSN, overlap), colour_RSN3, rays, background)
+
+
+def resolved(sigma_RSN: Tensor, overlap: Overlap) -> Tensor:
+    """Opacities as they are composed: with "densest" that of all parts but the densest is 0 (of equals, the first)."""
+    if overlap == "additive":
+        return sigma_RSN
+    densest_RS1 = sigma_RSN.argmax(dim=2, keepdim=True)
+    return torch.zeros_like(sigma_RSN).scatter(2, densest_RS1, sigma_RSN.gather(2, densest_RS1))
 
 
 def composite(sigma_RSN: Tensor, colour_RSN3: Tensor, rays: Rays, background: float) -> Rendered:
@@ -74,10 +89,16 @@ def composite(sigma_RSN: Tensor, colour_RSN3: Tensor, rays: Rays, background: fl
 
 
 def render(
-    fields: Sequence[Field], rays: Rays, samples: int, background: float = 1.0, chunk_samples: int = CHUNK_SAMPLES
+    fields: Sequence[Field],
+    rays: Rays,
+    samples: int,
+    background: float = 1.0,
+    overlap: Overlap = "additive",
+    chunk_samples: int = CHUNK_SAMPLES,
 ) -> Rendered:
     """As `render_reference`, in memory for `chunk_samples` samples."""
-    scene = _Scene(_checked(fields), rays, samples, background, chunk_samples)
+    drawn = [number for number, field in enumerate(_checked(fields)) if not field.is_empty]
+    scene = _Scene(fields, drawn, rays, samples, background, overlap, chunk_samples)
     return Rendered(*_Recomputed.apply(scene, *scene.volumes, *scene.weights))
 
 
@@ -91,6 +112,7 @@ def _checked(fields: Sequence[Field]) -> Sequence[Field]:
 class _Part:
     """The samples of one part in one chunk."""
 
+    field: Field
     where_M: Tensor | None
     """Which of the chunk's samples they are; None for all."""
     corners: trilinear.Corners
@@ -102,9 +124,12 @@ class _Scene:
     """All that a picture is made of."""
 
     fields: Sequence[Field]
+    drawn: Sequence[int]
+    """Numbers of the fields that are not empty."""
     rays: Rays
     samples: int
     background: float
+    overlap: Overlap
     chunk_samples: int
 
     @property
@@ -119,38 +144,51 @@ class _Scene:
 
     def chunks(self) -> Iterator[Tensor]:
         """Numbers of the rays, those left out that miss everything."""
+        if not self.drawn:
+            return
         crossing = self.rays.far > self.rays.near
         # Without data nothing is known to be empty.
         numbers = torch.arange(len(crossing), device=crossing.device) if crossing.is_meta else crossing.nonzero()[:, 0]
-        yield from numbers.split(max(1, self.chunk_samples // (self.samples * len(self.fields))))
+        fields = [self.fields[number] for number in self.drawn]
+        if crossing.is_meta or any(field.support_DHW is None for field in fields):
+            yield from numbers.split(max(1, self.chunk_samples // (self.samples * len(fields))))
+            return
+        for block in numbers.split(max(1, self.chunk_samples // self.samples)):
+            points = self.rays[block].points(self.samples).view(-1, 3)
+            held_R = torch.stack([field.occupied(points).view(-1, self.samples).sum(dim=1) for field in fields]).sum(0)
+            hit = held_R > 0
+            # What is evaluated of a ray, and its samples for their compositing, which is cheap.
+            chunk_R = (held_R[hit] + self.samples).cumsum(0) // self.chunk_samples
+            yield from block[hit].split(chunk_R.unique_consecutive(return_counts=True)[1].tolist())
 
     def parts(self, tables: Sequence[Tensor], rays: Rays) -> list[_Part]:
-        """The features of every part's samples on some rays, outside autograd."""
+        """The features of the drawn parts' samples on some rays, outside autograd."""
         points = rays.points(self.samples).view(-1, 3)
         found = []
-        shared: dict[torch.Size, trilinear.Corners] = {}
-        for field, table in zip(self.fields, tables, strict=True):
+        shared: dict[tuple[object, ...], trilinear.Corners] = {}
+        for field, table in ((self.fields[number], tables[number]) for number in self.drawn):
             shape, occupied = field.volume_CDHW.shape[1:], field.occupied(points)
             if occupied.is_meta or occupied.all():
-                where = None
-                if shape not in shared:  # parts without a support of their own share the samples' corners
-                    shared[shape] = trilinear.corners(points, shape)
-                corners = shared[shape]
+                where, grid = None, (shape, field.offset_3, field.scale)
+                if grid not in shared:  # parts without a support of their own share the samples' corners
+                    shared[grid] = trilinear.corners(field.local(points), shape)
+                corners = shared[grid]
             else:
                 where = occupied.nonzero()[:, 0]
-                corners = trilinear.corners(points[where], shape)
-            found.append(_Part(where, corners, trilinear.gather(table, corners)))
+                corners = trilinear.corners(field.local(points[where]), shape)
+            found.append(_Part(field, where, corners, trilinear.gather(table, corners)))
         return found
 
     def composed(self, parts: Sequence[_Part], rays: Rays) -> Rendered:
         """Decoders and compositing of some rays; differentiable in the features and the decoders' weights."""
         sigmas, colours = [], []
-        for field, part in zip(self.fields, parts, strict=True):
-            encoding = field.decoder.encoded(rays.directions)
+        for part in parts:
+            encoding = part.field.decoder.encoded(rays.directions)
             if encoding is not None:
                 encoding = encoding.repeat_interleave(self.samples, dim=0)
                 encoding = encoding if part.where_M is None else encoding[part.where_M]
-            sigma, colour = field.decoder(part.features_MC, encoding)
+            sigma, colour = part.field.decoder(part.features_MC, encoding)
+            sigma = sigma / part.field.scale
             if part.where_M is not None:
                 count = len(rays) * self.samples
                 sigma = sigma.new_zeros(count).index_copy(0, part.where_M, sigma)
@@ -159,7 +197,12 @@ class _Scene:
             colours.append(colour)
         sigma_RSN = torch.stack(sigmas, dim=-1).view(len(rays), self.samples, len(parts))
         colour_RSN3 = torch.stack(colours, dim=-2).view(*sigma_RSN.shape, 3)
-        return composite(sigma_RSN, colour_RSN3, rays, self.background)
+        seen = composite(resolved(sigma_RSN, self.overlap), colour_RSN3, rays, self.background)
+        if len(parts) == len(self.fields):
+            return seen
+        numbers = torch.tensor(self.drawn, device=seen.shares.device)
+        shares_RN = seen.shares.new_zeros(len(rays), len(self.fields)).index_copy(1, numbers, seen.shares)
+        return replace(seen, shares=shares_RN)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -201,8 +244,11 @@ class _Recomputed(torch.autograd.Function):
                 # Aliases, since tools that hook into modules (torch's FLOP counter) want no leaves as their inputs.
                 aliases = [replace(part, features_MC=part.features_MC.view_as(part.features_MC)) for part in parts]
                 values = _values(scene.composed(aliases, rays))
-            of_chunk = torch.autograd.grad(values, [*features, *weights], [grad[numbers] for grad in gradients])
-            for to_table, part, grad in zip(to_tables, parts, of_chunk, strict=False):
+            of_chunk = torch.autograd.grad(
+                values, [*features, *weights], [grad[numbers] for grad in gradients], materialize_grads=True
+            )  # a decoder of empty parts alone is not used
+            for number, part, grad in zip(scene.drawn, parts, of_chunk, strict=False):
+                to_table = to_tables[number]
                 if to_table is not None:
                     trilinear.scatter(to_table, part.corners, grad)
             for to_weight, grad in zip(to_weights, of_chunk[len(features) :], strict=True):
