@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from pipeline.diffusion.tasks import TASKS
 from pipeline.errors import UserError
 from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
 from pipeline.params.diffusion import DiffusionParams
@@ -19,6 +20,10 @@ from pipeline.plan.networks import Preset
 GIB = 2**30
 WIDTH = 110
 """Of the tables, where they do not go to a terminal."""
+CHECKPOINTED = (
+    "{}: with gradient checkpointing, what enters the blocks and what one block keeps while it is computed again; "
+    "FLOPs are with this second forward pass."
+)
 
 
 def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35) -> None:
@@ -42,7 +47,9 @@ def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35)
     console = console if console.is_terminal else Console(width=WIDTH)
     console.print(_work(estimates, card, gpus))
     console.print(_memory(estimates, card, train.loop.precision))
-    for note in (*networks.assumed, *_notes(estimates, card, gpus, utilisation, train.loop.precision)):
+    recomputed = [name for name in TASKS if train.denoiser(name).gradient_checkpointing]
+    checkpointed = [CHECKPOINTED.format(" and ".join(recomputed))] if recomputed else []
+    for note in (*networks.assumed, *checkpointed, *_notes(estimates, card, gpus, utilisation, train.loop.precision)):
         console.print(note, highlight=False)
 
 

@@ -29,6 +29,8 @@ from pipeline.training.results import curve_of, replaced, report
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train/1"
+OF_AUTOENCODER = {"checkpoint", "autoencoder", "colours"}
+"""The parameters of the diffusion models on which the autoencoder depends."""
 TABLES = ("renders/grids", "masks/labels", "renders/conditioning", "captions/captions")
 """The autoencoder reads the first two."""
 
@@ -50,9 +52,11 @@ def run(
     folder = training_folder(
         task,
         CONTRACT,
-        diffusion.model_dump(exclude={"sampler"}),
+        diffusion.model_dump(include=OF_AUTOENCODER)
+        if task == "autoencoder"
+        else diffusion.model_dump(exclude={"sampler"}),
         params.loop.deciding(),
-        params.schedule(task),
+        params.schedule(task).deciding(),
         {table: read_manifest(data / table).digest for table in tables},
         digest(data / "models" / base) if base else "",
     )

@@ -53,7 +53,7 @@ def run(
         reconstruction.model_dump(exclude=NO_MATTER),
         render.model_dump(include=set(CAMERA)),
         loop.deciding(),
-        schedule,
+        schedule.deciding(),
         {table: read_manifest(data / table).digest for table in TABLES.values()},
     )
     if force:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -132,6 +132,47 @@ def attention_flops(batch: int, unet: MultiViewUNet, finest: int) -> list[int]:
     queries, hidden, depth = 16, 192, 2
     found += [7 * 2 * batch * queries * (queries + 49) * hidden] * depth
     return found
+
+
+@pytest.mark.parametrize("task", ["complete", "image_to_mv"])
+def test_gradient_checkpointing_trades_memory_for_work(task: str) -> None:
+    schedule = TRAIN.denoiser(task).model_copy(update={"gradient_checkpointing": True})
+    network = Preset(DIFFUSION, TRAIN.model_copy(update={task: schedule}), RENDER).denoiser(find_task(task))
+    for precision in ("fp32", "bf16"):
+        whole, checkpointed = COSTS[precision].of(networks()[task]), Costs(precision).of(network)
+        assert checkpointed.activation_bytes < 0.6 * whole.activation_bytes
+        assert 1.1 * whole.flops < checkpointed.flops < 4 / 3 * whole.flops  # the image branch is not computed again
+        assert checkpointed.weight_copy_bytes >= whole.weight_copy_bytes
+
+
+def test_what_is_computed_again_is_what_pytorch_computes_again() -> None:
+    convolutions = [on_meta(partial(nn.Conv2d, 4, 4, 3, padding=1)) for _ in range(3)]
+
+    class Blocks(ModelMixin, ConfigMixin):
+        _supports_gradient_checkpointing = True
+        gradient_checkpointing = False
+
+        def forward(self, values: Tensor) -> Tensor:
+            for block in self.children():
+                values = (
+                    self._gradient_checkpointing_func(block, values) if self.gradient_checkpointing else block(values)
+                )
+            return values
+
+    blocks = Blocks()
+    for number, block in enumerate(convolutions):
+        blocks.add_module(str(number), nn.Sequential(block, nn.SiLU(), nn.SiLU()))
+    one = 2 * 4 * 16 * 16
+    picture = torch.empty(2, 4, 16, 16, device="meta")
+    plain = training_cost(blocks, lambda: blocks(picture), "fp32")
+    blocks.enable_gradient_checkpointing()
+    cost = training_cost(blocks, lambda: blocks(picture), "fp32")
+    forward = 2 * one * 9 * 4
+    assert plain.flops == 3 * forward + 5 * forward
+    assert cost.flops == plain.flops + 3 * forward
+    assert plain.activation_bytes == 4 * one * (1 + 3 * 3)  # each block's input and two layers' outputs; the loss's own
+    assert cost.activation_bytes == 4 * one * (1 + 3 + 2)
+    assert blocks.is_gradient_checkpointing
 
 
 @pytest.mark.parametrize("task", ["complete", "image_to_mv"])

@@ -55,8 +55,10 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
     """The denoiser of a task, as its training starts."""
     data, diffusion, loop = shards.data, shards.diffusion, params.loop
     examples, validation = shards.examples(task, loop.drop_condition), shards.validation(task)
-    model = start_model(task, diffusion, shards.models, 2 * shards.view_size)
-    samples = params.schedule(task.name).steps * params.schedule(task.name).batch
+    model, schedule = start_model(task, diffusion, shards.models, 2 * shards.view_size), params.denoiser(task.name)
+    if schedule.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+    samples = schedule.steps * schedule.batch
 
     def pays(table: str, outputs: int = 1) -> bool:
         """Whether to compute a table's tokens beforehand: when there are fewer of them than of training samples."""

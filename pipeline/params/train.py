@@ -54,6 +54,18 @@ class TaskParams(Group):
     learning_rate: Annotated[float, Field(gt=0)]
     """1e-5 in the paper."""
 
+    def deciding(self) -> dict[str, Any]:
+        """Those that decide what is trained."""
+        return self.model_dump(exclude={"gradient_checkpointing"})
+
+
+class DenoiserParams(TaskParams):
+    """The schedule of a diffusion model's training."""
+
+    gradient_checkpointing: bool = False
+    """Of the activations keep only what enters each block, and compute the rest again in the backward pass: a third
+    more work for much less memory. It changes what is learnt by rounding alone."""
+
 
 class LrmParams(TaskParams):
     """The schedule of the reconstruction model's training."""
@@ -69,16 +81,21 @@ class TrainParams(StageGroup):
 
     loop: LoopParams
     autoencoder: TaskParams
-    text_to_mv: TaskParams
-    image_to_mv: TaskParams
-    segment: TaskParams
-    complete: TaskParams
-    edit: TaskParams
-    complete_no_context: TaskParams
-    complete_single_view: TaskParams
+    text_to_mv: DenoiserParams
+    image_to_mv: DenoiserParams
+    segment: DenoiserParams
+    complete: DenoiserParams
+    edit: DenoiserParams
+    complete_no_context: DenoiserParams
+    complete_single_view: DenoiserParams
     lrm: LrmParams
 
     def schedule(self, task: str) -> TaskParams:
         """The schedule of one task, of the `autoencoder` or of the `lrm`."""
         schedule: TaskParams = getattr(self, task)
+        return schedule
+
+    def denoiser(self, task: str) -> DenoiserParams:
+        """The schedule of a diffusion task."""
+        schedule: DenoiserParams = getattr(self, task)
         return schedule

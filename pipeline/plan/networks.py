@@ -116,6 +116,8 @@ class Preset:
         latents = side // latent_factor(self._autoencoder)
         channels = latent_channels(self._autoencoder)
         unet = self._unet(task, channels, latents)
+        if self._train.denoiser(task.name).gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
         shape = (unet.config.in_channels, latents, latents + (latents // 2 if task.beside else 0))
 
         def forward(batch: int) -> Tensor:

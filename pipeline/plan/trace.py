@@ -5,11 +5,12 @@ one fused operation that never keeps its scores, and bfloat16 autocast, which th
 here by the rules of PyTorch's CUDA autocast.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
@@ -38,7 +39,8 @@ class Cost:
     flops: int
     """Multiplications and additions of matrix products, convolutions and attention; a fused multiply-add is two."""
     activation_bytes: int
-    """What autograd keeps from the forward to the backward pass, besides the weights; each storage once."""
+    """What autograd keeps from the forward to the backward pass, besides the weights; each storage once. With gradient
+    checkpointing: what enters the blocks, and what the largest block keeps while it is computed again."""
     weight_copy_bytes: int
     """bfloat16 copies of the weights, which autocast keeps over the same time; they do not grow with the batch."""
 
@@ -85,6 +87,10 @@ class SavedStorages:
 
     def __exit__(self, *exception: object) -> None:
         self._hooks.__exit__(*exception)
+
+    def hold(self, tensor: Tensor) -> None:
+        """Count one that something else than autograd keeps."""
+        self._pack(tensor)
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -134,6 +140,36 @@ class LikeCuda(TorchFunctionMode):
         return value
 
 
+class Checkpointed:
+    """Stands in for torch.utils.checkpoint: a block's inputs are kept, what it saves itself is not."""
+
+    def __init__(self, weights: Iterable[Tensor], saved: SavedStorages, flops: Flops, mode: LikeCuda) -> None:
+        self._weights, self._saved, self._flops, self._mode = tuple(weights), saved, flops, mode
+        self.largest = 0
+        """Bytes that the largest block keeps while it is computed again."""
+        self.flops = 0
+        """Of all blocks' second forward pass."""
+
+    def __call__(self, block: Callable[..., Any], *args: Any) -> Any:
+        kept = tuple(_tensors(args))
+        for tensor in kept:
+            self._saved.hold(tensor)
+        before = self._flops.total
+        with SavedStorages(self._weights) as inside:
+            result = block(*args)
+        self.flops += self._flops.total - before
+        self.largest = max(self.largest, inside.nbytes(without=(*kept, *self._mode.weight_copies.values())))
+        return result
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _tensors(inner)
+
+
 def fused_attention(
     query: Tensor,
     key: Tensor,
@@ -164,16 +200,28 @@ def fused_attention(
 
 
 def training_cost(module: nn.Module, forward: Callable[[], Tensor], precision: Precision) -> Cost:
-    """Cost of a forward pass of `module` on the meta device, and of the backward pass from the mean of its output."""
+    """Cost of a forward pass of `module` on the meta device, and of the backward pass from the mean of its output.
+
+    Where gradient checkpointing is enabled, with what it computes again.
+    """
     module.train()
+    weights = (*module.parameters(), *module.buffers())
     with Flops() as flops:
-        with SavedStorages((*module.parameters(), *module.buffers())) as saved, LikeCuda(precision) as mode:
+        with SavedStorages(weights) as saved, LikeCuda(precision) as mode:
+            checkpointed = Checkpointed(weights, saved, flops, mode)
+            network = module if isinstance(module, ModelMixin) and module.is_gradient_checkpointing else None
+            if network is not None:
+                network.enable_gradient_checkpointing(checkpointed)
             loss = forward().float().square().mean()
         copies = tuple(mode.weight_copies.values())
         activations = saved.nbytes(without=copies)
+        copied = saved.nbytes() - activations
         loss.backward()
     module.zero_grad()
-    return Cost(flops.total, activations, saved.nbytes() - activations)
+    if network is not None:
+        network.enable_gradient_checkpointing()
+        copied = sum(copy.nbytes for copy in copies)  # all blocks', in autocast's cache until the forward pass ends
+    return Cost(flops.total + checkpointed.flops, activations + checkpointed.largest, copied)
 
 
 def inference_flops(forward: Callable[[], object]) -> int:
