@@ -37,10 +37,11 @@ from pipeline.training.loop import train
 from pipeline.views.cameras import over_white
 from stages.entry import one_sentence_errors
 
-
-STEPS, OTHER_STEPS = {BASE: 1200, "segment": 3000}, 600
+STEPS, OTHER_STEPS = {BASE: 1200, "segment": 1500}, 600
 """Of each training. Which of the colours a part gets has to be read out of much noise, over all of its pixels: what
 `segment` learns last."""
+MOST_PARTS = 4
+"""Of an object to be learnt, and the reference colours Q: more colours than parts take longer to be told apart."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Known:
 
 
 def known_objects(data: Path, count: int) -> list[Known]:
-    """The first training objects of 2 to 4 parts, all in sight, no two of one name."""
+    """The first training objects of 2 to MOST_PARTS parts, all in sight, no two of one name."""
     names = {row["object_id"]: row["name"] for row in read_table(data / "assets/objects").to_pylist()}
     captions: dict[str, dict[int, str]] = {}
     for row in read_table(data / "captions/captions", ["object_id", "part_id", "caption"]).to_pylist():
@@ -74,7 +75,7 @@ def known_objects(data: Path, count: int) -> list[Known]:
     chosen: dict[str, str] = {}
     for object_id, grid in sorted(labels.items()):
         parts = len(captions[object_id]) - 1
-        if 2 <= parts <= 4 and len(np.unique(grid)) == parts + 1:
+        if 2 <= parts <= MOST_PARTS and len(np.unique(grid)) == parts + 1:
             chosen.setdefault(names[object_id], object_id)
     ids = list(chosen.values())[:count]
     grids: dict[str, dict[int, np.ndarray]] = {object_id: {} for object_id in ids}
@@ -190,12 +191,13 @@ def main() -> None:
     models = scratch() / "memorise"
     load_autoencoder(arguments.autoencoder).save_pretrained(models / "autoencoder")
     for name in dict.fromkeys((BASE, *arguments.tasks)):
+        of_task = params.model_copy(update={"colours": MOST_PARTS}) if name == "segment" else params
         steps = round(arguments.effort * STEPS.get(name, OTHER_STEPS))
         schedule = TaskParams(
             steps=steps, batch=arguments.batch, micro_batch=arguments.batch, learning_rate=arguments.learning_rate
         )
         started = time.monotonic()
-        model = memorised(TASKS[name], params, loop, schedule, arguments.data, models, known)
+        model = memorised(TASKS[name], of_task, loop, schedule, arguments.data, models, known)
         seconds = time.monotonic() - started
         if name in arguments.tasks:
             print(f"{name:<21} {seconds:5.0f} s, {steps} steps: {MEASURES[name](model, known)}", flush=True)

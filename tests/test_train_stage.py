@@ -13,6 +13,7 @@ from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import TASKS, TRAININGS
+from pipeline.diffusion.trainings import Shards, task_objective
 from pipeline.errors import UserError
 from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams
@@ -36,6 +37,7 @@ def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
     training["loop"] |= {"warmup_steps": 0, "checkpoint_every": 1000}
     for task in TRAININGS:
         training[task] = {"steps": 2, "batch": 2, "micro_batch": 2, "learning_rate": 0.001} | train
+    training["edit"]["gradient_checkpointing"] = True
     return validate(TrainParams, training, "train"), validate(DiffusionParams, diffusion, "diffusion")
 
 
@@ -59,6 +61,14 @@ def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytes
             model = pipeline_class(task).from_pretrained(Path("data/models") / task)
             assert model.config.grid_size == 2 * VIEW_SIZE
             assert model.unet.config.in_channels == TASKS[task].in_channels(8)
+
+    params, diffusion = tiny()
+    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE)
+    checkpointed = {task: task_objective(TASKS[task], params, shards).module for task in ("edit", "segment")}
+    assert {task: network.is_gradient_checkpointing for task, network in checkpointed.items()} == {
+        "edit": True,
+        "segment": False,
+    }
 
     weights = Path("data/models/segment/unet/diffusion_pytorch_model.safetensors")
     before = weights.read_bytes()

@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from pipeline.assets.parts import Part as DividedPart
 from pipeline.assets.surface import Surface
 
 GENERATOR = "PartGen"
+
+LINEAR_COLOURS = "_COLOR_0"
+"""Vertex attribute (V, 4) uint16 of a trimesh that is written as glTF's COLOR_0, which is linear; trimesh itself writes
+eight bits, too few for dark linear colours.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,16 @@ class Part:
     """In plain words, unique within the object."""
     meshes: list[trimesh.Trimesh]
     """One for each material, in the object's frame: +Y up, front +Z, within the unit sphere."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node to be written, with one mesh."""
+
+    name: str
+    extras: Mapping[str, Any]
+    meshes: Sequence[trimesh.Trimesh]
+    """Each becomes a primitive of the node's mesh."""
 
 
 def normalise(parts: Sequence[DividedPart]) -> list[list[Surface]]:
@@ -47,21 +63,35 @@ def write_glb(parts: Sequence[tuple[str, Sequence[Surface]]], notice: str, extra
     Part k (from 1) is node k - 1 with its name, `extras: {"part": k}` and one mesh with a primitive for each material;
     `asset` carries `notice` as its copyright and `extras` (licence, author, source).
     """
+    nodes = [
+        Node(name, {"part": part_id}, [surface.to_trimesh() for surface in _by_material(surfaces)])
+        for part_id, (name, surfaces) in enumerate(parts, start=1)
+    ]
+    return pack(nodes, notice, extras)
+
+
+def pack(nodes: Sequence[Node], notice: str, extras: Mapping[str, Any]) -> bytes:
+    """The GLB of some nodes; `asset` carries `notice` as its copyright and `extras`."""
     scene = trimesh.Scene()
-    for part_id, (_, surfaces) in enumerate(parts, start=1):
-        for index, surface in enumerate(_by_material(surfaces)):
-            scene.add_geometry(surface.to_trimesh(), geom_name=f"{part_id}.{index}", node_name=f"{part_id}.{index}")
+    for number, node in enumerate(nodes):
+        for index, mesh in enumerate(node.meshes):
+            scene.add_geometry(mesh, geom_name=f"{number}.{index}", node_name=f"{number}.{index}")
 
     def gather(tree: dict[str, Any]) -> None:
-        # trimesh writes a mesh and a node for every geometry; here the primitives of a part become one mesh.
-        meshes: list[dict[str, Any]] = [{"name": name, "primitives": []} for name, _ in parts]
+        # trimesh writes a mesh and a node for every geometry; here the primitives of a node become one mesh.
+        meshes: list[dict[str, Any]] = [{"name": node.name, "primitives": []} for node in nodes]
         for mesh in tree["meshes"]:
-            meshes[int(mesh["name"].split(".")[0]) - 1]["primitives"].extend(mesh["primitives"])
+            meshes[int(mesh["name"].split(".")[0])]["primitives"].extend(mesh["primitives"])
+        for primitive in chain.from_iterable(mesh["primitives"] for mesh in meshes):
+            if LINEAR_COLOURS in primitive["attributes"]:
+                colours = primitive["attributes"].pop(LINEAR_COLOURS)
+                primitive["attributes"]["COLOR_0"] = colours
+                tree["accessors"][colours]["normalized"] = True
         tree["meshes"] = meshes
         tree["nodes"] = [
-            {"name": name, "mesh": index, "extras": {"part": index + 1}} for index, (name, _) in enumerate(parts)
+            {"name": node.name, "mesh": index, "extras": dict(node.extras)} for index, node in enumerate(nodes)
         ]
-        tree["scene"], tree["scenes"] = 0, [{"nodes": list(range(len(parts)))}]
+        tree["scene"], tree["scenes"] = 0, [{"nodes": list(range(len(nodes)))}]
         tree["asset"] = {
             "version": "2.0",
             "generator": GENERATOR,
