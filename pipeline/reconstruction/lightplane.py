@@ -50,25 +50,21 @@ def render_lightplane(
     several fields, when the kernels have no CUDA device, or when the package cannot be imported.
     """
     if len(fields) != 1:
-        raise UserError(
-            f"Lightplane renders one field, not {len(fields)}; `pipeline.reconstruction.renderer` composites several."
-        )
-    (field,) = fields
-    device = field.volume_CDHW.device
+        raise UserError(f"Lightplane renders one field, not {len(fields)}; `renderer.render` composites several.")
+    field, device = fields[0], fields[0].volume_CDHW.device
     if field.is_empty:  # of a single cell as a rule, which Lightplane takes for a plane
         nothing = torch.zeros(len(rays), device=device)
         return rendered(nothing, nothing, torch.zeros(len(rays), 3, device=device), background)
     if device.type != "cuda" and not plain:
         raise UserError(
-            f"Lightplane's kernels need a CUDA device, and the field is on {device}; move field and rays to one, "
-            "or use `pipeline.reconstruction.renderer`."
+            f"Lightplane's kernels need a CUDA device, and the field is on {device}; move it, or use `renderer.render`."
         )
     try:
         package: Any = importlib.import_module("lightplane")
     except ImportError as error:
         raise UserError(
             f"The package lightplane cannot be imported ({error}); install it from "
-            "https://github.com/facebookresearch/lightplane, or use `pipeline.reconstruction.renderer`."
+            "https://github.com/facebookresearch/lightplane, or use `renderer.render`."
         ) from None
     packed = pack(field, rays)
     renderer = package.lightplane_renderer_naive if plain else package.lightplane_renderer
