@@ -1,0 +1,101 @@
+"""SAM2 as a baseline of Table 1, by transformers' classes; the weights are the user's.
+
+The three forms of the table are this one class with other weights: as published, with a fine-tuned mask decoder, and
+fine-tuned on the grid of four views (`pipeline.evaluation.sam2_objective` trains both). SAM2 gives three masks for a
+query point, each with its own estimate of its IoU, which is its score here. The picture is always the whole grid, so
+that masks can reach over all four views, as those they are compared with do.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Sam2Model, Sam2Processor
+
+from pipeline.errors import UserError
+from pipeline.evaluation.proposals import Proposals
+from pipeline.evaluation.ranking import Pool
+
+LAYOUT = "a folder or hub id with SAM2 in the layout of transformers, such as facebook/sam2.1-hiera-large"
+
+
+@dataclass(frozen=True)
+class Sam2Segmenter:
+    """SAM2 with query points all over an object, or with one seed."""
+
+    model: Sam2Model
+    processor: Sam2Processor
+    query_spacing: int = 16
+    """Query points lie on the object on a grid of so many a side of a view. Their number is not published."""
+    queries_at_once: int = 32
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "Sam2Segmenter":
+        """Load the user's weights; UserError when there are none."""
+        try:
+            return cls(Sam2Model.from_pretrained(path).eval(), Sam2Processor.from_pretrained(path))
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be read as SAM2 ({reason}); give {LAYOUT}.") from None
+
+    def conventions(self) -> dict[str, Any]:
+        """What the result depends on, as it is printed beside the table."""
+        return {
+            "query points": f"those on the object of {self.query_spacing} x {self.query_spacing} a view",
+            "score": "the IoU that SAM2 estimates",
+            "duplicates": "dropped at the resolution of its masks",
+        }
+
+    def automatic(self, image: np.ndarray, foreground: np.ndarray) -> Proposals:
+        """Ranked proposals for all parts of a grid; `image` (H, W, 3) in [0, 1], `foreground` (H, W) bool."""
+        return self._ranked(image, query_points(foreground, self.query_spacing))
+
+    def seeded(self, image: np.ndarray, y: int, x: int) -> Proposals:
+        """Ranked proposals for the part at a seed, the pixel in row `y` and column `x`: three at most."""
+        return self._ranked(image, np.array([[y, x]]))
+
+    @torch.no_grad()
+    def _ranked(self, image: np.ndarray, points: np.ndarray) -> Proposals:
+        size = image.shape[:2]
+        if not len(points):
+            return Proposals.of_masks(np.zeros((0, *size), dtype=bool), [])
+        picture = self.processor(images=as_bytes(image), return_tensors="pt")
+        embeddings = self.model.get_image_embeddings(picture["pixel_values"].to(self.model.device))
+        logits, scores = [], []
+        for start in range(0, len(points), self.queries_at_once):
+            prompt = prompts(self.processor, points[start : start + self.queries_at_once], size)
+            seen = self.model(image_embeddings=embeddings, input_points=prompt.to(self.model.device))
+            logits.append(seen.pred_masks[0].flatten(0, 1).float().cpu())
+            scores.append(seen.iou_scores[0].flatten().float().cpu())
+        # Thousands of masks are compared as small as they come; those that are left are enlarged.
+        logits_Nhw, scores_N = torch.cat(logits), torch.cat(scores).numpy()
+        pool = Pool.of_scored(Proposals.of_masks((logits_Nhw > 0).numpy(), scores_N))
+        kept = pool.proposals.run_N[pool.kept(np.ones(len(pool.proposals), dtype=bool))]
+        enlarged = F.interpolate(logits_Nhw[kept][:, None], size, mode="bilinear", align_corners=False)
+        return Proposals.of_masks((enlarged[:, 0] > 0).numpy(), scores_N[kept])
+
+
+def query_points(foreground: np.ndarray, spacing: int) -> np.ndarray:
+    """Rows and columns (N, 2) of those points of a regular grid over a grid's four views that lie on the object."""
+    height, width = foreground.shape
+    places = (np.arange(2 * spacing) + 0.5) / (2 * spacing)
+    rows, columns = np.meshgrid((places * height).astype(int), (places * width).astype(int), indexing="ij")
+    on_object = foreground[rows, columns]
+    return np.stack([rows[on_object], columns[on_object]], axis=1)
+
+
+def prompts(processor: Sam2Processor, points: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Pixels (N, 2), rows and columns of a picture of `size`, as SAM2 takes them: (1, N, 1, 2), x and y."""
+    # A pixel's middle lies half a pixel from its corner.
+    nested = [[[[float(x) + 0.5, float(y) + 0.5]] for y, x in points]]
+    encoded: Tensor = processor(input_points=nested, original_sizes=[list(size)], return_tensors="pt")["input_points"]
+    return encoded
+
+
+def as_bytes(image: np.ndarray) -> np.ndarray:
+    """A picture in [0, 1] as uint8, which is what the processor scales."""
+    return (image * 255).round().astype(np.uint8)
