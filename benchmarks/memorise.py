@@ -37,7 +37,7 @@ from pipeline.training.loop import train
 from pipeline.views.cameras import over_white
 from stages.entry import one_sentence_errors
 
-STEPS, OTHER_STEPS = {BASE: 1200, "segment": 1500}, 600
+STEPS, OTHER_STEPS = {BASE: 1200, "segment": 3500}, 600
 """Of each training. Which of the colours a part gets has to be read out of much noise, over all of its pixels: what
 `segment` learns last."""
 MOST_PARTS = 4

@@ -8,11 +8,13 @@ from pipeline.errors import UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, validate, with_overrides
 from pipeline.params.captions import CaptionsParams
+from pipeline.params.complete import CompleteParams
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.masks import MasksParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
+from pipeline.params.segment import SegmentParams
 from pipeline.params.train import TrainParams
 
 GROUPS: dict[str, type[StageGroup]] = {
@@ -25,6 +27,8 @@ GROUPS: dict[str, type[StageGroup]] = {
         DiffusionParams,
         TrainParams,
         ReconstructionParams,
+        SegmentParams,
+        CompleteParams,
         ReconstructParams,
     )
 }

@@ -1,0 +1,113 @@
+"""One object's completed parts: what the stage `complete` runs in its pool processes (main paper, 3.3)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline.diffusion.pipelines import CompletionPipeline
+from pipeline.generation.segmenting import run_seed
+from pipeline.params.complete import CompleteParams
+from pipeline.shards.table import Table, decode_png, encode_png, image_cell, image_field
+from pipeline.views.cameras import over_white
+
+CONTRACT = "complete/1"
+"""Raised when the same inputs give other rows."""
+BATCH = 8
+"""Parts that are denoised together; the results do not depend on it."""
+FULL = "complete"
+
+COMPLETIONS = Table(
+    "grids",
+    1,
+    pa.schema(
+        [
+            ("object_id", pa.string()),
+            ("split", pa.string()),
+            ("source", pa.string()),  # `truth`, `predicted`, or `imagined`: with an empty mask, out of the object alone
+            ("method", pa.string()),  # the network
+            ("part_id", pa.int32()),  # of the label map that the source names; 0 of the imagined one
+            ("pixels", pa.int64()),  # of the part in sight, in all four views; 0 for a hidden part
+            image_field("image"),  # RGB over white, the 2x2 grid J of the part alone and in place
+        ]
+    ),
+    sort=("source", "method", "part_id"),
+)
+
+
+@dataclass(frozen=True)
+class CompleteTask:
+    """What one object's parts are completed from."""
+
+    object_id: str
+    split: str
+    grid: bytes
+    """PNG of the whole object's 2x2 grid, with alpha."""
+    labels: Mapping[str, bytes]
+    """PNGs of its label maps: `truth` and `predicted`."""
+    parts: Sequence[int]
+    """The ids of all true parts, those out of sight too."""
+    models: Path
+    params: CompleteParams
+
+
+def complete_object(task: CompleteTask) -> dict[str, list[dict[str, Any]]]:
+    """The object's rows of `grids`."""
+    whole, rows = over_white(decode_png(task.grid)), []
+    for source, method, masks in _work(task):
+        pictures = complete(loaded(task.models / method), whole, masks, task.params.seed)
+        for part_id, mask in masks.items():
+            png = encode_png((pictures[part_id] * 255).round().astype(np.uint8))
+            rows.append(
+                {
+                    "object_id": task.object_id,
+                    "split": task.split,
+                    "source": source,
+                    "method": method,
+                    "part_id": part_id,
+                    "pixels": int(mask.sum()),
+                    "image": image_cell(png, "part.png"),
+                }
+            )
+    return {COMPLETIONS.name: rows}
+
+
+def complete(
+    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], seed: int
+) -> dict[int, np.ndarray]:
+    """The grids J, (H, W, 3) float32 in [0, 1], of parts of a grid (H, W, 3) by their masks, bool (H, W).
+
+    An empty mask is allowed. What is drawn of a part depends on its id, its mask and `seed` alone.
+    """
+    ids, drawn = list(masks), []
+    for start in range(0, len(ids), BATCH):
+        some = ids[start : start + BATCH]
+        noise = [torch.Generator().manual_seed(run_seed(seed, part_id)) for part_id in some]
+        drawn += list(model(whole, [masks[part_id] for part_id in some], generator=noise).images)
+    return dict(zip(ids, drawn, strict=True))
+
+
+@lru_cache(maxsize=4)
+def loaded(model: Path) -> CompletionPipeline:
+    """A model, once a process; on its GPU where there is one."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # the pool has a process for every core
+    pipeline = CompletionPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
+
+
+def _work(task: CompleteTask) -> Iterator[tuple[str, str, dict[int, np.ndarray]]]:
+    """Source, method, and the masks by part id."""
+    truth = decode_png(task.labels["truth"])
+    for method in task.params.methods:
+        yield "truth", method, {part_id: truth == part_id for part_id in task.parts}
+    predicted = decode_png(task.labels["predicted"])
+    if predicted.any():
+        yield "predicted", FULL, {int(part_id): predicted == part_id for part_id in np.unique(predicted[predicted > 0])}
+    yield "imagined", FULL, {0: np.zeros_like(truth, dtype=bool)}

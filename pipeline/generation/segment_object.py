@@ -1,0 +1,70 @@
+"""One object's segmentations: what the stage `segment` runs in its pool processes."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.diffusion.pipelines import SegmentationPipeline
+from pipeline.evaluation.ranking import Pool
+from pipeline.generation.segmenting import run_scores, segment, tidy
+from pipeline.params.segment import SegmentParams
+from pipeline.shards.table import decode_png, encode_png, image_cell
+from pipeline.views.cameras import over_white
+from pipeline.views.palette import PART_COLOURS
+
+CONTRACT = "segment/1"
+"""Raised when the same inputs give other rows."""
+SHOWN_ALPHA = 128
+"""A pixel of a render with at least this alpha, of 255, is the object's."""
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """What one object's segmentations are made from."""
+
+    object_id: str
+    split: str
+    grid: bytes
+    """PNG of the whole object's 2x2 grid, with alpha."""
+    model: Path
+    params: SegmentParams
+
+
+def segment_object(task: SegmentTask) -> dict[str, list[dict[str, Any]]]:
+    """The object's rows of `runs`, `proposals` and `parts`. Where no run finds a part, maps are empty: that counts."""
+    params, rgba = task.params, decode_png(task.grid)
+    maps = segment(loaded(task.model), over_white(rgba), params.runs, params.seed, params.min_pixels)
+    scores, ranked = run_scores(maps), Pool.of_runs(maps).ranked()
+    chosen = int(scores.argmax())
+    parts = tidy(maps[chosen], rgba[..., 3] >= SHOWN_ALPHA, params.max_parts, params.min_part_pixels)
+    identity = {"object_id": task.object_id, "split": task.split}
+    columns = (ranked.run_N, ranked.label_N, ranked.score_N, ranked.area_N)
+    return {
+        "runs": [
+            {**identity, "run": run, "score": float(score), "labels": _cell(labels)}
+            for run, (score, labels) in enumerate(zip(scores, maps, strict=True))
+        ],
+        "proposals": [
+            {**identity, "rank": rank, "run": int(run), "label": int(label), "score": float(score), "pixels": int(area)}
+            for rank, (run, label, score, area) in enumerate(zip(*columns, strict=True), start=1)
+        ],
+        "parts": [{**identity, "run": chosen, "merged": len(parts.merged), "labels": _cell(parts.labels)}],
+    }
+
+
+@lru_cache(maxsize=1)
+def loaded(model: Path) -> SegmentationPipeline:
+    """The model, once a process; on its GPU where there is one."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # the pool has a process for every core
+    pipeline = SegmentationPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
+
+
+def _cell(labels: np.ndarray) -> dict[str, bytes | str]:
+    return image_cell(encode_png(labels, palette=PART_COLOURS[: int(labels.max()) + 1]), "labels.png")

@@ -1,0 +1,24 @@
+"""Parameters of the stage `complete`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.params.base import StageGroup
+
+Method = Literal["complete", "complete_no_context", "complete_single_view"]
+
+
+class CompleteParams(StageGroup):
+    """Parts drawn whole and alone, of the same objects that were segmented."""
+
+    name: ClassVar[str] = "complete"
+
+    methods: list[Method]
+    """Networks that complete the true parts, for Table 2; predicted parts are completed by `complete` alone."""
+    seed: int
+    """Of the parts' noise."""
+    max_failed_share: Annotated[float, Field(ge=0, le=1)]
+    """The stage fails when a larger share of the objects does."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """Seconds one object may take."""

@@ -1,0 +1,32 @@
+"""Parameters of the stage `segment`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.params.base import StageGroup
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class SegmentParams(StageGroup):
+    """Segmentations of held-out objects, several each, ranked as in supplement B."""
+
+    name: ClassVar[str] = "segment"
+
+    split: Literal["train", "val", "test"]
+    """Whose objects; choices are made on `val`, tables on `test`."""
+    runs: Positive
+    """Segmentations of each object; up to 10 in the paper."""
+    seed: int
+    """Of the runs' noise."""
+    min_pixels: Annotated[int, Field(ge=0)]
+    """A region of fewer pixels over the four views is no proposal ("only a few pixels", Sec. 3.2). Not published."""
+    max_parts: Annotated[int, Field(ge=1, le=254)]
+    """Parts of the segmentation that is assembled; the smallest ones beyond are merged into what they touch."""
+    min_part_pixels: Annotated[int, Field(ge=0)]
+    """A part of it with fewer pixels is merged likewise."""
+    max_failed_share: Annotated[float, Field(ge=0, le=1)]
+    """The stage fails when a larger share of the objects does."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """Seconds one object may take."""

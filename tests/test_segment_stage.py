@@ -1,0 +1,92 @@
+"""The stages `segment` and `complete` on a corpus of toys, with tiny models that the real trainings made."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.diffusion.pipelines import SegmentationPipeline
+from pipeline.errors import UserError
+from pipeline.evaluation.ranking import Pool
+from pipeline.params.complete import CompleteParams
+from pipeline.params.segment import SegmentParams
+from pipeline.shards.read import read_table
+from pipeline.shards.table import decode_png
+from stages.complete import run as complete
+from stages.segment import run
+from stages.train import run as train
+from tests.test_train_stage import VIEW_SIZE, tiny
+from tests.toy_corpus import write_toy_corpus
+
+PARAMS = SegmentParams(
+    split="val",
+    runs=3,
+    seed=0,
+    min_pixels=2,
+    max_parts=4,
+    min_part_pixels=8,
+    max_failed_share=0.0,
+    timeout_s=120.0,
+)
+
+
+def test_held_out_objects_are_segmented_and_their_parts_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_toy_corpus(tmp_path / "data", objects=6, view_size=VIEW_SIZE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARTGEN_WORKERS", "1")
+    torch.set_num_threads(1)
+    with pytest.raises(UserError, match="no model"):
+        run(PARAMS)
+    for task in ("autoencoder", "text_to_mv", "segment", "complete", "complete_single_view"):
+        train(task, *tiny(), VIEW_SIZE)
+    model = SegmentationPipeline.from_pretrained("data/models/segment")
+    torch.nn.init.normal_(model.unet.conv_out.weight)  # trained so briefly it would draw nothing but white
+    model.save_pretrained("data/models/segment")
+
+    report = run(PARAMS)
+    assert report.computed == report.total > 0
+    runs = read_table(Path("data/segmentations/runs")).to_pylist()
+    assert len(runs) == 3 * report.total
+    assert {row["split"] for row in runs} == {"val"}
+    first = [row for row in runs if row["object_id"] == runs[0]["object_id"]]
+    maps = np.stack([decode_png(row["labels"]["bytes"]) for row in first])
+    assert [row["run"] for row in first] == [0, 1, 2]
+    assert not np.array_equal(maps[0], maps[1])  # another seed, another segmentation
+
+    proposals = read_table(Path("data/segmentations/proposals")).to_pylist()
+    stored = [(row["run"], row["label"]) for row in proposals if row["object_id"] == first[0]["object_id"]]
+    ranked = Pool.of_runs(maps).ranked()
+    assert stored == list(zip(ranked.run_N.tolist(), ranked.label_N.tolist(), strict=True))
+
+    (parts,) = [
+        row
+        for row in read_table(Path("data/segmentations/parts")).to_pylist()
+        if row["object_id"] == first[0]["object_id"]
+    ]
+    assert parts["run"] == int(np.argmax([row["score"] for row in first]))
+    assert 1 <= decode_png(parts["labels"]["bytes"]).max() <= PARAMS.max_parts
+
+    assert run(PARAMS).reused == report.total
+    assert run(PARAMS.model_copy(update={"seed": 1})).computed == report.total
+
+    methods = CompleteParams(
+        methods=["complete", "complete_single_view"], seed=0, max_failed_share=0.0, timeout_s=120.0
+    )
+    assert complete(methods).computed == report.total
+    completed = read_table(Path("data/completions/grids")).to_pylist()
+    truth = read_table(Path("data/masks/labels")).to_pylist()
+    labels = {row["object_id"]: decode_png(row["labels"]["bytes"]) for row in truth}
+    drawn = read_table(Path("data/renders/grids")).to_pylist()
+    of_parts = {(row["object_id"], row["part_id"]) for row in drawn if row["split"] == "val" and row["part_id"]}
+    for method in methods.methods:
+        rows = [row for row in completed if (row["source"], row["method"]) == ("truth", method)]
+        assert {(row["object_id"], row["part_id"]) for row in rows} == of_parts
+        for row in rows:
+            assert row["pixels"] == np.count_nonzero(labels[row["object_id"]] == row["part_id"])
+            assert decode_png(row["image"]["bytes"]).shape == (2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)
+    assert {row["part_id"] for row in completed if row["source"] == "imagined"} == {0}
+    assert any(row["source"] == "predicted" for row in completed)
+    assert complete(methods).reused == report.total

@@ -1,0 +1,58 @@
+"""Several segmentation runs, and one of them as parts."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from pipeline.generation.segmenting import run_scores, tidy
+
+torch.set_num_threads(1)
+SIDE = 8
+"""Of a grid; a view has half of it."""
+
+maps = arrays.arrays(np.uint8, (SIDE, SIDE), elements=st.integers(0, 10))
+masks = arrays.arrays(np.bool_, (SIDE, SIDE))
+
+
+@given(maps, masks, st.integers(1, 6), st.integers(0, 12))
+@settings(max_examples=200, deadline=None)
+def test_parts_are_numbered_by_size_and_keep_to_the_limits(
+    labels: np.ndarray, shown: np.ndarray, most: int, least: int
+) -> None:
+    parts = tidy(labels, shown, most, least)
+    ids, pixels = np.unique(parts.labels[parts.labels > 0], return_counts=True)
+    assert ids.tolist() == list(range(1, len(ids) + 1))
+    assert (np.diff(pixels) <= 0).all()
+    assert len(ids) <= most
+    assert len(ids) < 2 or pixels.min() >= least
+    assert not parts.labels[~shown].any()
+    before = len(np.unique(labels[shown & (labels > 0)]))
+    assert len(parts.merged) == before - len(ids)
+    assert all(1 <= target <= len(ids) for _, target in parts.merged)
+
+
+def test_pixels_without_a_label_take_their_views_nearest() -> None:
+    labels, shown = np.zeros((SIDE, SIDE), np.uint8), np.ones((SIDE, SIDE), bool)
+    labels[0, 0], labels[0, 3] = 5, 9  # both in the first view
+    assert tidy(labels, shown, 10, 0).labels[:4, :4].tolist() == [[1, 1, 2, 2]] * 4
+    assert not tidy(labels, shown, 10, 0).labels[4:].any()  # the other views know no part
+
+
+def test_a_small_region_joins_the_one_it_touches_most() -> None:
+    labels, shown = np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), bool)
+    shown[:4, :4] = True
+    labels[:4, :2], labels[:4, 2:4], labels[0, 2] = 3, 7, 4
+    parts = tidy(labels, shown, 10, 2)
+    assert parts.merged == [(1, 2)]  # two of its three neighbours are of 7, which is the smaller one
+    assert parts.labels[0, 2] == parts.labels[0, 3] == 2
+
+
+def test_the_run_that_the_others_agree_with_scores_best() -> None:
+    two_parts = np.zeros((SIDE, SIDE), np.uint8)
+    two_parts[:, :4], two_parts[:, 4:] = 1, 2
+    other_colours = np.where(two_parts == 1, 6, 3).astype(np.uint8)
+    stripes = np.broadcast_to(np.arange(1, 9, dtype=np.uint8)[:, None], (SIDE, SIDE))
+    scores = run_scores(np.stack([stripes, two_parts, other_colours]))
+    np.testing.assert_allclose(scores, [1 / 3, 2 / 3, 2 / 3])
