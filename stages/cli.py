@@ -24,7 +24,16 @@ app = typer.Typer(
 assets_app = typer.Typer(help="Fetch sources of 3D objects.", no_args_is_help=True)
 app.add_typer(assets_app, name="assets")
 
-STAGES = ("assets", "render", "masks", "captions", *(f"train@{name}" for name in TRAININGS), "train_lrm")
+STAGES = (
+    "assets",
+    "render",
+    "masks",
+    "captions",
+    *(f"train@{name}" for name in TRAININGS),
+    "train_lrm",
+    "segment",
+    "complete",
+)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated.")
