@@ -1,5 +1,6 @@
 """Cards of objects from tables: image columns become pictures, all other columns text."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,8 @@ def _image(values: np.ndarray) -> Image.Image:
 
 
 def _open(cell: Mapping[str, Any]) -> Image.Image:
-    pixels = decode_png(cell["bytes"])
-    return Image.fromarray(pixels)
+    image = Image.open(io.BytesIO(cell["bytes"]))
+    return image.convert("RGB") if image.mode == "P" else image  # label maps in the colours of their palette
 
 
 def _is_image(value: Any) -> bool:
