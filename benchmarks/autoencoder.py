@@ -23,6 +23,7 @@ from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import TrainParams
 from pipeline.training.average import Average
+from pipeline.training.loop import rate_share
 from stages.entry import one_sentence_errors
 
 
@@ -49,8 +50,9 @@ def trained(objective: AutoencoderObjective, train: TrainParams, minutes: float)
     while seconds < 60 * minutes:
         numbers = range(step * schedule.batch, (step + 1) * schedule.batch)
         step += 1
+        steps = round(step * 60 * minutes / seconds) if seconds else step * 1000  # as many as there will be
         for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * min(1.0, step / max(1, settings.warmup_steps))
+            group["lr"] = schedule.learning_rate * rate_share(step, max(step, steps), settings)
         batch = objective.collate([examples[number] for number in numbers])
         objective.loss(module, batch).mean().backward()
         nn.utils.clip_grad_norm_(parameters, settings.clip_norm)

@@ -37,9 +37,9 @@ from pipeline.training.loop import train
 from pipeline.views.cameras import over_white
 from stages.entry import one_sentence_errors
 
-STEPS, OTHER_STEPS = {BASE: 1200, "segment": 3500}, 600
+STEPS, OTHER_STEPS = {BASE: 1200, "segment": 4500}, 600
 """Of each training. Which of the colours a part gets has to be read out of much noise, over all of its pixels: what
-`segment` learns last."""
+`segment` learns last, and only as the learning rate cools down."""
 MOST_PARTS = 4
 """Of an object to be learnt, and the reference colours Q: more colours than parts take longer to be told apart."""
 
@@ -197,7 +197,8 @@ def main() -> None:
             steps=steps, batch=arguments.batch, micro_batch=arguments.batch, learning_rate=arguments.learning_rate
         )
         started = time.monotonic()
-        model = memorised(TASKS[name], of_task, loop, schedule, arguments.data, models, known)
+        of_loop = loop if name == "segment" else loop.model_copy(update={"cooldown": 0.0})
+        model = memorised(TASKS[name], of_task, of_loop, schedule, arguments.data, models, known)
         seconds = time.monotonic() - started
         if name in arguments.tasks:
             print(f"{name:<21} {seconds:5.0f} s, {steps} steps: {MEASURES[name](model, known)}", flush=True)

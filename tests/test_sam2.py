@@ -22,6 +22,7 @@ LOOP = LoopParams(
     seed=0,
     precision="fp32",
     warmup_steps=0,
+    cooldown=0.0,
     weight_decay=0.0,
     clip_norm=10.0,
     ema_decay=0.0,

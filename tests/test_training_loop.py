@@ -24,12 +24,13 @@ from pipeline.params.train import LoopParams, TaskParams
 from pipeline.shards.progress import Progress
 from pipeline.training.average import Average
 from pipeline.training.checkpoints import Checkpoints, load_tensors, training_folder
-from pipeline.training.loop import start, train
+from pipeline.training.loop import rate_share, start, train
 
 SETTINGS = LoopParams(
     seed=3,
     precision="fp32",
     warmup_steps=4,
+    cooldown=0.0,
     weight_decay=0.01,
     clip_norm=1e6,
     ema_decay=0.9,
@@ -303,3 +304,10 @@ if __name__ == "__main__":
     samples = Samples(values.pop("spoilt", None), values.pop("killed", None))
     chosen = schedule(micro_batch=values.pop("micro_batch", SCHEDULE.micro_batch))
     run(Path(values.pop("folder")), Regression(samples, values.pop("dropout", 0.0)), chosen, **values)
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    settings = SETTINGS.model_copy(update={"warmup_steps": 4, "cooldown": 0.5})
+    shares = [rate_share(step, 10, settings) for step in range(1, 11)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    assert [rate_share(step, 10, settings.model_copy(update={"cooldown": 0.0})) for step in (5, 10)] == [1, 1]

@@ -18,7 +18,9 @@ class LoopParams(Group):
     precision: Literal["fp32", "bf16"]
     """bf16: autocast; weights, optimiser and EMA stay float32."""
     warmup_steps: Annotated[int, Field(ge=0)]
-    """The learning rate rises linearly over these steps; then it stays, as in the paper."""
+    """The learning rate rises linearly over these steps; then it stays, as in the paper, until it cools down."""
+    cooldown: Annotated[float, Field(ge=0, le=1)]
+    """Share of the steps, the last ones, over which the learning rate falls linearly, to its last step above 0."""
     weight_decay: Annotated[float, Field(ge=0)]
     """AdamW's."""
     clip_norm: Annotated[float, Field(gt=0)]

@@ -96,7 +96,7 @@ def train(
 
     `folder`, in scratch (`training_folder`), keeps checkpoints, TensorBoard log and journal: a killed training goes on
     from there, a finished one is loaded. `curve` becomes the loss curve as CSV. AdamW; the learning rate rises linearly
-    over the warm-up and then stays. Only the main process writes, validates and draws.
+    over the warm-up, stays, and falls linearly over the cool-down. Only the main process writes, validates and draws.
 
     Raises UserError when the batch cannot be split into micro batches, when one does not fit into the memory, and when
     a loss or the gradient is not finite; that step is not taken, and the last checkpoint stays.
@@ -127,6 +127,13 @@ def train(
                 f"{name}: the memory is too small for micro_batch {schedule.micro_batch}; "
                 f"halve it, which leaves the batch of {schedule.batch} as it is."
             ) from None
+
+
+def rate_share(step: int, steps: int, settings: LoopParams) -> float:
+    """The learning rate in step 1 to `steps`, as a share of the schedule's, above 0 and at most 1."""
+    rising = step / max(1, settings.warmup_steps)
+    falling = (steps + 1 - step) / max(1.0, settings.cooldown * steps)
+    return min(1.0, rising, falling)
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Training:
 
             for step in range(done + 1, steps + 1):
                 _seed(settings.seed, step, self.accelerator.process_index)
-                rate = self.schedule.learning_rate * min(1.0, step / max(1, settings.warmup_steps))
+                rate = self.schedule.learning_rate * rate_share(step, steps, settings)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
 
