@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.captions.object_captions import CONTRACT, WHOLE, CaptionTask, Names, caption_object
+from pipeline.captions.object_captions import CONTRACT, CaptionTask, Names, caption_object
 from pipeline.captions.object_captions import prepare_backend as prepare
 from pipeline.captions.object_captions import wording_params as wording
+from pipeline.captions.subjects import WHOLE
 from pipeline.captions.tables import CAPTIONS, VIEWS
 from pipeline.captions.template import TEMPLATE
 from pipeline.params.captions import CaptionsParams

@@ -1,5 +1,6 @@
 """The reconstruction model: sizes, files, full size without memory, and that it learns."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from pipeline.errors import UserError
 from pipeline.params.base import load_group
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
-from pipeline.reconstruction.lrm import LRM, build_lrm, example_inputs, split_views
-from pipeline.reconstruction.rays import stacked, view_rays
+from pipeline.reconstruction.carving import Carver
+from pipeline.reconstruction.lrm import LRM, build_lrm, example_inputs
+from pipeline.reconstruction.rays import split_views, stacked, view_rays
 from pipeline.views.cameras import Camera, untile
 
 TINY: dict[str, Any] = {
@@ -27,6 +29,8 @@ TINY: dict[str, Any] = {
     "encoder": {"widths": [8, 8], "blocks": 1},
     "prior": 4,
     "refinement": {"widths": [8, 8], "blocks": 1},
+    "refinement_stride": 1,
+    "hull": False,
     "splat_samples": 8,
     "samples": 12,
     "crop": 8,
@@ -89,6 +93,10 @@ def test_sizes_that_do_not_halve_are_refused() -> None:
         build_lrm(*params(TINY, view_size=18))
     with pytest.raises(ValueError, match="volume 7 is no multiple of 2"):
         ReconstructionParams.model_validate(TINY | {"volume": 7})
+    with pytest.raises(ValueError, match="volume 10 is no multiple of 4"):
+        ReconstructionParams.model_validate(TINY | {"volume": 10, "refinement_stride": 2})
+    with pytest.raises(ValueError, match="hull needs 4 channels and an mlp_width of 8, not 8 and 4"):
+        ReconstructionParams.model_validate(TINY | {"hull": True, "mlp_width": 4})
 
 
 def test_the_model_survives_its_files(tiny: LRM, tmp_path: Path) -> None:
@@ -96,6 +104,26 @@ def test_the_model_survives_its_files(tiny: LRM, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
     grids = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(LRM.from_pretrained(tmp_path).volumes(grids), tiny.volumes(grids))
+
+
+def test_untrained_it_is_the_visual_hull(tiny: LRM) -> None:
+    """Values and opacity are those of carving at the volume's resolution; its random weights take no part."""
+    torch.manual_seed(0)
+    lrm = build_lrm(*params(TINY | {"hull": True, "gain": 2.0, "opacity_bias": 0.0}, view_size=16))
+    ball = torch.from_numpy(np.add.outer(*[np.linspace(-1, 1, 16) ** 2] * 2) < 0.3)
+    view = torch.where(ball, torch.tensor([1.0, 0.1, 0.1])[:, None, None], 1.0)
+    grids = view.tile(1, 2, 2)[None]
+    (carved,) = Carver(Camera(40.0, 3.1, 16), 20.0, 8, gain=2.0).fields(grids)
+    (made,) = lrm.fields(grids)
+    points = torch.rand(500, 3) * 2 - 1
+    directions = torch.nn.functional.normalize(torch.randn(500, 3), dim=1)
+    sigma, colour = made.evaluate(points, directions)
+    expected_sigma, expected_colour = replace(carved, support_DHW=None).evaluate(points, directions)
+    assert expected_sigma.max() > 10
+    torch.testing.assert_close(sigma, expected_sigma)
+    torch.testing.assert_close(colour, expected_colour)
+    (colour.sum() + sigma.sum()).backward()
+    assert lrm.refinement.last.weight.grad.any()  # type: ignore[union-attr]
 
 
 def test_full_size_runs_without_data() -> None:

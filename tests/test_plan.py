@@ -329,7 +329,7 @@ def test_reconstruction_model_is_planned_too() -> None:
     params = ReconstructionParams(
         volume=8, channels=8, mlp_layers=3, mlp_width=8, ray_harmonics=0, gain=1.0, opacity_bias=-5.0, stride=4,
         encoder=ResidualParams(widths=[8], blocks=1), prior=4, refinement=ResidualParams(widths=[8], blocks=1),
-        splat_samples=8, samples=8, crop=8, chunk_samples=64, support_floor=0.1,
+        refinement_stride=1, hull=False, splat_samples=8, samples=8, crop=8, chunk_samples=64, support_floor=0.1,
     )  # fmt: skip
 
     def row(**schedule: int) -> Estimate:

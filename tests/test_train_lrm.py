@@ -40,7 +40,8 @@ RECONSTRUCTION = validate(
     load_group(ReconstructionParams, path=NANO).model_dump()
     | {
         "volume": 8, "channels": 8, "mlp_layers": 2, "mlp_width": 8, "prior": 4, "crop": 8, "samples": 12,
-        "encoder": {"widths": [8, 8], "blocks": 1}, "refinement": {"widths": [8, 8], "blocks": 1}, "splat_samples": 8,
+        "encoder": {"widths": [8, 8], "blocks": 1}, "refinement": {"widths": [8, 8], "blocks": 1},
+        "refinement_stride": 1, "hull": True, "splat_samples": 8,
     },
     "reconstruction",
 )  # fmt: skip

@@ -45,6 +45,15 @@ class UnifyRequest:
 
 
 @dataclass(frozen=True)
+class NameRequest:
+    """A part, or an object, that nobody has named yet."""
+
+    subject: Subject
+    caption: str
+    """Its unified caption."""
+
+
+@dataclass(frozen=True)
 class Caption:
     """A caption and what wrote it, such as `smollm2-135m`, `template` or `openai/MODEL`."""
 
@@ -55,7 +64,7 @@ class Caption:
 class CaptionBackend(Protocol):
     """Captions for many requests at once, so that a backend can batch them or send them side by side.
 
-    Both methods return one caption a request, in order. They raise ObjectFailed when an answer is of no use, and
+    All methods return one answer a request, in order. They raise ObjectFailed when an answer is of no use, and
     UserError when no answer can be had at all.
     """
 
@@ -64,3 +73,6 @@ class CaptionBackend(Protocol):
 
     def unify(self, requests: Sequence[UnifyRequest]) -> list[Caption]:
         """One caption a subject."""
+
+    def names(self, requests: Sequence[NameRequest]) -> list[str]:
+        """What each subject is called, in a few plain words; empty where the backend knows no name."""

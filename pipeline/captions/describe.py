@@ -3,24 +3,36 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.captions.backend import Caption, UnifyRequest, ViewRequest
+from pipeline.captions.backend import Caption, NameRequest, UnifyRequest, ViewRequest
 from pipeline.captions.colours import colour_phrase
 from pipeline.captions.places import side_in_view
 from pipeline.captions.summary import Summarizer
-from pipeline.captions.template import TEMPLATE, in_this_view, sentence
+from pipeline.captions.template import TEMPLATE, in_this_view, plain_name, sentence, template
 
 OPAQUE = 128
 
 
-class DescribeBackend:
-    """Sees the pixels' colours and places, and believes the artist's names."""
-
-    def __init__(self, models: Path, max_words: int) -> None:
-        self.summarizer = Summarizer(models, max_words)
+class PlainBackend:
+    """Sees the pixels' colours and places, believes the artist's names, and has no language model."""
 
     def describe_views(self, requests: Sequence[ViewRequest]) -> list[Caption]:
         """`The brown leg at the bottom front of an oak table, on the left in this view.`"""
         return [Caption(describe_view(request), TEMPLATE) for request in requests]
+
+    def unify(self, requests: Sequence[UnifyRequest]) -> list[Caption]:
+        """The commonest view caption."""
+        return [template(request) for request in requests]
+
+    def names(self, requests: Sequence[NameRequest]) -> list[str]:
+        """`brown top part`: it knows colours and places, and no more than that."""
+        return [plain_name(request.subject, request.caption) for request in requests]
+
+
+class DescribeBackend(PlainBackend):
+    """As the plain one, with captions worded by SmolLM2."""
+
+    def __init__(self, models: Path, max_words: int) -> None:
+        self.summarizer = Summarizer(models, max_words)
 
     def unify(self, requests: Sequence[UnifyRequest]) -> list[Caption]:
         """SmolLM2's wording, or the commonest view caption where it goes astray."""

@@ -8,8 +8,16 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, MllamaForConditionalGeneration
 
-from pipeline.captions.backend import Caption, UnifyRequest, ViewRequest
-from pipeline.captions.questions import TOKENS_PER_WORD, TOLERANCE, read_answer, summary_question, view_question
+from pipeline.captions.backend import Caption, NameRequest, UnifyRequest, ViewRequest
+from pipeline.captions.questions import (
+    TOKENS_PER_WORD,
+    TOLERANCE,
+    name_question,
+    read_answer,
+    read_name,
+    summary_question,
+    view_question,
+)
 from pipeline.errors import UserError
 from pipeline.params.captions import MllamaParams
 
@@ -46,6 +54,10 @@ class MllamaBackend:
     def unify(self, requests: Sequence[UnifyRequest]) -> list[Caption]:
         """The same model, without a picture."""
         return [self._caption(summary_question(request, self.max_words), None) for request in requests]
+
+    def names(self, requests: Sequence[NameRequest]) -> list[str]:
+        """The same model, without a picture."""
+        return [read_name(self._caption(name_question(request), None).text) for request in requests]
 
     @torch.inference_mode()
     def _caption(self, question: str, picture: Image.Image | None) -> Caption:

@@ -7,19 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.captions.backend import CaptionBackend, Subject, UnifyRequest, ViewRequest
+from pipeline.captions.backend import CaptionBackend, Subject
 from pipeline.captions.places import part_boxes, place_in_object
-from pipeline.captions.prompts import prompt_picture
-from pipeline.captions.template import template
+from pipeline.captions.subjects import WHOLE, caption_subjects, see
 from pipeline.errors import ObjectFailed
 from pipeline.params.captions import CaptionsParams
-from pipeline.shards.table import decode_png, encode_png, image_cell
+from pipeline.shards.table import decode_png, image_cell
 from pipeline.views.cameras import untile
 
 CONTRACT = "captions/1"
 """Raised when the same inputs give other rows."""
-WHOLE = 0
-"""The part id of the whole object."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +50,15 @@ class CaptionTask:
 def caption_object(task: CaptionTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `views` and `captions`.
 
-    A view counts when at least `min_visible` of its pixels show the subject. A subject that is in sight in no view has
-    no rows in `views`, and its caption is worded from its name by the template, whatever the backend. Raises
-    ObjectFailed when pictures do not fit together or an answer is of no use, UserError when the backend can give no
-    answer at all.
+    A subject that is in sight in no view has no rows in `views`. Raises ObjectFailed when pictures do not fit together
+    or an answer is of no use, UserError when the backend can give no answer at all.
     """
     views, labels = untile(decode_png(task.grid)), untile(decode_png(task.labels))
     if views.shape != (*labels.shape, 4):
         raise ObjectFailed(f"the grid's views are {views.shape}, its label map's {labels.shape}")
     subjects = _subjects(task)
-    keys: list[tuple[int, int]] = []
-    requests: list[ViewRequest] = []
-    for part_id, subject in subjects.items():
-        masks = labels == part_id if part_id != WHOLE else labels > 0
-        for view in np.flatnonzero(masks.mean(axis=(1, 2)) >= task.params.min_visible):
-            keys.append((part_id, int(view)))
-            requests.append(_view_request(subject, views[view], masks[view], task.params))
-    backend = load_backend(task.params, task.scratch)
-    described = dict(zip(keys, backend.describe_views(requests), strict=True))
-    to_unify = {
-        part_id: UnifyRequest(subject, tuple(text.text for (part, _), text in described.items() if part == part_id))
-        for part_id, subject in subjects.items()
-    }
-    seen = {part_id: request for part_id, request in to_unify.items() if request.views}
-    unified = dict(zip(seen, backend.unify(list(seen.values())), strict=True))
-    unified |= {part_id: template(request) for part_id, request in to_unify.items() if not request.views}
-
+    seen = see(subjects, views, labels, task.params)
+    captioned = caption_subjects(subjects, seen, load_backend(task.params, task.scratch))
     identity = {"object_id": task.names.object_id, "split": task.names.split}
     names = {WHOLE: task.names.name, **dict(task.names.parts)}
     return {
@@ -88,21 +68,22 @@ def caption_object(task: CaptionTask) -> dict[str, list[dict[str, Any]]]:
                 "part_id": part_id,
                 "view": view,
                 "prompt": image_cell(request.prompt, "prompt.png"),
-                "caption": described[part_id, view].text,
-                "backend": described[part_id, view].backend,
+                "caption": captions.views[view].text,
+                "backend": captions.views[view].backend,
             }
-            for (part_id, view), request in zip(keys, requests, strict=True)
+            for part_id, captions in captioned.items()
+            for view, request in captions.requests.items()
         ],
         "captions": [
             {
                 **identity,
                 "part_id": part_id,
                 "name": names[part_id],
-                "caption": unified[part_id].text,
-                "backend": unified[part_id].backend,
-                "views": len(request.views),
+                "caption": captions.unified.text,
+                "backend": captions.unified.backend,
+                "views": len(captions.views),
             }
-            for part_id, request in to_unify.items()
+            for part_id, captions in captioned.items()
         ],
     }
 
@@ -156,15 +137,3 @@ def _subjects(task: CaptionTask) -> dict[int, Subject]:
     for part_id, name in names.parts:
         subjects[part_id] = Subject(names.name, names.category, name, place_in_object(boxes[part_id], whole), siblings)
     return subjects
-
-
-def _view_request(subject: Subject, view: np.ndarray, mask: np.ndarray, params: CaptionsParams) -> ViewRequest:
-    picture = prompt_picture(
-        view,
-        mask if subject.part_name is not None else None,
-        params.prompt_size,
-        params.ring_width,
-        params.ring_margin,
-        params.dim,
-    )
-    return ViewRequest(subject, view, mask, encode_png(picture))

@@ -13,8 +13,16 @@ from typing import Any
 
 import httpx
 
-from pipeline.captions.backend import Caption, UnifyRequest, ViewRequest
-from pipeline.captions.questions import TOKENS_PER_WORD, TOLERANCE, read_answer, summary_question, view_question
+from pipeline.captions.backend import Caption, NameRequest, UnifyRequest, ViewRequest
+from pipeline.captions.questions import (
+    TOKENS_PER_WORD,
+    TOLERANCE,
+    name_question,
+    read_answer,
+    read_name,
+    summary_question,
+    view_question,
+)
 from pipeline.errors import ObjectFailed, UserError
 from pipeline.params.captions import EndpointParams
 
@@ -54,6 +62,11 @@ class OpenAIBackend:
     def unify(self, requests: Sequence[UnifyRequest]) -> list[Caption]:
         """One request a subject, text only."""
         return self._side_by_side(lambda request: self._caption(summary_question(request, self.max_words)), requests)
+
+    def names(self, requests: Sequence[NameRequest]) -> list[str]:
+        """One request a subject, text only."""
+        answers = self._side_by_side(lambda request: self._caption(name_question(request)), requests)
+        return [read_name(answer.text) for answer in answers]
 
     def _side_by_side(self, ask: Callable[[Any], Caption], requests: Sequence[Any]) -> list[Caption]:
         """The answers in order. After the first error nothing more is sent, and what is under way is still kept."""

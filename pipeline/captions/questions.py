@@ -2,7 +2,7 @@
 
 import re
 
-from pipeline.captions.backend import Subject, UnifyRequest
+from pipeline.captions.backend import NameRequest, Subject, UnifyRequest
 from pipeline.captions.names import NAMELESS, object_words, part_words, with_article
 from pipeline.captions.names import spoken as words_of
 from pipeline.errors import ObjectFailed
@@ -11,6 +11,8 @@ TOLERANCE = 2
 """Models do not count well: an answer may have this many times the words that it was asked to have at most."""
 TOKENS_PER_WORD = 4
 """Room for an answer, so that one that is much too long is seen to be."""
+NAME_WORDS = 3
+"""Words that a name should have at most."""
 
 _QUOTES = "\"'“”‘’`*"
 
@@ -38,6 +40,21 @@ def summary_question(request: UnifyRequest, max_words: int) -> str:
         f"These captions describe {of_what}, seen from several sides:\n{captions}\nSummarise them in one sentence of "
         f"at most {max_words} words, and leave out where they contradict each other. Answer with that sentence only."
     )
+
+
+def name_question(request: NameRequest) -> str:
+    """The question for the name of what nobody has named yet."""
+    what = "An object" if request.subject.part_name is None else f"A part of {_object_phrase(request.subject)}"
+    return (
+        f"{what} is described as follows:\n{request.caption}\nWhat is it called? Answer with its name only, a noun of "
+        f"at most {NAME_WORDS} words, without an article."
+    )
+
+
+def read_name(answer: str) -> str:
+    """The words of a name in an answer; empty when there are none, or so many that it is no name."""
+    name = re.sub(r"^(?:an?|the) ", "", words_of(answer))
+    return name if len(answer.split()) <= TOLERANCE * NAME_WORDS else ""
 
 
 def read_answer(text: str, source: str, max_words: int) -> str:

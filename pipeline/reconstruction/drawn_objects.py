@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.diffusion.augment import Augmentation
 from pipeline.errors import UserError
 from pipeline.params.render import RenderParams
-from pipeline.reconstruction.lrm import split_views
+from pipeline.reconstruction.rays import split_views
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest
 from pipeline.shards.scratch import scratch

@@ -6,6 +6,9 @@ Pixels' features are splatted twice: as they are, which gives every cell the mea
 through an MLP that is told this mean and the place, so that a pixel can differ along its ray and from the others. A
 3D network then decides what the views together mean.
 
+With `hull`, which is ours, the first channels of the lifted volume are those of the views' coloured visual hull, and
+the untrained decoder hands them on: training starts at `pipeline.reconstruction.carving` instead of at nothing.
+
 Shape suffixes: B objects, V views, H W pixels, R rays, C channels.
 """
 
@@ -22,8 +25,9 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
+from pipeline.reconstruction.carving import CHANNELS, Carver, pass_on
 from pipeline.reconstruction.field import Decoder, Field, mlp
-from pipeline.reconstruction.rays import Rays, grid_rays, stacked, view_rays
+from pipeline.reconstruction.rays import Rays, grid_rays, split_views, stacked, view_rays
 from pipeline.reconstruction.renderer import Rendered, render
 from pipeline.reconstruction.splatter import splat
 from pipeline.reconstruction.unet import ResidualUNet
@@ -54,6 +58,8 @@ class LRM(ModelMixin, ConfigMixin):
         prior: int,
         refinement_widths: list[int],
         refinement_blocks: int,
+        refinement_stride: int,
+        hull: bool,
         splat_samples: int,
         samples: int,
         chunk_samples: int,
@@ -73,6 +79,9 @@ class LRM(ModelMixin, ConfigMixin):
         for weight in self.refinement.last.parameters():  # it starts as the lifted volume
             nn.init.zeros_(weight)
         self.decoder = Decoder(channels, mlp_width, mlp_layers, ray_harmonics, gain, opacity_bias)
+        self.carver = Carver(Camera(fov_deg, distance, view_size), elevation_deg, volume, gain) if hull else None
+        if hull:
+            pass_on(self.decoder)
 
     def volumes(self, grids_B3HW: Tensor) -> Tensor:
         """Feature volumes (B, C, D, H, W), float32, of grids in [0, 1] over white.
@@ -94,7 +103,11 @@ class LRM(ModelMixin, ConfigMixin):
             mean = splat(features_BRC, *options, chunk_samples=config.chunk_samples)
             place = F.interpolate(self.place, size=mean.shape[2:], mode="trilinear")
             lifted = splat(features_BRC, *options, self.lift, mean + place, config.chunk_samples)
-        return lifted + self.refinement(lifted).float()
+            if self.carver is not None:
+                lifted = torch.cat((self.carver.volumes(grids_B3HW.float()), lifted[:, CHANNELS:]), dim=1)
+        coarse = F.avg_pool3d(lifted, config.refinement_stride)
+        refined = F.interpolate(self.refinement(coarse).float(), size=lifted.shape[2:], mode="trilinear")
+        return lifted + refined
 
     def fields(self, grids_B3HW: Tensor) -> list[Field]:
         """The fields of grids (B, 3, 2H, 2W) in [0, 1]; see `volumes`."""
@@ -119,12 +132,6 @@ class LRM(ModelMixin, ConfigMixin):
         features_NCHW = self.encoder(torch.cat((views_NCHW, plucker_NCHW), dim=1))
         features_BRC = features_NCHW.unflatten(0, (len(grids_B3HW), -1)).movedim(2, -1).flatten(1, 3)
         return features_BRC[:, self.rays.crossing]
-
-
-def split_views(grids_BCHW: Tensor) -> Tensor:
-    """Grids (B, C, 2H, 2W) as their views (B, 4, C, H, W), in the order of `pipeline.views.cameras.untile`."""
-    tiles_BCYHXW = grids_BCHW.unflatten(3, (2, -1)).unflatten(2, (2, -1))
-    return tiles_BCYHXW.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -94,3 +94,9 @@ def grid_rays(camera: Camera, elevation_deg: float, device: torch.device | str =
 def stacked(rays: list[Rays]) -> Rays:
     """Rays of equal shapes along a new first axis."""
     return Rays(*(torch.stack([getattr(one, field.name) for one in rays]) for field in fields(Rays)))
+
+
+def split_views(grids_BCHW: Tensor) -> Tensor:
+    """Grids (B, C, 2H, 2W) as their views (B, 4, C, H, W), in the order of `pipeline.views.cameras.untile`."""
+    tiles_BCYHXW = grids_BCHW.unflatten(3, (2, -1)).unflatten(2, (2, -1))
+    return tiles_BCYHXW.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)

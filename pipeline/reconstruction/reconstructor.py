@@ -12,7 +12,8 @@ from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.carving import Carver, silhouettes
 from pipeline.reconstruction.field import Field
-from pipeline.reconstruction.lrm import LRM, split_views
+from pipeline.reconstruction.lrm import LRM
+from pipeline.reconstruction.rays import split_views
 from pipeline.views.cameras import Camera
 
 CAMERA_KEYS = ("view_size", "fov_deg", "distance", "elevation_deg")
