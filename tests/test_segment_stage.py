@@ -83,10 +83,10 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     of_parts = {(row["object_id"], row["part_id"]) for row in drawn if row["split"] == "val" and row["part_id"]}
     for method in methods.methods:
         rows = [row for row in completed if (row["source"], row["method"]) == ("truth", method)]
-        assert {(row["object_id"], row["part_id"]) for row in rows} == of_parts
+        assert {(row["object_id"], row["label"]) for row in rows} == of_parts
         for row in rows:
-            assert row["pixels"] == np.count_nonzero(labels[row["object_id"]] == row["part_id"])
+            assert row["pixels"] == np.count_nonzero(labels[row["object_id"]] == row["label"])
             assert decode_png(row["image"]["bytes"]).shape == (2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)
-    assert {row["part_id"] for row in completed if row["source"] == "imagined"} == {0}
+    assert {row["label"] for row in completed if row["source"] == "imagined"} == {0}
     assert any(row["source"] == "predicted" for row in completed)
     assert complete(methods).reused == report.total

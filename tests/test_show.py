@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.assets.tables import OBJECTS, PARTS
 from pipeline.captions.tables import VIEWS
 from pipeline.errors import UserError
+from pipeline.generation.complete_object import COMPLETIONS
 from pipeline.shards.table import FAILURES, Table, encode_png, image_cell
 from pipeline.shards.write import write_tables
 from pipeline.views.mask_tables import LABELS, VISIBILITY
@@ -74,6 +75,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for row in named
     ]
     put(folder / "captions", (VIEWS, prompts), (FAILURES, []))
+    sources = (("truth", 1), ("predicted", 2), ("imagined", 0))
+    completed = [
+        {**row, "source": source, "method": "complete", "label": label, "pixels": 7, "image": whole[0]["image"]}
+        for row in both
+        for source, label in sources
+    ]
+    put(folder / "completions", (COMPLETIONS, completed), (FAILURES, []))
     return folder
 
 
@@ -138,6 +146,13 @@ def test_labels_are_laid_over_the_render(data: Path, tmp_path: Path) -> None:
     mixed = 0.6 * PART_COLOURS[1:3] + 0.4 * np.array([0, 90, 0])
     for colour in mixed:
         assert np.abs(colours - colour).max(axis=1).min() <= 1
+
+
+def test_only_labels_of_the_truth_have_names(data: Path, tmp_path: Path) -> None:
+    page = shown(data, tmp_path, "completions")
+    assert page.text.count("source truth · method complete · 1 <b>leg</b> · pixels 7") == 2
+    assert page.text.count("source predicted · method complete · part 2 · pixels 7") == 2
+    assert page.text.count("source imagined · method complete · imagined · pixels 7") == 2
 
 
 def test_split_and_limit(data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ import pyarrow as pa
 import torch
 
 from pipeline.diffusion.pipelines import CompletionPipeline
+from pipeline.generation.models import loaded
 from pipeline.generation.segmenting import run_seed
 from pipeline.params.complete import CompleteParams
 from pipeline.shards.table import Table, decode_png, encode_png, image_cell, image_field
 from pipeline.views.cameras import over_white
 
-CONTRACT = "complete/1"
+CONTRACT = "complete/2"
 """Raised when the same inputs give other rows."""
 BATCH = 8
 """Parts that are denoised together; the results do not depend on it."""
@@ -24,19 +24,19 @@ FULL = "complete"
 
 COMPLETIONS = Table(
     "grids",
-    1,
+    2,
     pa.schema(
         [
             ("object_id", pa.string()),
             ("split", pa.string()),
             ("source", pa.string()),  # `truth`, `predicted`, or `imagined`: with an empty mask, out of the object alone
             ("method", pa.string()),  # the network
-            ("part_id", pa.int32()),  # of the label map that the source names; 0 of the imagined one
+            ("label", pa.int32()),  # of the map that the source names: a part id for truth; 0 for what is imagined
             ("pixels", pa.int64()),  # of the part in sight, in all four views; 0 for a hidden part
             image_field("image"),  # RGB over white, the 2x2 grid J of the part alone and in place
         ]
     ),
-    sort=("source", "method", "part_id"),
+    sort=("source", "method", "label"),
 )
 
 
@@ -60,16 +60,16 @@ def complete_object(task: CompleteTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `grids`."""
     whole, rows = over_white(decode_png(task.grid)), []
     for source, method, masks in _work(task):
-        pictures = complete(loaded(task.models / method), whole, masks, task.params.seed)
-        for part_id, mask in masks.items():
-            png = encode_png((pictures[part_id] * 255).round().astype(np.uint8))
+        pictures = complete(loaded(CompletionPipeline, task.models / method), whole, masks, task.params.seed)
+        for label, mask in masks.items():
+            png = encode_png((pictures[label] * 255).round().astype(np.uint8))
             rows.append(
                 {
                     "object_id": task.object_id,
                     "split": task.split,
                     "source": source,
                     "method": method,
-                    "part_id": part_id,
+                    "label": label,
                     "pixels": int(mask.sum()),
                     "image": image_cell(png, "part.png"),
                 }
@@ -82,32 +82,22 @@ def complete(
 ) -> dict[int, np.ndarray]:
     """The grids J, (H, W, 3) float32 in [0, 1], of parts of a grid (H, W, 3) by their masks, bool (H, W).
 
-    An empty mask is allowed. What is drawn of a part depends on its id, its mask and `seed` alone.
+    An empty mask is allowed. What is drawn of a part depends on its label, its mask and `seed` alone.
     """
-    ids, drawn = list(masks), []
-    for start in range(0, len(ids), BATCH):
-        some = ids[start : start + BATCH]
-        noise = [torch.Generator().manual_seed(run_seed(seed, part_id)) for part_id in some]
-        drawn += list(model(whole, [masks[part_id] for part_id in some], generator=noise).images)
-    return dict(zip(ids, drawn, strict=True))
-
-
-@lru_cache(maxsize=4)
-def loaded(model: Path) -> CompletionPipeline:
-    """A model, once a process; on its GPU where there is one."""
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)  # the pool has a process for every core
-    pipeline = CompletionPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
+    labels, drawn = list(masks), []
+    for start in range(0, len(labels), BATCH):
+        some = labels[start : start + BATCH]
+        noise = [torch.Generator().manual_seed(run_seed(seed, label)) for label in some]
+        drawn += list(model(whole, [masks[label] for label in some], generator=noise).images)
+    return dict(zip(labels, drawn, strict=True))
 
 
 def _work(task: CompleteTask) -> Iterator[tuple[str, str, dict[int, np.ndarray]]]:
-    """Source, method, and the masks by part id."""
+    """Source, method, and the masks by label."""
     truth = decode_png(task.labels["truth"])
     for method in task.params.methods:
         yield "truth", method, {part_id: truth == part_id for part_id in task.parts}
     predicted = decode_png(task.labels["predicted"])
     if predicted.any():
-        yield "predicted", FULL, {int(part_id): predicted == part_id for part_id in np.unique(predicted[predicted > 0])}
+        yield "predicted", FULL, {int(label): predicted == label for label in np.unique(predicted[predicted > 0])}
     yield "imagined", FULL, {0: np.zeros_like(truth, dtype=bool)}

@@ -1,15 +1,14 @@
 """One object's segmentations: what the stage `segment` runs in its pool processes."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.evaluation.ranking import Pool
+from pipeline.generation.models import loaded
 from pipeline.generation.segmenting import run_scores, segment, tidy
 from pipeline.params.segment import SegmentParams
 from pipeline.shards.table import decode_png, encode_png, image_cell
@@ -37,7 +36,8 @@ class SegmentTask:
 def segment_object(task: SegmentTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `runs`, `proposals` and `parts`. Where no run finds a part, maps are empty: that counts."""
     params, rgba = task.params, decode_png(task.grid)
-    maps = segment(loaded(task.model), over_white(rgba), params.runs, params.seed, params.min_pixels)
+    model = loaded(SegmentationPipeline, task.model)
+    maps = segment(model, over_white(rgba), params.runs, params.seed, params.min_pixels)
     scores, ranked = run_scores(maps), Pool.of_runs(maps).ranked()
     chosen = int(scores.argmax())
     parts = tidy(maps[chosen], rgba[..., 3] >= SHOWN_ALPHA, params.max_parts, params.min_part_pixels)
@@ -54,16 +54,6 @@ def segment_object(task: SegmentTask) -> dict[str, list[dict[str, Any]]]:
         ],
         "parts": [{**identity, "run": chosen, "merged": len(parts.merged), "labels": _cell(parts.labels)}],
     }
-
-
-@lru_cache(maxsize=1)
-def loaded(model: Path) -> SegmentationPipeline:
-    """The model, once a process; on its GPU where there is one."""
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)  # the pool has a process for every core
-    pipeline = SegmentationPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
 
 
 def _cell(labels: np.ndarray) -> dict[str, bytes | str]:

@@ -50,3 +50,7 @@ class ReconstructParams(StageGroup):
     """Where parts overlap: all of them, as in the paper (A.7), or only the densest one."""
     mesh: MeshParams
     turntable: TurntableParams
+    max_failed_share: Annotated[float, Field(ge=0, le=1)]
+    """The stage fails when a larger share of the objects does."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """Seconds one object may take."""

@@ -130,11 +130,20 @@ def _texts(row: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, str]:
     for name, value in row.items():
         if name == "part_id":
             texts["part"] = "whole" if value == 0 else f"{value} {names.get(value, '')}".strip()
-        elif name == "name" and value == names.get(row.get("part_id", 0)):
+        elif name == "label" and "source" in row:
+            texts["part"] = _labelled(row["source"], value, names)
+        elif name == "name" and texts.get("part", "").endswith(value):
             continue  # said already
         elif name not in IDENTITY and not isinstance(value, bytes) and not _is_image(value):
             texts[name] = _text(value)
     return texts
+
+
+def _labelled(source: str, label: int, names: Mapping[int, str]) -> str:
+    """What a label stands for in the map that `source` names: only those of the truth are parts with names."""
+    if label == 0:
+        return source if source in ("imagined", "whole") else "all parts"
+    return f"{label} {names.get(label, '')}".strip() if source == "truth" else f"part {label}"
 
 
 def _without_empty_columns(rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

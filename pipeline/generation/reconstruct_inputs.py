@@ -1,0 +1,106 @@
+"""What the stage `reconstruct` reads: the rows of every completed object in the tables of the stages before it."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.assets.glb import read_header
+from pipeline.generation.reconstruct_object import ALL, CONTRACT, ReconstructTask
+from pipeline.params.reconstruct import ReconstructParams
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.reconstruction.reconstructor import CAMERA_KEYS
+from pipeline.shards.build import Item
+from pipeline.shards.dataset import TableRows
+from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.store import content_key
+
+NO_MATTER = {"max_failed_share", "timeout_s", "turntable"}
+"""Of the parameters, those that do not change the tables."""
+SOURCES = ("truth", "predicted")
+"""Whose completed parts are reconstructed; what was imagined with an empty mask is a part of no object."""
+
+
+def deciding(params: ReconstructParams, reconstruction: ReconstructionParams) -> dict[str, Any]:
+    """The parameters that change the tables; of the model's own ones the floor of supports, which it is not told."""
+    return {**params.model_dump(exclude=NO_MATTER), "support_floor": reconstruction.support_floor}
+
+
+def tasks(data: Path, model: Path, params: ReconstructParams, reconstruction: ReconstructionParams) -> Iterator[Item]:
+    """The work on every object that was completed; UserError when a table is missing."""
+    tables = _Tables(data)
+    how = {**deciding(params, reconstruction), "model": _digest(model) if params.reconstructor == "lrm" else ""}
+    for object_id in tables.completions.numbers:
+        load = partial(tables.task, object_id, model, params, reconstruction)
+        yield Item(object_id, _key(load(), how), load)
+
+
+def _digest(model: Path) -> str:
+    files = sorted(path for path in model.glob("*") if path.is_file())
+    return content_key("lrm", {"files": [file.name for file in files]}, *(file.read_bytes() for file in files))
+
+
+def _key(task: ReconstructTask, how: Mapping[str, Any]) -> str:
+    pictures = {"whole": {ALL: task.whole}, "labels": {ALL: task.labels}, "parts": task.parts}
+    pictures |= {f"{source}/{method}": grids for (source, method), grids in task.completed.items()}
+    inputs = {
+        "cameras": [task.settings, *task.cameras],
+        "named": [task.object_id, task.split, task.names, task.notice, task.extras],
+        "pictures": {name: list(grids) for name, grids in pictures.items()},
+    }
+    return content_key(CONTRACT, inputs, how, *(png for grids in pictures.values() for png in grids.values()))
+
+
+class _Rows:
+    """A table's rows by object."""
+
+    def __init__(self, folder: Path, *columns: str) -> None:
+        self.rows, self.numbers = TableRows(folder, columns), dict[str, list[int]]()
+        for number, object_id in enumerate(read_table(folder, ["object_id"]).column("object_id").to_pylist()):
+            self.numbers.setdefault(object_id, []).append(number)
+
+    def of(self, object_id: str) -> list[dict[str, Any]]:
+        return [self.rows[number] for number in self.numbers[object_id]]
+
+
+class _Tables:
+    """What objects are reconstructed from."""
+
+    def __init__(self, data: Path) -> None:
+        settings = read_manifest(data / "renders/grids").settings
+        self.cameras = {key: settings[key] for key in CAMERA_KEYS}
+        self.completions = _Rows(data / "completions/grids", "split", "source", "method", "label", "image")
+        self.grids = _Rows(data / "renders/grids", "part_id", "image")
+        self.novel = _Rows(data / "renders/novel", "part_id", "azimuths", "elevations")
+        self.labels = _Rows(data / "masks/labels", "labels")
+        self.glbs = _Rows(data / "assets/glbs", "glb")
+
+    def task(
+        self, object_id: str, model: Path, params: ReconstructParams, reconstruction: ReconstructionParams
+    ) -> ReconstructTask:
+        """One object's."""
+        parts = {row["part_id"]: row["image"]["bytes"] for row in self.grids.of(object_id)}
+        whole, completions = parts.pop(ALL), self.completions.of(object_id)
+        completed: dict[tuple[str, str], dict[int, bytes]] = {}
+        for row in completions:
+            if row["source"] in SOURCES:
+                completed.setdefault((row["source"], row["method"]), {})[row["label"]] = row["image"]["bytes"]
+        novel = next(row for row in self.novel.of(object_id) if row["part_id"] == ALL)
+        # The attribution and the parts' names as they stand in the object's own GLB.
+        header = read_header(self.glbs.of(object_id)[0]["glb"])
+        return ReconstructTask(
+            object_id=object_id,
+            split=completions[0]["split"],
+            whole=whole,
+            parts=parts,
+            labels=self.labels.of(object_id)[0]["labels"]["bytes"],
+            completed=completed,
+            cameras=list(zip(novel["azimuths"], novel["elevations"], strict=True)),
+            names={node["extras"]["part"]: node["name"] for node in header["nodes"]},
+            notice=header["asset"]["copyright"],
+            extras=header["asset"]["extras"],
+            model=model,
+            params=params,
+            reconstruction=reconstruction,
+            settings=self.cameras,
+        )

@@ -1,0 +1,190 @@
+"""One object's parts in 3D: what the stage `reconstruct` runs in its pool processes (supplement A.1, A.7)."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.generation.models import worker_device
+from pipeline.generation.reconstruct_tables import FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS, WHOLE
+from pipeline.params.reconstruct import MeshParams, ReconstructParams
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.reconstruction.assembly import NamedPart, assemble
+from pipeline.reconstruction.field import Field
+from pipeline.reconstruction.meshing import mesh_field
+from pipeline.reconstruction.overlap import part_overlap
+from pipeline.reconstruction.part_views import render_parts
+from pipeline.reconstruction.rays import stacked, view_rays
+from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstructor
+from pipeline.shards.table import decode_png, encode_png, image_cell
+from pipeline.views.cameras import Camera, over_white, tile
+
+CONTRACT = "reconstruct/1"
+"""Raised when the same inputs give other rows."""
+BATCH = 8
+"""Grids that are reconstructed together; but for rounding the results do not depend on it."""
+ALL = 0
+"""The label of all parts together, and of the whole."""
+CHANGES = "reconstructed in 3D from four views by PartGen"
+"""What was done to the object whose attribution a GLB carries; licences want it said."""
+
+
+@dataclass(frozen=True)
+class ReconstructTask:
+    """What one object is reconstructed from."""
+
+    object_id: str
+    split: str
+    whole: bytes
+    """PNG of its 2x2 grid, with alpha."""
+    parts: Mapping[int, bytes]
+    """Of every true part alone, by part id, likewise."""
+    labels: bytes
+    """PNG of the true label map."""
+    completed: Mapping[tuple[str, str], Mapping[int, bytes]]
+    """By source and method, PNGs of the completed parts by label, without alpha."""
+    cameras: Sequence[tuple[float, float]]
+    """Azimuth and elevation of the four novel views, in degrees."""
+    names: Mapping[int, str]
+    """Of the true parts."""
+    notice: str
+    """The copyright of the object's own GLB."""
+    extras: Mapping[str, Any]
+    """Its attribution: name, author, licence, source, origin."""
+    model: Path
+    params: ReconstructParams
+    reconstruction: ReconstructionParams
+    settings: Mapping[str, Any]
+    """The cameras, as in the manifest of the renders."""
+
+
+def reconstruct_object(task: ReconstructTask) -> dict[str, list[dict[str, Any]]]:
+    """The object's rows of all tables. A part that has no surface is a row with the reason."""
+    reconstructor, params = _reconstructor(task), task.params
+    rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in (VIEWS, PARTS, OBJECTS, FIELDS)}
+    for pair, grids in _work(task):
+        identity = {"object_id": task.object_id, "split": task.split, "source": pair[0], "method": pair[1]}
+        fields = _fields(reconstructor, grids)
+        for label, picture in _novel_views(task, fields, reconstructor.samples).items():
+            rows[VIEWS.name].append({**identity, "label": label, "image": image_cell(encode_png(picture), "novel.png")})
+        if pair in MESHED:
+            parts, whole = _meshes(task, pair, fields)
+            rows[PARTS.name] += [{**identity, **part} for part in parts]
+            rows[OBJECTS.name].append({**identity, **whole, **_overlap(list(fields.values()), params.mesh)})
+        if pair in KEPT:
+            rows[FIELDS.name] += [{**identity, "label": label, "field": _file(one)} for label, one in fields.items()]
+    return rows
+
+
+def _work(task: ReconstructTask) -> Iterator[tuple[tuple[str, str], dict[int, np.ndarray]]]:
+    """Source and method, and the grids (H, W, 3 or 4) float32 in [0, 1] by label."""
+    whole, labels = decode_png(task.whole), decode_png(task.labels)
+    parts = {part_id: decode_png(png) for part_id, png in task.parts.items()}
+    yield WHOLE, {ALL: _with_alpha(whole)}
+    yield ("truth", "oracle"), {part_id: _with_alpha(part) for part_id, part in parts.items()}
+    seen = {part_id: whole * (labels == part_id)[..., None] for part_id in parts}
+    yield ("truth", "none"), {part_id: _with_alpha(part) for part_id, part in seen.items()}
+    # Where no part was found there is nothing to complete, and the object counts as one without parts.
+    for pair, grids in {PREDICTED: {}, **task.completed}.items():
+        yield pair, {label: decode_png(png).astype(np.float32) / 255 for label, png in grids.items()}
+
+
+def _with_alpha(rgba: np.ndarray) -> np.ndarray:
+    return np.concatenate((over_white(rgba), rgba[..., 3:].astype(np.float32) / 255), axis=-1)
+
+
+def _reconstructor(task: ReconstructTask) -> Reconstructor:
+    groups = task.params.model_dump_json(), task.reconstruction.model_dump_json()
+    return _found(task.model, *groups, json.dumps(dict(task.settings), sort_keys=True))
+
+
+@lru_cache(maxsize=1)
+def _found(model: Path, params: str, reconstruction: str, settings: str) -> Reconstructor:
+    """Once a process; groups and settings come as JSON, which can be compared."""
+    groups = ReconstructParams.model_validate_json(params), ReconstructionParams.model_validate_json(reconstruction)
+    return find_reconstructor(*groups, model, json.loads(settings), worker_device())
+
+
+def _fields(reconstructor: Reconstructor, grids: Mapping[int, np.ndarray]) -> dict[int, Field]:
+    found: list[Field] = []
+    stack = [torch.from_numpy(grid).movedim(-1, 0) for grid in grids.values()]
+    for start in range(0, len(stack), BATCH):
+        found += reconstructor.fields(torch.stack(stack[start : start + BATCH]).to(worker_device()))
+    return dict(zip(grids, found, strict=True))
+
+
+def _novel_views(task: ReconstructTask, fields: Mapping[int, Field], samples: int) -> dict[int, np.ndarray]:
+    """The pictures (2H, 2W, 3) uint8 of every label, and of all together."""
+    camera = Camera(task.settings["fov_deg"], task.settings["distance"], task.settings["view_size"])
+    rays = stacked([view_rays(camera, *angles, worker_device()) for angles in task.cameras]).flat()
+    alone_NR3, joint_R3 = render_parts(list(fields.values()), rays, samples, task.params.overlap)
+    colours = {**dict(zip(fields, alone_NR3, strict=True)), ALL: joint_R3}
+    return {label: _tiled(colour_R3, camera.size) for label, colour_R3 in colours.items()}
+
+
+def _tiled(colour_R3: Tensor, size: int) -> np.ndarray:
+    views = (colour_R3.clamp(0, 1) * 255).round().to(torch.uint8)
+    return tile(views.view(-1, size, size, 3).cpu().numpy())
+
+
+def _meshes(
+    task: ReconstructTask, pair: tuple[str, str], fields: Mapping[int, Field]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What `parts` says of every part, and `objects` of their assembly."""
+    rows, present = [], []
+    extras = {**task.extras, "changes": CHANGES}
+    for label, field in fields.items():
+        name, absent, triangles, glb = _name(task, pair, label), "", 0, b""
+        others = [other for other in fields.values() if other is not field] if task.params.overlap == "densest" else []
+        try:
+            part = NamedPart(name, label, mesh_field(field, task.params.mesh, others))
+        except UserError as error:
+            absent = str(error)
+        else:
+            triangles, glb = len(part.mesh.faces), assemble([part], task.notice, extras)
+            present.append(part)
+        rows.append({"label": label, "name": name, "absent": absent, "triangles": triangles, "glb": glb})
+    assembled = assemble(present, task.notice, extras) if present else b""
+    return rows, {"parts": len(rows), "absent": len(rows) - len(present), "glb": assembled}
+
+
+def _name(task: ReconstructTask, pair: tuple[str, str], label: int) -> str:
+    if pair == WHOLE:
+        return str(task.extras["name"])
+    return f"part {label}" if pair == PREDICTED else task.names[label]
+
+
+def _overlap(fields: Sequence[Field], mesh: MeshParams) -> dict[str, float]:
+    """Over the pairs of fields that claim any space; 0 where there is no pair."""
+    if len(fields) < 2:
+        return {"mean_iou": 0.0, "max_iou": 0.0, "contested": 0.0}
+    found = part_overlap(fields, mesh.resolution, mesh.level)
+    claims_N = found.iou_NN.diagonal() > 0
+    pairs = found.iou_NN[claims_N][:, claims_N]
+    above = pairs[torch.triu(torch.ones_like(pairs, dtype=torch.bool), diagonal=1)].tolist()
+    return {
+        "mean_iou": sum(above) / max(len(above), 1),
+        "max_iou": max(above, default=0.0),
+        "contested": found.contested,
+    }
+
+
+def _file(field: Field) -> bytes:
+    """The field as `Field.save` writes it; features that its support never reads are zero, which packs well."""
+    if field.support_DHW is not None:
+        support_DHW = F.adaptive_max_pool3d(field.support_DHW[None].float(), field.volume_CDHW.shape[1:])
+        read_DHW = F.max_pool3d(support_DHW, 3, stride=1, padding=1)
+        field = replace(field, volume_CDHW=field.volume_CDHW * read_DHW)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "field.safetensors"
+        field.save(path)
+        return path.read_bytes()
