@@ -6,15 +6,14 @@
 Ground-truth grids go in; the four novel views come out and are compared with the renders. PSNR in dB, of the whole
 picture and of the foreground (pixels whose true alpha exceeds 1/2), and ST-LPIPS (AlexNet); conventions are those of
 `pipeline.evaluation.image_metrics`. A view without foreground counts for the other measures only. A value is the mean
-over an object's or a part's views, a line the mean over all wholes or parts, with the 95 % interval of a bootstrap over
-objects, so that parts of one object are drawn together. The last lines are the same of the difference, pair by pair.
+over an object's or a part's views, a line the mean over an object's parts first and then over objects, with the 95 %
+interval of a bootstrap over objects. The last lines are the same of the difference, pair by pair.
 
 The split is `val`; `test` is for tables that are published, after everything was chosen.
 """
 
 import argparse
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import bootstrap
 
 from pipeline.errors import UserError
+from pipeline.evaluation.bootstrap import mean_interval
 from pipeline.evaluation.image_metrics import StLpips, psnr
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
@@ -118,22 +117,16 @@ def measured(
 
 
 def interval(values: np.ndarray, objects: Sequence[str]) -> str:
-    """The mean of values (N,) and its 95 % interval when whole objects are drawn again; NaNs do not count."""
-    known = ~np.isnan(values)
-    names = np.unique(np.array(objects)[known])
-    of_objects = [values[known & (np.array(objects) == name)] for name in names]
-    sums, counts = np.array([part.sum() for part in of_objects]), np.array([len(part) for part in of_objects])
-    if len(names) < 2 or not np.isfinite(sums).all():
-        return f"{np.mean(values[known]) if known.any() else np.nan:8.3f}" + " " * 18
+    """The mean over objects of the means of their values, out of (N,), and its 95 % interval.
 
-    def mean(of_sums: np.ndarray, of_counts: np.ndarray, axis: int) -> np.ndarray:
-        return of_sums.sum(axis=axis) / of_counts.sum(axis=axis)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values that are all the same have no interval
-        found = bootstrap((sums, counts), mean, paired=True, vectorized=True, method="percentile", rng=0)
-    low, high = found.confidence_interval
-    return f"{sums.sum() / counts.sum():8.3f} [{low:7.3f}, {high:7.3f}]"
+    Values that are not finite do not count: the PSNR of views without foreground, or of equal ones.
+    """
+    known, names = np.isfinite(values), np.array(objects)
+    if not known.any():
+        return f"{np.nan:8.3f}" + " " * 19
+    of_objects = [values[known & (names == name)].mean() for name in np.unique(names[known])]
+    found = mean_interval(np.array(of_objects), seed=0)
+    return f"{found.mean:8.3f} [{found.low:7.3f}, {found.high:7.3f}]"
 
 
 def table(shown: list[Example], results: dict[str, list[Result]]) -> Iterator[str]:

@@ -8,7 +8,6 @@ that masks can reach over all four views, as those they are compared with do.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,49 +33,76 @@ class Sam2Segmenter:
     queries_at_once: int = 32
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> "Sam2Segmenter":
+    def from_pretrained(
+        cls, path: str | Path, query_spacing: int = query_spacing, device: torch.device | str = "cpu"
+    ) -> "Sam2Segmenter":
         """Load the user's weights; UserError when there are none."""
         try:
-            return cls(Sam2Model.from_pretrained(path).eval(), Sam2Processor.from_pretrained(path))
+            model = Sam2Model.from_pretrained(path).eval().to(device)
+            return cls(model, Sam2Processor.from_pretrained(path), query_spacing)
         except (OSError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot be read as SAM2 ({reason}); give {LAYOUT}.") from None
 
-    def conventions(self) -> dict[str, Any]:
-        """What the result depends on, as it is printed beside the table."""
-        return {
-            "query points": f"those on the object of {self.query_spacing} x {self.query_spacing} a view",
-            "score": "the IoU that SAM2 estimates",
-            "duplicates": "dropped at the resolution of its masks",
-        }
-
     def automatic(self, image: np.ndarray, foreground: np.ndarray) -> Proposals:
         """Ranked proposals for all parts of a grid; `image` (H, W, 3) in [0, 1], `foreground` (H, W) bool."""
-        return self._ranked(image, query_points(foreground, self.query_spacing))
+        return self.looking_at(image).automatic(foreground)
 
     def seeded(self, image: np.ndarray, y: int, x: int) -> Proposals:
         """Ranked proposals for the part at a seed, the pixel in row `y` and column `x`: three at most."""
-        return self._ranked(image, np.array([[y, x]]))
+        return self.looking_at(image).seeded(y, x)
 
     @torch.no_grad()
-    def _ranked(self, image: np.ndarray, points: np.ndarray) -> Proposals:
-        size = image.shape[:2]
-        if not len(points):
-            return Proposals.of_masks(np.zeros((0, *size), dtype=bool), [])
+    def looking_at(self, image: np.ndarray) -> "EmbeddedPicture":
+        """The same for many questions about one grid, which is encoded once."""
         picture = self.processor(images=as_bytes(image), return_tensors="pt")
         embeddings = self.model.get_image_embeddings(picture["pixel_values"].to(self.model.device))
+        return EmbeddedPicture(self, embeddings, image.shape[:2])
+
+
+@dataclass(frozen=True)
+class EmbeddedPicture:
+    """A grid as SAM2 has encoded it."""
+
+    segmenter: Sam2Segmenter
+    embeddings: list[Tensor]
+    size: tuple[int, int]
+    """Height and width of the grid."""
+
+    def automatic(self, foreground: np.ndarray) -> Proposals:
+        """See `Sam2Segmenter.automatic`."""
+        return self._ranked(query_points(foreground, self.segmenter.query_spacing))
+
+    def seeded(self, y: int, x: int) -> Proposals:
+        """See `Sam2Segmenter.seeded`."""
+        return self._ranked(np.array([[y, x]]))
+
+    @torch.no_grad()
+    def _ranked(self, points: np.ndarray) -> Proposals:
+        if not len(points):
+            return Proposals.of_masks(np.zeros((0, *self.size), dtype=bool), [])
+        model, at_once = self.segmenter.model, self.segmenter.queries_at_once
         logits, scores = [], []
-        for start in range(0, len(points), self.queries_at_once):
-            prompt = prompts(self.processor, points[start : start + self.queries_at_once], size)
-            seen = self.model(image_embeddings=embeddings, input_points=prompt.to(self.model.device))
+        for start in range(0, len(points), at_once):
+            prompt = prompts(self.segmenter.processor, points[start : start + at_once], self.size)
+            seen = model(image_embeddings=self.embeddings, input_points=prompt.to(model.device))
             logits.append(seen.pred_masks[0].flatten(0, 1).float().cpu())
             scores.append(seen.iou_scores[0].flatten().float().cpu())
         # Thousands of masks are compared as small as they come; those that are left are enlarged.
         logits_Nhw, scores_N = torch.cat(logits), torch.cat(scores).numpy()
         pool = Pool.of_scored(Proposals.of_masks((logits_Nhw > 0).numpy(), scores_N))
         kept = pool.proposals.run_N[pool.kept(np.ones(len(pool.proposals), dtype=bool))]
-        enlarged = F.interpolate(logits_Nhw[kept][:, None], size, mode="bilinear", align_corners=False)
+        enlarged = F.interpolate(logits_Nhw[kept][:, None], self.size, mode="bilinear", align_corners=False)
         return Proposals.of_masks((enlarged[:, 0] > 0).numpy(), scores_N[kept])
+
+
+def conventions(query_spacing: int) -> dict[str, str]:
+    """What the result depends on, as it is printed beside the table."""
+    return {
+        "query points": f"those on the object of {query_spacing} x {query_spacing} a view",
+        "score": "the IoU that SAM2 estimates",
+        "duplicates": "dropped at the resolution of its masks",
+    }
 
 
 def query_points(foreground: np.ndarray, spacing: int) -> np.ndarray:

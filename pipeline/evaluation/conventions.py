@@ -1,0 +1,90 @@
+"""What the figures of a run depend on, as it is printed below the tables and stored beside the figures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.evaluation import ranking, shape_metrics, view_measures
+from pipeline.evaluation.bootstrap import CONFIDENCE, RESAMPLES
+from pipeline.evaluation.evaluate_object import SAM2_FORMS, baselines
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.shards.read import read_manifest
+
+MODELS = ("segment", "complete", "complete_no_context", "complete_single_view")
+SAMPLER = ("solver", "steps", "guidance", "colours", "grid_size")
+"""What a model's index says of how it is sampled."""
+
+COMPLETION: Mapping[str, str] = {
+    "parts": "all true parts of an object, those out of sight too; the paper takes one at random",
+    "oracle": "the rendered grid J of the part",
+    "none": "J = I * M over white",
+    "mean": "over an object's parts first, then over objects",
+    "3d": "the grid reconstructed, seen from four random views",
+}
+REASSEMBLY: Mapping[str, str] = {
+    "predicted parts": "of the assembled segmentation, completed one by one",
+    "true parts": "of the true masks, completed one by one",
+    "oracle parts": "as rendered, J, reconstructed one by one",
+    "whole": "the object's own grid I, reconstructed at once",
+    "target": "the whole object from four random views; the PSNR is of all pixels and of the foreground",
+    "overlap": "of an object's reconstructed parts: mean and largest IoU of pairs in space, and the share of the "
+    "union's volume that two or more claim",
+    "absent": "parts without a surface, as a share; their meshes are empty",
+}
+
+
+def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
+    """By subject, each a mapping of names to plain words and numbers."""
+    baseline = {name: method.conventions() for name, method in baselines().items()}
+    shapes = {
+        "points": f"{params.points} of each surface, uniform by area, seed {params.seed}",
+        "F-score": "harmonic mean of precision and recall, the shares of points nearer than the threshold",
+    }
+    return {
+        "segmentation": {**ranking.CONVENTIONS, **baseline, **_sam2(params)},
+        "completion": dict(COMPLETION),
+        "reassembly": dict(REASSEMBLY),
+        "pictures": dict(view_measures.CONVENTIONS),
+        "shapes": {**shape_metrics.CONVENTIONS, **shapes},
+        "intervals": {
+            "bootstrap": f"percentile, over objects, {CONFIDENCE:.0%}, {RESAMPLES} resamples, seed {params.seed}"
+        },
+        "failures": {"objects": "those that a stage failed with are left out of the tables that need it"},
+        "sampling": {name: found for name in MODELS if (found := _sampler(data / "models" / name))},
+        "stages": read_manifest(data / "reconstructions/views").settings,
+    }
+
+
+def lines(values: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """One convention a line, nested ones indented."""
+    found = []
+    for name, value in values.items():
+        text = f"{'  ' * depth}{name}:"
+        if isinstance(value, Mapping):
+            nested = all(not isinstance(inner, Mapping) for inner in value.values())
+            flat = ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+            found += [f"{text} {flat}"] if depth and nested else [text, *lines(value, depth + 1)]
+        else:
+            found.append(f"{text} {_shown(value)}")
+    return found
+
+
+def _sam2(params: EvaluateParams) -> dict[str, Any]:
+    given = [name for name, key in SAM2_FORMS.items() if key in params.weights()]
+    if not given:
+        return {}
+    from pipeline.evaluation.sam2 import conventions as of_sam2  # transformers take seconds to import
+
+    return dict.fromkeys(given, of_sam2(params.sam2_queries))
+
+
+def _sampler(model: Path) -> dict[str, Any]:
+    """Empty where the model is not here, such as when only its results were copied."""
+    index = model / "model_index.json"
+    values = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    return {name: values[name] for name in SAMPLER if name in values}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

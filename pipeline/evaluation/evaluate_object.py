@@ -1,0 +1,253 @@
+"""The figures of one object: what the stage `evaluate` runs in its pool processes (Tables 1 to 3 of the paper).
+
+Ground truth and what the stages before made of it are rows of their tables. Where a stage has no rows of the object,
+because it failed there, the figures that need them are missing.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import trimesh
+
+from pipeline.assets.glb import load_parts
+from pipeline.errors import ObjectFailed
+from pipeline.evaluation.edges import load_hed
+from pipeline.evaluation.ranking import Pool, automatic, seeded
+from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
+from pipeline.evaluation.shape_metrics import shape_distance
+from pipeline.evaluation.view_measures import OPAQUE, ViewMeasures
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.shards.table import Table, decode_png
+from pipeline.views.cameras import over_white, untile
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.sam2 import Sam2Segmenter
+
+CONTRACT = "evaluate/1"
+"""Raised when the same inputs give other rows."""
+
+FIGURES = Table(
+    "figures",
+    1,
+    pa.schema(
+        [
+            ("object_id", pa.string()),
+            ("split", pa.string()),
+            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3
+            ("method", pa.string()),
+            ("setting", pa.string()),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap
+            ("figure", pa.string()),
+            ("value", pa.float64()),  # finite: what is not is missing
+        ]
+    ),
+    sort=("table", "method", "setting", "figure"),
+)
+
+Rows = Sequence[Mapping[str, Any]]
+
+WHOLE = 0
+"""The part id of the whole object, and the label of all parts together."""
+ASSEMBLED = {
+    ("truth", "oracle"): "oracle parts",
+    ("truth", "complete"): "true parts",
+    ("predicted", "complete"): "predicted parts",
+    ("whole", "whole"): "whole",
+}
+"""What Table 3 calls the source and the method of what was put together again."""
+SAM2_FORMS = {"sam2": "sam2", "sam2-mask-decoder": "sam2_mask_decoder", "sam2-grid": "sam2_grid"}
+"""The method of Table 1 whose weights a key of the params gives."""
+
+
+@dataclass(frozen=True)
+class EvaluateTask:
+    """What one object's figures are made from: its rows in the tables of the stages."""
+
+    object_id: str
+    split: str
+    grids: Rows
+    """renders/grids: the whole and all parts."""
+    novel: Rows
+    """renders/novel, the same."""
+    labels: Rows
+    """masks/labels."""
+    runs: Rows
+    """segmentations/runs."""
+    completions: Rows
+    """completions/grids."""
+    views: Rows
+    """reconstructions/views."""
+    parts: Rows
+    """reconstructions/parts."""
+    objects: Rows
+    """reconstructions/objects."""
+    glbs: Rows
+    """assets/glbs."""
+    params: EvaluateParams
+
+
+def evaluate_object(task: EvaluateTask) -> dict[str, list[dict[str, Any]]]:
+    """The object's rows of `figures`. ObjectFailed when no part of it is in sight."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # the pool has a process for every core
+    identity = {"object_id": task.object_id, "split": task.split}
+    rows = [
+        {**identity, "table": table, "method": method, "setting": setting, "figure": figure, "value": value}
+        for table, found in (
+            ("segmentation", segmentation(task)),
+            ("completion", completion(task)),
+            ("reassembly", reassembly(task)),
+        )
+        for method, setting, figures in found
+        for figure, value in figures.items()
+        if np.isfinite(value)
+    ]
+    return {FIGURES.name: rows}
+
+
+Found = Iterator[tuple[str, str, dict[str, float]]]
+"""Method, setting and figures."""
+
+
+def segmentation(task: EvaluateTask) -> Found:
+    """Table 1: how well ranked regions find the true parts, all of them and those at a seed."""
+    truth = _labels(task)
+    if not truth.any():
+        raise ObjectFailed("no part of the object is in sight in any of the four views")
+    rgba = _renders(task.grids)[WHOLE]
+    image, foreground = over_white(rgba), rgba[..., 3] > OPAQUE
+    runs = sorted(task.runs, key=lambda row: row["run"])
+    maps = np.stack([decode_png(row["labels"]["bytes"]) for row in runs])
+    pools = {f"partgen {count}": maps[:count] for count in task.params.runs}
+    for name, baseline in baselines().items():
+        pools[name] = baseline.segment(image, foreground)
+    for name, regions_RHW in pools.items():
+        pool = Pool.of_runs(regions_RHW)
+        yield name, "automatic", automatic(pool.ranked(), truth)
+        yield name, "seeded", seeded(pool.ranked_at, truth)
+    weights = task.params.weights()
+    for name, key in SAM2_FORMS.items():
+        if key in weights:
+            sam2 = loaded_sam2(weights[key], task.params.sam2_queries).looking_at(image)
+            yield name, "automatic", automatic(sam2.automatic(foreground), truth)
+            yield name, "seeded", seeded(sam2.seeded, truth)
+
+
+def completion(task: EvaluateTask) -> Found:
+    """Table 2: parts that were completed beside the true ones, on the four views and, reconstructed, from novel ones.
+
+    All parts of the object count, also those that are out of sight; a figure is their mean.
+    """
+    targets, novel = _renders(task.grids), _renders(task.novel)
+    whole, truth = over_white(targets.pop(WHOLE)), _labels(task)
+    drawn = {("views", "oracle", part_id): over_white(target) for part_id, target in targets.items()}
+    for part_id in targets:
+        drawn["views", "none", part_id] = np.where((truth == part_id)[..., None], whole, 1.0).astype(np.float32)
+    for setting, rows in (("views", task.completions), ("3d", task.views)):
+        for row in rows:
+            if row["source"] == "truth" and row["label"] != WHOLE:
+                drawn[setting, row["method"], row["label"]] = _picture(row)
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for (setting, method, part_id), picture in drawn.items():
+        target = (targets if setting == "views" else novel)[part_id]
+        found.setdefault((method, setting), []).append(_measured(task.params, picture, target))
+    for (method, setting), parts in found.items():
+        yield method, setting, _mean_of_known(parts)
+
+
+def reassembly(task: EvaluateTask) -> Found:
+    """Table 3: parts put together again beside the whole reconstructed at once; with the overlap and the shapes.
+
+    `true parts` and `oracle parts` are of the true masks, completed and as rendered; their shapes are also compared
+    part by part, and the mean over the parts is the object's. An absent part is an empty mesh.
+    """
+    target = _renders(task.novel)[WHOLE]
+    for row in task.views:
+        if row["label"] == WHOLE and (row["source"], row["method"]) in ASSEMBLED:
+            yield ASSEMBLED[row["source"], row["method"]], "3d", _measured(task.params, _picture(row), target)
+    loaded = load_parts(task.glbs[0]["glb"])
+    true_parts = {part.part_id: _surface([mesh.triangles for mesh in part.meshes]) for part in loaded}
+    true_whole = _surface([mesh.triangles for mesh in true_parts.values()])
+    for row in task.objects:
+        name = ASSEMBLED[row["source"], row["method"]]
+        absent = {"absent": row["absent"] / max(row["parts"], 1)}
+        yield name, "shape", _shape(row["glb"], true_whole, task.params) | absent
+        if name != "whole":
+            yield name, "overlap", {figure: row[figure] for figure in ("mean_iou", "max_iou", "contested")}
+    of_parts: dict[str, list[dict[str, float]]] = {}
+    for row in task.parts:
+        if row["source"] == "truth":
+            figures = _shape(row["glb"], true_parts[row["label"]], task.params)
+            of_parts.setdefault(ASSEMBLED[row["source"], row["method"]], []).append(figures)
+    for name, parts in of_parts.items():
+        yield name, "part shape", _mean_of_known(parts)
+
+
+@lru_cache(maxsize=1)
+def baselines() -> dict[str, HedWatershed | FelzenszwalbRegions]:
+    """The methods of Table 1 that need no weights of the user, once a process; UserError when HED's are missing."""
+    return {"hed-watershed": HedWatershed(load_hed().to(_device())), "felzenszwalb": FelzenszwalbRegions()}
+
+
+@lru_cache(maxsize=3)
+def loaded_sam2(folder: str, queries: int) -> "Sam2Segmenter":
+    """SAM2 with some weights, once a process."""
+    from pipeline.evaluation.sam2 import Sam2Segmenter  # transformers take seconds to import
+
+    return Sam2Segmenter.from_pretrained(folder, queries, _device())
+
+
+@lru_cache(maxsize=1)
+def loaded_measures(lpips: str | None, clip: str | None) -> ViewMeasures:
+    """The measures of pictures, once a process."""
+    return ViewMeasures(lpips, clip, _device())
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _measured(params: EvaluateParams, picture: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    return loaded_measures(params.lpips, params.clip)(untile(picture), untile(target))
+
+
+def _mean_of_known(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every figure over those that have it."""
+    known: dict[str, list[float]] = {}
+    for result in results:
+        for name, value in result.items():
+            known.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in known.items()}
+
+
+def _shape(glb: bytes, truth: trimesh.Trimesh, params: EvaluateParams) -> dict[str, float]:
+    scene = trimesh.load_scene(io.BytesIO(glb), file_type="glb", process=False) if glb else trimesh.Scene()
+    found = shape_distance(_surface([scene.triangles] if scene.geometry else []), truth, params.seed, params.points)
+    shares = {f"f_score_{threshold * 100:.0f}": score for threshold, score in found.f_score.items()}
+    return {"chamfer": found.chamfer, **shares}
+
+
+def _surface(triangles: Sequence[np.ndarray]) -> trimesh.Trimesh:
+    """Triangles (T, 3, 3) as one mesh without their looks."""
+    corners = np.concatenate([np.zeros((0, 3, 3)), *triangles])
+    return trimesh.Trimesh(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3), process=False)
+
+
+def _labels(task: EvaluateTask) -> np.ndarray:
+    labels: np.ndarray = decode_png(task.labels[0]["labels"]["bytes"])
+    return labels
+
+
+def _renders(rows: Rows) -> dict[int, np.ndarray]:
+    """RGBA pictures (H, W, 4) uint8 by part id."""
+    return {row["part_id"]: decode_png(row["image"]["bytes"]) for row in rows}
+
+
+def _picture(row: Mapping[str, Any]) -> np.ndarray:
+    """RGB (H, W, 3) float32 in [0, 1]."""
+    return decode_png(row["image"]["bytes"]).astype(np.float32) / 255

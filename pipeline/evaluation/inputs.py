@@ -1,0 +1,103 @@
+"""What the stage `evaluate` reads: the rows of every object in the tables of the stages before it."""
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.evaluation.evaluate_object import CONTRACT, EvaluateTask
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.shards.build import Item
+from pipeline.shards.dataset import TableRows
+from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.store import content_key
+
+HOW_TO_RUN = {"max_failed_share", "timeout_s"}
+TABLES = {
+    "grids": ("renders/grids", ["part_id", "image"]),
+    "novel": ("renders/novel", ["part_id", "image"]),
+    "labels": ("masks/labels", ["labels"]),
+    "runs": ("segmentations/runs", ["run", "labels"]),
+    "completions": ("completions/grids", ["source", "method", "label", "image"]),
+    "views": ("reconstructions/views", ["source", "method", "label", "image"]),
+    "parts": ("reconstructions/parts", ["source", "method", "label", "glb"]),
+    "objects": (
+        "reconstructions/objects",
+        ["source", "method", "parts", "absent", "mean_iou", "max_iou", "contested", "glb"],
+    ),
+    "glbs": ("assets/glbs", ["glb"]),
+}
+"""By the field of a task, the table and the columns that count."""
+STAGES = ("segmentations", "completions", "reconstructions")
+"""Folders of the stages that may have failed with an object."""
+
+
+class ObjectRows:
+    """A table's rows by object."""
+
+    def __init__(self, folder: Path, columns: list[str]) -> None:
+        """UserError when the folder holds no table."""
+        self._rows = TableRows(folder, columns)
+        self.numbers: dict[str, list[int]] = {}
+        for number, object_id in enumerate(read_table(folder, ["object_id"]).column("object_id").to_pylist()):
+            self.numbers.setdefault(object_id, []).append(number)
+
+    def of(self, object_id: str) -> list[dict[str, Any]]:
+        """Those of one object, in the table's order; none where the table does not have it."""
+        return [self._rows[number] for number in self.numbers.get(object_id, [])]
+
+
+def tasks(data: Path, params: EvaluateParams) -> Iterator[Item]:
+    """The work on every object that was segmented.
+
+    UserError when a table is missing, weights that are given are not there, or there are too few segmentations.
+    """
+    for name, path in params.weights().items():
+        if not Path(path).exists():
+            raise UserError(f"evaluate.{name} is {path!r}, where there is nothing; give the weights' path, or null.")
+    stored = read_manifest(data / "segmentations/runs").settings["segment"]["runs"]
+    if max(params.runs) > stored:
+        raise UserError(
+            f"evaluate.runs has {max(params.runs)}, and objects were segmented {stored} times; "
+            "raise segment.runs and run the stage segment again."
+        )
+    tables = {name: ObjectRows(data / folder, columns) for name, (folder, columns) in TABLES.items()}
+    weights = {name: weights_digest(Path(path)) for name, path in params.weights().items()}
+    index = read_table(data / "segmentations/runs", ["object_id", "split"])
+    splits = dict(zip(*index.to_pydict().values(), strict=True))
+    for object_id, split in sorted(splits.items()):
+        load = partial(_task, tables, object_id, split, params)
+        contents = [part for table in tables.values() for row in table.of(object_id) for part in _contents(row)]
+        inputs = {"object_id": object_id, "split": split, "weights": weights}
+        key = content_key(CONTRACT, inputs, params.model_dump(exclude=HOW_TO_RUN), *contents)
+        yield Item(object_id, key, load)
+
+
+def weights_digest(path: Path) -> str:
+    """Of a file, or of all files in a folder."""
+    found = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file()):
+        with file.open("rb") as stream:
+            found.update(f"{file.relative_to(path)} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
+    return found.hexdigest()
+
+
+def failures(data: Path) -> dict[str, int]:
+    """How many objects each stage before could not process; their figures are missing from the tables."""
+    return {stage: read_manifest(data / stage / "failures").rows for stage in STAGES}
+
+
+def _task(tables: dict[str, ObjectRows], object_id: str, split: str, params: EvaluateParams) -> EvaluateTask:
+    rows = {name: table.of(object_id) for name, table in tables.items()}
+    return EvaluateTask(object_id=object_id, split=split, params=params, **rows)
+
+
+def _contents(row: dict[str, Any]) -> Iterator[bytes | dict[str, Any]]:
+    """A row as parts of a content key."""
+    images = {name: cell["bytes"] for name, cell in row.items() if isinstance(cell, dict)}
+    binary = {name: cell for name, cell in row.items() if isinstance(cell, bytes)}
+    yield {name: cell for name, cell in row.items() if name not in images and name not in binary}
+    yield from images.values()
+    yield from binary.values()

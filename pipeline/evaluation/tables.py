@@ -1,0 +1,162 @@
+"""Tables 1 to 3 as text, each row beside the paper's."""
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.evaluation import published
+from pipeline.evaluation.evaluate_object import ASSEMBLED, SAM2_FORMS
+from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
+from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
+
+WIDTH = 220
+"""Characters a line may have: cells are never cut, and a narrow terminal folds lines itself."""
+NOT_RUN = {
+    "part123": "not run",
+    **dict.fromkeys(SAM2_FORMS, "no weights given"),
+}
+"""Why a method of the paper may have no figures."""
+OURS = "partgen "
+MODES = ("automatic", "seeded")
+LABELS = {
+    "oracle": "oracle J",
+    "complete": "PartGen B(I*M, I)",
+    "complete_no_context": "without context B(I*M)",
+    "complete_single_view": "single view B(I_v*M_v, I_v)",
+    "none": "none, J = I*M",
+    "predicted parts": "predicted parts, completed",
+    "true parts": "true parts, completed",
+    "oracle parts": "true parts, as rendered",
+    "whole": "whole, at once",
+    "part123": "Part123",
+    "sam2": "SAM2",
+    "sam2-mask-decoder": "SAM2, mask decoder tuned",
+    "sam2-grid": "SAM2, tuned on the grid",
+    "hed-watershed": "HED + watershed (ours)",
+    "felzenszwalb": "Felzenszwalb (ours)",
+}
+PICTURES = {
+    "psnr_foreground": ("PSNR fg", 2),
+    "psnr": ("PSNR all", 2),
+    "ssim": ("SSIM", 3),
+    "st_lpips": ("ST-LPIPS", 3),
+    "lpips": ("LPIPS", 3),
+    "clip": ("CLIP", 3),
+}
+"""Title and digits of the figures of pictures; those that no method has are left out."""
+SHAPES = {
+    "chamfer": ("chamfer", 4),
+    "f_score_2": ("F .02", 3),
+    "f_score_5": ("F .05", 3),
+    "f_score_10": ("F .1", 3),
+    "absent": ("absent", 3),
+}
+OVERLAPS = {"mean_iou": ("mean IoU", 4), "max_iou": ("largest IoU", 4), "contested": ("contested", 4)}
+
+Figures = Mapping[str, Mean]
+Columns = Mapping[str, tuple[str, int]]
+
+
+def print_tables(summary: Summary) -> None:
+    """All tables, with intervals in brackets."""
+    console = Console(width=WIDTH)
+    for table in (*_segmentation(summary), *_completion(summary), *_reassembly(summary)):
+        console.print(table)
+    print(published.NOTE)
+
+
+def _segmentation(summary: Summary) -> list[Table]:
+    found = summary["segmentation"]
+    ours = sorted((method for method in found if method.startswith(OURS)), key=lambda name: int(name.split()[-1]))
+    methods = [*NOT_RUN, *(method for method in found if method not in (*NOT_RUN, *ours)), *ours]
+    precision = _table("Table 1. Segmentation: mAP50 and mAP75, percent")
+    for mode in MODES:
+        for title in (f"{mode} mAP50", "mAP75", "paper's"):
+            precision.add_column(title, justify="right", no_wrap=True)
+    for method in methods:
+        cells = []
+        for mode in MODES:
+            figures = found.get(method, {}).get(mode, {})
+            theirs = published.SEGMENTATION.get(method, {}).get(mode, "")
+            cells += [_cell(figures, "ap50", 1, 100), _cell(figures, "ap75", 1, 100), str(theirs)]
+        if method not in found:
+            cells[0] = NOT_RUN[method]
+        precision.add_row(_label(method), *cells)
+    recall = _table("Recall of IoU > 0.5 and > 0.75 at K, percent, automatic | seeded (Fig. A2)")
+    for threshold in THRESHOLDS:
+        for k in RECALL_AT:
+            recall.add_column(f"{threshold:g}, K={k}", justify="right", no_wrap=True)
+    for method in methods:
+        if method in found:
+            names = [f"recall{threshold * 100:.0f}_at_{k}" for threshold in THRESHOLDS for k in RECALL_AT]
+            modes = [found[method][mode] for mode in MODES]
+            cells = [" | ".join(f"{100 * figures[name]['mean']:.1f}" for figures in modes) for name in names]
+            recall.add_row(_label(method), *cells)
+    return [precision, recall]
+
+
+def _completion(summary: Summary) -> list[Table]:
+    found = summary["completion"]
+    titles = {"views": "Table 2. Completion: the four views", "3d": "Table 2. Completion: reconstructed, novel views"}
+    tables = []
+    for setting, title in titles.items():
+        rows = {method: found.get(method, {}).get(setting, {}) for method in published.COMPLETION}
+        theirs = {method: cells[setting] for method, cells in published.COMPLETION.items()}
+        tables.append(_figures(title, rows, PICTURES, theirs))
+    return tables
+
+
+def _reassembly(summary: Summary) -> list[Table]:
+    found = {method: summary["reassembly"].get(method, {}) for method in ASSEMBLED.values()}
+    tables = []
+    for title, setting, columns, theirs in (
+        ("Table 3. Reassembly: novel views of the whole object", "3d", PICTURES, published.REASSEMBLY),
+        ("The same minus the whole reconstructed at once, pair by pair", DIFFERENCE, PICTURES, None),
+        ("Meshes beside the true one: the whole object", "shape", SHAPES, None),
+        ("Meshes beside the true ones: part by part", "part shape", SHAPES, None),
+        ("Overlap between the parts of an object", "overlap", OVERLAPS, None),
+    ):
+        rows = {method: settings[setting] for method, settings in found.items() if setting in settings}
+        tables.append(_figures(title, rows, columns, theirs))
+    return tables
+
+
+def _figures(
+    title: str, rows: Mapping[str, Figures], columns: Columns, theirs: Mapping[str, published.Likeness] | None = None
+) -> Table:
+    """A row a method, a column a figure that some method has; the paper's numbers last."""
+    present = [figure for figure in columns if any(figure in figures for figures in rows.values())]
+    table = _table(title)
+    for figure in present:
+        table.add_column(columns[figure][0], justify="right", no_wrap=True)
+    if theirs is not None:
+        table.add_column("paper: CLIP / LPIPS / PSNR", justify="right", no_wrap=True)
+    for method, figures in rows.items():
+        cells = [_cell(figures, figure, columns[figure][1]) for figure in present]
+        paper = [str(theirs.get(method, ""))] if theirs is not None else []
+        table.add_row(_label(method), *cells, *paper)
+    return table
+
+
+def _cell(figures: Figures, figure: str, digits: int, scale: float = 1.0) -> str:
+    """The mean with its interval, and what it leaves out; empty where there is none."""
+    exact = figures["psnr_exact"]["mean"] if figure.startswith("psnr") and "psnr_exact" in figures else 0.0
+    if figure not in figures:
+        return "exact" if exact == 1 else ""
+    mean, low, high = (f"{figures[figure][name] * scale:.{digits}f}" for name in ("mean", "low", "high"))
+    left_out = f" ({exact:.1%} exact)" if exact and figure == "psnr_foreground" else ""
+    return f"{mean} [{low}, {high}]{left_out}"
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("")
+    return table
+
+
+def _label(method: str) -> str:
+    if method.startswith(OURS):
+        return f"PartGen, {method.removeprefix(OURS)} sample{'' if method == f'{OURS}1' else 's'}"
+    return LABELS.get(method, method)
