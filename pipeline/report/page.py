@@ -1,0 +1,120 @@
+"""The report: one folder with a page that opens from disk, without network or server.
+
+Names, captions, authors and reasons come from others' files: the templates escape all text, and the page's policy lets
+no script run but those beside it.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.evaluation import published
+from pipeline.report import charts
+from pipeline.report.charts import Chart
+from pipeline.report.object_section import ObjectSection, object_section, read_tables
+from pipeline.report.page_files import PageFiles
+from pipeline.report.result_tables import ResultTable, recall_charts, result_tables
+from pipeline.report.rows import STAGE_OF, read_failures, read_metrics, require
+from pipeline.report.run_facts import Training, sentences, trainings
+from pipeline.shards.read import read_table
+from pipeline.views.palette import PART_COLOURS
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE = "index.html"
+POLICY = (
+    "default-src 'none'; script-src 'self' file:; style-src 'self' file:; img-src 'self' file: blob: data:; "
+    "connect-src blob:"
+)
+"""`file:` for browsers to which a page on disk has no self; blobs are the textures inside models."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows, in its order."""
+
+    facts: Sequence[str]
+    trainings: Sequence[Training]
+    tables: Sequence[ResultTable]
+    conventions: Mapping[str, Any]
+    recall: Sequence[Chart]
+    objects: Sequence[ObjectSection]
+    left_out: int
+    """Objects that are in the tables and not shown one by one."""
+    failures: Mapping[str, Sequence[tuple[str, str]]]
+    """By stage, objects and reasons."""
+
+
+def write_report(out: Path, data: Path, project: Path, objects: int) -> Path:
+    """Replace the folder `out` by a report on what lies in `data`, and in `project`/metrics and plots; its page.
+
+    At most `objects` objects are shown one by one. The same inputs give the same bytes. UserError when a table or a
+    file is missing, which names the stage that makes it.
+    """
+    with replaced(out) as folder:
+        report = _read(data, project, objects, PageFiles(folder))
+        (folder / PAGE).write_text(_html(report), encoding="utf-8")
+    return out / PAGE
+
+
+@contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of `out` when all went well."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
+    evaluated = read_metrics(project, "evaluate", "evaluate")
+    for folder in ("assets/objects", "segmentations/runs"):
+        require(data / folder)
+    failures = read_failures(data)
+    segmented = sorted(set(read_table(data / "segmentations/runs", ["object_id"]).column("object_id").to_pylist()))
+    shown = segmented[:limit]
+    tables = read_tables(data, shown)
+    assets = {row["object_id"]: row for row in read_table(data / "assets/objects").to_pylist()}
+    of_object = {
+        object_id: [(stage, reason) for stage in failures for name, reason in failures[stage] if name == object_id]
+        for object_id in shown
+    }
+    return Report(
+        facts=sentences(data, project),
+        trainings=trainings(project),
+        tables=result_tables(evaluated),
+        conventions=evaluated["conventions"],
+        recall=recall_charts(evaluated),
+        objects=[
+            object_section(number, assets[object_id], tables, of_object[object_id], files)
+            for number, object_id in enumerate(shown, start=1)
+        ],
+        left_out=len(segmented) - len(shown),
+        failures={stage: found for stage, found in failures.items() if found},
+    )
+
+
+def _html(report: Report) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    palette = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in PART_COLOURS[1:].tolist()]
+    template = environment.get_template("page.html")
+    return template.render(
+        report=report, palette=palette, policy=POLICY, note=published.NOTE, stages=list(STAGE_OF.values()), chart=charts
+    )

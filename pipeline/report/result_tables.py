@@ -1,0 +1,208 @@
+"""The tables and recall curves of metrics/evaluate.json as the page shows them, each row beside the paper's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.evaluation import published
+from pipeline.evaluation.evaluate_object import ASSEMBLED
+from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
+from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
+from pipeline.evaluation.tables import LABELS, MODES, NOT_RUN, OVERLAPS, PICTURES, SHAPES
+from pipeline.report.charts import Chart, chart
+
+Columns = Mapping[str, tuple[str, int]]
+"""Title and digits by figure."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure: its mean over objects, or the paper's."""
+
+    text: str
+    note: str = ""
+    """The interval, and the share of exact views, which a mean of PSNRs leaves out."""
+    paper: bool = False
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A row a method; `groups` are headings over neighbouring columns, with how many each spans."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Mapping[str, Sequence[Cell]]
+    groups: Sequence[tuple[str, int]] = field(default=())
+
+
+def result_tables(summary: Summary) -> list[ResultTable]:
+    """Tables 1 to 3, and what belongs to them."""
+    return [_precision(summary["segmentation"]), *_completion(summary["completion"]), *_reassembly(summary)]
+
+
+def recall_charts(summary: Summary) -> list[Chart]:
+    """One a mode and threshold, with a line a method, percent (Fig. A2)."""
+    charts = []
+    for mode in MODES:
+        for threshold in THRESHOLDS:
+            series = {
+                _label(method): [
+                    (k, 100 * modes[mode][f"recall{threshold * 100:.0f}_at_{k}"]["mean"]) for k in RECALL_AT
+                ]
+                for method, modes in sorted(summary["segmentation"].items(), key=lambda item: _runs(item[0]) or 999)
+                if mode in modes
+            }
+            title = f"{mode.capitalize()}, IoU > {threshold:g}"
+            charts.append(chart(title, ("K regions", "recall, %"), series, RECALL_AT, (0, 100)))
+    return charts
+
+
+def figures_table(rows: Sequence[Mapping[str, Any]]) -> list[ResultTable]:
+    """The figures of one object, out of its rows of evaluation/figures: what Tables 1 to 3 are the means of."""
+    found: dict[str, dict[str, dict[str, dict[str, Mean]]]] = {"segmentation": {}, "completion": {}, "reassembly": {}}
+    for row in rows:
+        figures = found[row["table"]].setdefault(row["method"], {}).setdefault(row["setting"], {})
+        figures[row["figure"]] = {"mean": row["value"]}
+    precision = {f"ap{threshold * 100:.0f}": (f"AP{threshold * 100:.0f}, %", 1) for threshold in THRESHOLDS}
+    tables = [
+        _grouped("Segmentation", _in_order(found["segmentation"]), {mode: precision for mode in MODES}, scale=100),
+        _grouped(
+            "Completed parts",
+            {method: found["completion"].get(method, {}) for method in published.COMPLETION},
+            {"views": _brief(PICTURES), "3d": _brief(PICTURES)},
+        ),
+        _grouped(
+            "Put together",
+            {method: found["reassembly"].get(method, {}) for method in ASSEMBLED.values()},
+            {"3d": _brief(PICTURES), "shape": _brief(SHAPES), "overlap": {"mean_iou": OVERLAPS["mean_iou"]}},
+        ),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _precision(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> ResultTable:
+    rows = {}
+    named: dict[str, Mapping[str, Mapping[str, Mean]]] = {method: {} for method in published.SEGMENTATION}
+    for method, modes in _in_order(named | dict(found)).items():
+        if not modes and method not in NOT_RUN:
+            continue  # a number of runs that was not asked for
+        cells = []
+        for mode in MODES:
+            figures, theirs = modes.get(mode, {}), published.SEGMENTATION.get(method, {}).get(mode)
+            cells += [_cell(figures, name, 1, 100) for name in ("ap50", "ap75")]
+            cells.append(Cell(str(theirs or ""), paper=True))
+        if not modes:
+            cells[0] = Cell(NOT_RUN[method])
+        rows[_label(method)] = cells
+    title = "Table 1. Segmentation: mean average precision, percent"
+    return ResultTable(title, ["mAP50", "mAP75", "paper's"] * 2, rows, [(mode, 3) for mode in MODES])
+
+
+def _completion(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[ResultTable]:
+    titles = {"views": "Table 2. Completion: the four views", "3d": "Table 2. Completion: reconstructed, novel views"}
+    return [
+        _likeness(
+            title,
+            {method: found.get(method, {}).get(setting, {}) for method in published.COMPLETION},
+            PICTURES,
+            {method: cells[setting] for method, cells in published.COMPLETION.items()},
+        )
+        for setting, title in titles.items()
+    ]
+
+
+def _reassembly(summary: Summary) -> list[ResultTable]:
+    found = {method: summary["reassembly"].get(method, {}) for method in ASSEMBLED.values()}
+    wanted: list[tuple[str, str, Columns, Mapping[str, published.Likeness]]] = [
+        ("Table 3. Reassembly: novel views of the whole object", "3d", PICTURES, published.REASSEMBLY),
+        ("Table 3, minus the whole reconstructed at once, object by object", DIFFERENCE, PICTURES, {}),
+        ("Meshes beside the true one: the whole object", "shape", SHAPES, {}),
+        ("Meshes beside the true ones: part by part", "part shape", SHAPES, {}),
+        ("Overlap between the parts of an object", "overlap", OVERLAPS, {}),
+    ]
+    tables = [
+        _likeness(
+            title,
+            {method: settings[setting] for method, settings in found.items() if setting in settings},
+            columns,
+            theirs,
+        )
+        for title, setting, columns, theirs in wanted
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _likeness(
+    title: str,
+    rows: Mapping[str, Mapping[str, Mean]],
+    columns: Columns,
+    theirs: Mapping[str, published.Likeness],
+) -> ResultTable:
+    present = _present(rows.values(), columns)
+    cells = {}
+    for method, figures in rows.items():
+        paper = [Cell(str(theirs.get(method, "")), paper=True)] if theirs else []
+        cells[_label(method)] = [_cell(figures, name, columns[name][1]) for name in present] + paper
+    titles = [columns[name][0] for name in present] + (["paper's CLIP / LPIPS / PSNR fg"] if theirs else [])
+    return ResultTable(title, titles, cells)
+
+
+def _grouped(
+    title: str,
+    methods: Mapping[str, Mapping[str, Mapping[str, Mean]]],
+    settings: Mapping[str, Columns],
+    scale: float = 1.0,
+) -> ResultTable:
+    """A row a method, the columns of several settings side by side."""
+    known = {
+        setting: _present([modes.get(setting, {}) for modes in methods.values()], columns)
+        for setting, columns in settings.items()
+    }
+    rows = {
+        _label(method): [
+            _cell(modes.get(setting, {}), name, settings[setting][name][1], scale)
+            for setting, names in known.items()
+            for name in names
+        ]
+        for method, modes in methods.items()
+        if modes
+    }
+    titles = [settings[setting][name][0] for setting, names in known.items() for name in names]
+    return ResultTable(title, titles, rows, [(setting, len(names)) for setting, names in known.items() if names])
+
+
+def _cell(figures: Mapping[str, Mean], name: str, digits: int, scale: float = 1.0) -> Cell:
+    exact = figures["psnr_exact"]["mean"] if name.startswith("psnr") and "psnr_exact" in figures else 0.0
+    if name not in figures:
+        return Cell("exact" if exact == 1 else "")
+    mean = figures[name]
+    ends = [f"{mean[end] * scale:.{digits}f}" for end in ("low", "high") if end in mean]
+    left_out = f"and {exact:.1%} exact" if exact and name == "psnr_foreground" else ""
+    notes = [" to ".join(ends), left_out]
+    return Cell(f"{mean['mean'] * scale:.{digits}f}", " ".join(note for note in notes if note))
+
+
+def _present(rows: Any, columns: Columns) -> list[str]:
+    """Those figures that some row has."""
+    return [name for name in columns if any(name in figures for figures in rows)]
+
+
+def _brief(columns: Columns) -> Columns:
+    """Without what only a table of all objects needs."""
+    return {name: column for name, column in columns.items() if name not in ("psnr", "f_score_2", "f_score_10")}
+
+
+def _in_order(methods: Mapping[str, Any]) -> dict[str, Any]:
+    """All others as they come, then PartGen's by its number of runs, as in the paper."""
+    return dict(sorted(methods.items(), key=lambda item: _runs(item[0])))
+
+
+def _label(method: str) -> str:
+    runs = _runs(method)
+    return f"PartGen, {runs} sample{'s' if runs > 1 else ''}" if runs else LABELS.get(method, method)
+
+
+def _runs(method: str) -> int:
+    """Of `partgen N`; 0 for all other methods."""
+    name, _, runs = method.partition(" ")
+    return int(runs) if name == "partgen" else 0

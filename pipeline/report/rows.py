@@ -1,0 +1,90 @@
+"""Reading what the stages made, for the report: each missing table or file names the stage that makes it."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.report.charts import Point
+from pipeline.shards.dataset import TableRows
+from pipeline.shards.read import MANIFEST, read_manifest, read_table
+
+STAGE_OF = {
+    "assets": "assets",
+    "renders": "render",
+    "masks": "masks",
+    "captions": "captions",
+    "segmentations": "segment",
+    "completions": "complete",
+    "reconstructions": "reconstruct",
+    "evaluation": "evaluate",
+}
+"""The stage that makes a folder of tables."""
+
+
+class ObjectRows:
+    """A table's rows of some objects."""
+
+    def __init__(self, folder: Path, object_ids: Sequence[str], columns: Sequence[str] | None = None) -> None:
+        """`columns` are those that are read, all by default. UserError when the folder holds no table."""
+        require(folder)
+        self._rows = TableRows(folder, columns)
+        self._numbers: dict[str, list[int]] = {object_id: [] for object_id in object_ids}
+        for number, object_id in enumerate(read_table(folder, ["object_id"]).column("object_id").to_pylist()):
+            if object_id in self._numbers:
+                self._numbers[object_id].append(number)
+
+    def of(self, object_id: str) -> list[dict[str, Any]]:
+        """Those of one object, in the table's order; none where the table does not have it."""
+        return [self._rows[number] for number in self._numbers[object_id]]
+
+
+def require(folder: Path) -> None:
+    """UserError that names the stage to run when `folder`, a table of it, is not there."""
+    if not (folder / MANIFEST).exists():
+        raise _missing(folder, STAGE_OF[folder.parent.name])
+
+
+def read_failures(data: Path) -> dict[str, list[tuple[str, str]]]:
+    """By stage, the objects that it could not process, with the reasons; of `assets`, also those that it dropped."""
+    found = {}
+    for name, stage in STAGE_OF.items():
+        require(data / name / "failures")
+        rows = read_table(data / name / "failures").to_pylist()
+        if stage == "assets":
+            rows += [row for row in read_table(data / name / "objects").to_pylist() if row["status"] != "ok"]
+        found[stage] = sorted((row["object_id"], row["reason"]) for row in rows)
+    return found
+
+
+def read_metrics(project: Path, name: str, stage: str) -> dict[str, Any]:
+    """metrics/NAME.json below the project's folder; UserError when the stage did not write it yet."""
+    path = project / "metrics" / f"{name}.json"
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(path, stage) from None
+    return values
+
+
+def read_curve(project: Path, name: str, stage: str) -> list[tuple[Point, Point]]:
+    """The loss curve of a training: for each step, (step, loss) and (step, loss on validation objects)."""
+    path = project / "plots/train" / f"{name}.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [[float(row[key]) for key in ("step", "loss", "validation")] for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise _missing(path, stage) from None
+    return [((step, loss), (step, validation)) for step, loss, validation in rows]
+
+
+def settings_of(data: Path, table: str) -> dict[str, Any]:
+    """The settings that a table was made with."""
+    require(data / table)
+    return read_manifest(data / table).settings
+
+
+def _missing(path: Path, stage: str) -> UserError:
+    return UserError(f"{path} is not there yet; run the stage {stage} (`partgen stage {stage}`).")
