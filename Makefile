@@ -19,6 +19,7 @@ run: setup
 	  || echo "Going on with the ten samples alone; the assets stage says so in its metrics, too."
 	$(BIN)/dvc repro
 	$(BIN)/partgen show assets renders masks captions segmentations/runs segmentations/parts completions
+	$(BIN)/partgen tables
 
 test: setup
 	$(BIN)/python -m pytest

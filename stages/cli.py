@@ -12,6 +12,7 @@ from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
 from pipeline.params.all import GROUPS, check_params, check_values
 from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
+from stages.applications import applications
 from stages.entry import one_sentence_errors
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 assets_app = typer.Typer(help="Fetch sources of 3D objects.", no_args_is_help=True)
 app.add_typer(assets_app, name="assets")
+app.add_typer(applications)
 
 STAGES = (
     "assets",
@@ -33,6 +35,9 @@ STAGES = (
     "train_lrm",
     "segment",
     "complete",
+    "reconstruct",
+    "evaluate",
+    "report",
 )
 
 Overrides = Annotated[
@@ -98,8 +103,9 @@ def stage(
 
         launch_lrm(set_ or (), force=force)
         return
-    params = load_group(GROUPS[name], set_ or ())
-    importlib.import_module(f"stages.{name}").run(params, force=force)
+    groups = [name, "reconstruction"] if name == "reconstruct" else [name]
+    params = [load_group(GROUPS[group], set_ or ()) for group in groups]
+    importlib.import_module(f"stages.{name}").run(*params, force=force)
 
 
 @app.command()
@@ -136,6 +142,14 @@ def show(
     for table in tables:
         for path in show_table(table, out=out, limit=limit, split=split):
             print(path)
+
+
+@app.command()
+def tables() -> None:
+    """Print the tables of the stage evaluate beside the paper's numbers, and where the report is."""
+    from stages.evaluate import show as show_tables
+
+    show_tables()
 
 
 @app.command()

@@ -36,8 +36,10 @@ PLACES = {"train_lrm": "train/lrm"}
 """Of the params and metrics of a stage, where the name does not say it: this one is no item of a `foreach`."""
 
 
-def outs(stage: dict[str, Any]) -> set[str]:
-    return {next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"]}
+def outs(stage: dict[str, Any], *kinds: str) -> set[str]:
+    """The data that a stage makes; with `kinds` such as metrics, those."""
+    made = [out for kind in kinds or ("outs",) for out in stage.get(kind, ())]
+    return {next(iter(out)) if isinstance(out, dict) else out for out in made}
 
 
 def files_under(dep: str) -> set[Path]:
@@ -48,7 +50,7 @@ def files_under(dep: str) -> set[Path]:
 
 def test_the_graph_is_that_of_dvc_yaml() -> None:
     graph = read_graph(ROOT)
-    makers = {out: name for name, stage in STAGES.items() for out in outs(stage)}
+    makers = {out: name for name, stage in STAGES.items() for out in outs(stage, "outs", "metrics", "plots")}
     expected = {name: {makers[dep] for dep in stage["deps"] if dep in makers} for name, stage in STAGES.items()}
     assert {name: set(stage.needs) for name, stage in graph.items()} == expected
     for name, stage in graph.items():  # each after those it needs
@@ -94,7 +96,7 @@ def test_every_training_is_a_stage() -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_inputs_are_there_in_a_fresh_clone(name: str) -> None:
-    made = {out for stage in STAGES.values() for out in outs(stage)}
+    made = {out for stage in STAGES.values() for out in outs(stage, "outs", "metrics", "plots")}
     for dep in set(STAGES[name]["deps"]) - made:
         assert (ROOT / dep).exists(), f"{name} depends on {dep}, which no stage makes and which is not there"
 

@@ -10,10 +10,12 @@ from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, va
 from pipeline.params.captions import CaptionsParams
 from pipeline.params.complete import CompleteParams
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.masks import MasksParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
+from pipeline.params.report import ReportParams
 from pipeline.params.segment import SegmentParams
 from pipeline.params.train import TrainParams
 
@@ -30,6 +32,8 @@ GROUPS: dict[str, type[StageGroup]] = {
         SegmentParams,
         CompleteParams,
         ReconstructParams,
+        EvaluateParams,
+        ReportParams,
     )
 }
 """The groups in the order of the DAG: one a stage, and `diffusion` and `reconstruction`, which several share."""

@@ -1,0 +1,170 @@
+"""From the grids of an object's parts to the object: fields, meshes, one GLB, animations and diagnostics.
+
+Shape suffixes: H W pixels of the 2x2 grid.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import UserError
+from pipeline.generation.diagnostics import Diagnostic, diagnose
+from pipeline.generation.networks import LRM
+from pipeline.generation.result import Part
+from pipeline.generation.steps import step
+from pipeline.params.reconstruct import ReconstructParams
+from pipeline.reconstruction.assembly import NamedPart, assemble
+from pipeline.reconstruction.field import Field
+from pipeline.reconstruction.meshing import EmptyField, mesh_field
+from pipeline.reconstruction.overlap import PartOverlap, part_overlap
+from pipeline.reconstruction.rays import BOUND
+from pipeline.reconstruction.reconstructor import Reconstructor
+from pipeline.reconstruction.turntable import exploded, gif, turntable
+from pipeline.views.cameras import Camera, over_white
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How the parts of an object are made 3D, and seen."""
+
+    params: ReconstructParams
+    reconstructor: Reconstructor
+    camera: Camera
+    elevation_deg: float
+    device: torch.device
+
+    def fields(self, parts: Sequence[Part]) -> dict[int, Field]:
+        """The parts' fields by label, where they are computed with."""
+        return {part.label: _on(part.field, self.device) for part in parts}
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The parameters on which a result depends."""
+        return self.params.model_dump(exclude={"max_failed_share", "timeout_s"})
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that reconstruct."""
+        return (LRM,) if self.params.reconstructor == LRM else ()
+
+
+@dataclass(frozen=True)
+class Built:
+    """An object out of its parts; see `PartObject`."""
+
+    parts: Sequence[Part]
+    glb: bytes | None
+    turntable: bytes
+    exploded: bytes
+    overlap: Mapping[str, float]
+    diagnostics: Sequence[Diagnostic]
+
+
+def fields_of(scene: Scene, grids: Mapping[int, np.ndarray]) -> dict[int, Field]:
+    """The fields of parts' grids, (H, W, 3) uint8 each; in the memory of the CPU, as all results are."""
+    stack = torch.from_numpy(np.stack(list(grids.values()))).to(scene.device).permute(0, 3, 1, 2)
+    with step("Reconstruction"):
+        fields = scene.reconstructor.fields(stack.float() / 255)
+    return {label: _on(field, torch.device("cpu")) for label, field in zip(grids, fields, strict=True)}
+
+
+def build(parts: Sequence[Part], grid: np.ndarray, labels: np.ndarray, scene: Scene, notice: str, merged: int) -> Built:
+    """Everything that follows from the parts' fields and from the object's grid, (H, W, 4) uint8, and label map."""
+    params, fields = scene.params, scene.fields(parts)
+    with step("Meshes"):
+        meshed = _meshed(parts, fields, params, notice)
+    with step("Overlap and diagnostics"):
+        overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
+        in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
+        found = diagnose(
+            over_white(grid),
+            labels,
+            in_place,
+            fields,
+            scene.reconstructor.samples,
+            scene.camera,
+            scene.elevation_deg,
+            merged,
+            overlap,
+            params.overlap,
+        )
+    shown = [fields[part.label] for part in meshed.parts if part.glb is not None] or list(fields.values())
+    return Built(
+        meshed.parts,
+        meshed.glb,
+        turntable=_animated(shown, scene, "turntable"),
+        exploded=_animated(exploded(shown, params.turntable.explode), scene, "exploded"),
+        overlap=_figures(overlap),
+        diagnostics=[*found, *_remarks(meshed.parts)],
+    )
+
+
+@dataclass(frozen=True)
+class _Meshed:
+    parts: Sequence[Part]
+    glb: bytes | None
+
+
+def _meshed(parts: Sequence[Part], fields: Mapping[int, Field], params: ReconstructParams, notice: str) -> _Meshed:
+    """The parts with their GLBs, and all of them in one."""
+    made: list[Part] = []
+    named = []
+    for part in parts:
+        others = [field for label, field in fields.items() if label != part.label]
+        try:
+            mesh = mesh_field(fields[part.label], params.mesh, others if params.overlap == "densest" else ())
+        except EmptyField as error:
+            made.append(replace(part, glb=None, triangles=0, absent=str(error).partition(";")[0] + "."))
+        except UserError as error:  # the level is reached nowhere
+            made.append(replace(part, glb=None, triangles=0, absent=str(error)))
+        else:
+            named.append(NamedPart(part.name, part.label, mesh))
+            made.append(replace(part, glb=assemble(named[-1:], notice, {}), triangles=len(mesh.faces), absent=""))
+    return _Meshed(made, assemble(named, notice, {}) if named else None)
+
+
+def _on(field: Field, device: torch.device) -> Field:
+    if field.volume_CDHW.device.type == device.type:
+        return field
+    support = field.support_DHW if field.support_DHW is None else field.support_DHW.to(device)
+    decoder = deepcopy(field.decoder).to(device)
+    return replace(field, volume_CDHW=field.volume_CDHW.to(device), decoder=decoder, support_DHW=support)
+
+
+def _figures(overlap: PartOverlap) -> dict[str, float]:
+    pairs = overlap.iou_NN[*np.triu_indices(len(overlap.iou_NN), 1)]
+    mean, most = (float(pairs.mean()), float(pairs.max())) if len(pairs) else (0.0, 0.0)
+    return {"mean_iou": mean, "max_iou": most, "contested": overlap.contested}
+
+
+def _animated(fields: Sequence[Field], scene: Scene, name: str) -> bytes:
+    params = scene.params.turntable
+    camera = replace(scene.camera, size=params.size)
+    seen = turntable(
+        fields, camera, params.elevation_deg, params.frames, scene.reconstructor.samples, scene.params.overlap, name
+    )
+    return gif(seen.pictures_FHW3)
+
+
+def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
+    """What else a user should know of the parts."""
+    if len(parts) == 1:
+        yield Diagnostic(
+            "single", None, 1.0, "The object has one part only; try another seed, or --samples and --use another one."
+        )
+    for part in parts:
+        if part.glb is None and not part.field.is_empty:
+            yield Diagnostic("absent", part.label, 0.0, f"Part {part.label} is not in object.glb: {part.absent}")
+        reach = part.field.reach() if part.field.is_placed else 0.0
+        if reach > BOUND:
+            yield Diagnostic(
+                "out_of_view",
+                part.label,
+                reach,
+                f"Part {part.label} reaches {reach:.2f} from the centre, and the four views show what is within "
+                f"{BOUND:g}: in grid.png it is cut, in object.glb and the animations it is whole.",
+            )

@@ -1,0 +1,137 @@
+"""Which parts an object is taken apart into: one of several segmentations, or the part at a seed point (3.2, suppl. B).
+
+Shape suffixes: R runs, H W pixels of the grid.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.diffusion.pipelines import SegmentationPipeline
+from pipeline.errors import UserError
+from pipeline.evaluation.proposals import Proposals, iou
+from pipeline.evaluation.ranking import SAME_REGION, Pool
+from pipeline.generation.result import Segmentation
+from pipeline.generation.segmenting import Parts, run_scores, segment, tidy
+from pipeline.params.base import validate
+from pipeline.params.segment import SegmentParams
+
+SELECTED, REST = 1, 2
+"""The labels of the part at a seed point, and of all the others together."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user wants of the parts; what is None is as the group `segment` of the parameters says."""
+
+    samples: int = 1
+    """Segmentations to keep, the best first; with a seed point, different parts that contain it."""
+    use: int = 1
+    """Which of them is made 3D."""
+    runs: int | None = None
+    """Segmentations to choose from; at least as many as are kept."""
+    max_parts: int | None = None
+    min_part_pixels: int | None = None
+    seed_point: tuple[int, int] | None = None
+    """Pixels from the left and from the top of a view: only the part there is taken out, the rest stays one part."""
+    view: int = 0
+    """Of the seed point: 0 to 3, in the order of the grid."""
+
+    def check(self, view_size: int) -> None:
+        """UserError when it cannot be had of any object."""
+        if not 1 <= self.use <= self.samples:
+            raise UserError(f"Segmentation {self.use} of {self.samples} cannot be used; keep more with --samples.")
+        if self.runs is not None and self.runs < self.samples:
+            raise UserError(f"{self.runs} runs do not give {self.samples} segmentations; raise --runs.")
+        if self.seed_point is not None:
+            if not 0 <= self.view < 4:
+                raise UserError(f"There is no view {self.view}; the views of a grid are 0, 1, 2 and 3.")
+            if not all(0 <= value < view_size for value in self.seed_point):
+                x, y = self.seed_point
+                raise UserError(f"The seed point {x},{y} is outside the view; x and y go from 0 to {view_size - 1}.")
+
+    def params(self, group: SegmentParams) -> SegmentParams:
+        """The parameters in force; UserError for values that are none."""
+        named = ("runs", "max_parts", "min_part_pixels")
+        given = {name: getattr(self, name) for name in named if getattr(self, name) is not None}
+        values = {**group.model_dump(), **given}
+        return validate(SegmentParams, {**values, "runs": max(values["runs"], self.samples)}, "segment")
+
+    def grid_pixel(self, view_size: int) -> tuple[int, int] | None:
+        """The row and column of the seed point in the grid."""
+        if self.seed_point is None:
+            return None
+        x, y = self.seed_point
+        return y + self.view // 2 * view_size, x + self.view % 2 * view_size
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The parts of an object's grid."""
+
+    labels: np.ndarray
+    """(H, W) uint8: 1..S; all of the object's pixels have one."""
+    scores: Mapping[int, float]
+    """Of each part, the share of runs that have a region that overlaps it by an IoU above 1/2."""
+    segmentations: Sequence[Segmentation]
+    merged: int
+    """Regions that joined another, for their size or since there were more than `max_parts`."""
+
+
+def choose_parts(
+    model: SegmentationPipeline,
+    grid: np.ndarray,
+    shown_HW: np.ndarray,
+    choice: Choice,
+    params: SegmentParams,
+    seed: int,
+) -> Chosen:
+    """Segment a grid (H, W, 3) in [0, 1] several times, and choose.
+
+    Where no run finds a part, the object is one part. UserError when the seed point is on the background, or when there
+    are fewer answers for it than the one that is to be used.
+    """
+    at = choice.grid_pixel(len(shown_HW) // 2)
+    if at is not None and not shown_HW[at]:
+        x, y = at[1] % (len(shown_HW) // 2), at[0] % (len(shown_HW) // 2)
+        raise UserError(f"The pixel {x},{y} of view {choice.view} is background; give a seed point on the object.")
+    maps_RHW = segment(model, grid, params.runs, seed, params.min_pixels)
+    pool = Pool.of_runs(maps_RHW)
+    ranked = _automatic(maps_RHW, shown_HW, params) if at is None else _seeded(pool, at, shown_HW, params.runs)
+    if len(ranked) < choice.use:
+        raise UserError(
+            f"Of {params.runs} segmentations there are {len(ranked)} different parts at the seed point, so there is no "
+            f"number {choice.use}; try another point, another seed or more runs."
+        )
+    kept = ranked[: choice.samples]
+    segmentations = [Segmentation(parts.labels, score, run) for parts, score, run in kept]
+    used = kept[choice.use - 1][0]
+    return Chosen(used.labels, _scores(used.labels, pool, params.runs), segmentations, len(used.merged))
+
+
+def _automatic(maps_RHW: np.ndarray, shown_HW: np.ndarray, params: SegmentParams) -> list[tuple[Parts, float, int]]:
+    """Every run's segmentation, tidied up, with its score and its number; the best first."""
+    scores = run_scores(maps_RHW)
+    ranked = []
+    for run in np.argsort(-scores, kind="stable").tolist():
+        parts = tidy(maps_RHW[run], shown_HW, params.max_parts, params.min_part_pixels)
+        if not parts.labels.any():
+            parts = Parts(shown_HW.astype(np.uint8), [])
+        ranked.append((parts, float(scores[run]), run))
+    return ranked
+
+
+def _seeded(pool: Pool, at: tuple[int, int], shown_HW: np.ndarray, runs: int) -> list[tuple[Parts, float, int]]:
+    """The same of every region that contains the seed, as the part SELECTED beside the REST."""
+    regions = pool.ranked_at(*at)
+    return [
+        (Parts(np.where(shown_HW, np.where(mask, SELECTED, REST), 0).astype(np.uint8), []), float(score / runs), run)
+        for mask, score, run in zip(regions.masks(), regions.score_N, regions.run_N.tolist(), strict=True)
+    ]
+
+
+def _scores(labels_HW: np.ndarray, pool: Pool, runs: int) -> dict[int, float]:
+    parts = Proposals.of_maps(labels_HW[None])
+    agree_N = (iou(parts, pool.proposals) > SAME_REGION).sum(axis=1)
+    return {int(label): float(count / runs) for label, count in zip(parts.label_N, agree_N, strict=True)}

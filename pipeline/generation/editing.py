@@ -1,0 +1,94 @@
+"""Editing an object made of parts: a part is drawn anew or added, all others are kept (A.8, supplement C).
+
+Shape suffixes: H W pixels of the 2x2 grid.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.diffusion.pipelines import EditingPipeline
+from pipeline.generation.building import Scene, build
+from pipeline.generation.diagnostics import look
+from pipeline.generation.networks import Networks
+from pipeline.generation.result import Part, PartObject
+from pipeline.generation.sources import INPUT
+from pipeline.generation.steps import step
+from pipeline.reconstruction.field import Field
+from pipeline.views.cameras import over_white
+
+
+def imagined(result: PartObject, label: int, prompt: str, seed: int, networks: Networks) -> np.ndarray:
+    """The grid (H, W, 3) uint8 of a part after a prompt, among what the others show of themselves (A.8).
+
+    `label` is the part in whose place it comes, or one that is not there yet.
+    """
+    rest = (result.labels > 0) & (result.labels != label)
+    with step("Drawing the part"):
+        noise = torch.Generator().manual_seed(seed)
+        (drawn,) = networks.get(EditingPipeline)(over_white(result.grid), rest, prompt, generator=noise).images
+    picture: np.ndarray = (drawn * 255).round().astype(np.uint8)
+    return picture
+
+
+def changed(
+    result: PartObject,
+    parts: Sequence[Part],
+    new: Part,
+    scene: Scene,
+    models: Mapping[str, str],
+    entry: Mapping[str, Any],
+) -> PartObject:
+    """The object of `parts`, of which `new` was replaced or added; `models` and `entry` go into its history."""
+    with step("Joint views"):
+        grid, labels = redrawn(result.grid, result.labels, parts, new.label, scene)
+    built = build(parts, grid, labels, scene, result.notice, result.merged)
+    kept = [one for one in result.diagnostics if one.kind == INPUT]
+    return replace(
+        result,
+        grid=grid,
+        labels=labels,
+        parts=built.parts,
+        glb=built.glb,
+        turntable=built.turntable,
+        exploded=built.exploded,
+        overlap=built.overlap,
+        diagnostics=[*kept, *built.diagnostics],
+        models={**result.models, **models},
+        settings={**result.settings, "reconstruct": scene.kept},
+        history=[*result.history, {**entry, "models": models}],
+    )
+
+
+def redrawn(
+    grid: np.ndarray, labels_HW: np.ndarray, parts: Sequence[Part], label: int, scene: Scene
+) -> tuple[np.ndarray, np.ndarray]:
+    """The grid (H, W, 4) uint8 and the label map after one part, `label`, was replaced or added.
+
+    All parts are rendered together from the grid's four cameras (A.7). Pixels that showed the part, or show it now, are
+    taken from there; all others stay as they were. What reaches out of the views is cut.
+    """
+    samples = scene.reconstructor.samples
+    seen = look(scene.fields(parts), samples, scene.camera, scene.elevation_deg, scene.params.overlap)
+    where_HW = (labels_HW == label) | (seen.labels_HW == label)
+    colours = (seen.colour_HW3.clip(0, 1) * 255).round()
+    shown = np.dstack([colours, np.where(seen.labels_HW > 0, 255, 0)]).astype(np.uint8)
+    return np.where(where_HW[..., None], shown, grid), np.where(where_HW, seen.labels_HW, labels_HW).astype(np.uint8)
+
+
+def stand(field: Field, parts: Sequence[Part], place: Sequence[float] | None, scale: float) -> Field:
+    """A thing's field with its centre at `place`, or at the +X side of all parts and on the same ground.
+
+    UserError when `place` or `scale` are no such numbers.
+    """
+    sized = field.placed(place or (0, 0, 0), scale)
+    there = [part.field.cells() for part in parts if not part.field.is_empty]
+    if place is not None or field.is_empty or not there:
+        return sized
+    cells_M3, others_M3 = sized.cells(), torch.cat(there)
+    x = others_M3[:, 0].max() - cells_M3[:, 0].min()
+    y = others_M3[:, 1].min() - cells_M3[:, 1].min()
+    return sized.moved((float(x), float(y), 0))

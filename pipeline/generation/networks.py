@@ -1,0 +1,103 @@
+"""The trained models of a folder, read when they are first needed; all of them for the same views."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from diffusers.utils import logging
+
+from pipeline.diffusion.models import digest
+from pipeline.diffusion.sampling import MultiViewPipeline
+from pipeline.errors import UserError
+from pipeline.params.reconstruct import ReconstructParams
+from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.params.render import RenderParams
+from pipeline.reconstruction.reconstructor import CAMERA_KEYS, Reconstructor, find_reconstructor
+from pipeline.views.cameras import Camera
+
+LRM = "lrm"
+"""The folder of the reconstruction model."""
+
+PipelineT = TypeVar("PipelineT", bound=MultiViewPipeline)
+
+
+class Networks:
+    """Models of diffusion by their pipelines' classes, and the reconstruction model; on the GPU where there is one."""
+
+    def __init__(self, models: Path, render: RenderParams, steps: int | None = None) -> None:
+        """`steps` of denoising; None: as the models were saved with. `render` says the cameras without an `lrm`."""
+        self.models, self.steps = models, steps
+        self.cameras = _cameras(models / LRM, render)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._loaded: dict[str, MultiViewPipeline] = {}
+        self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
+        self._digests: dict[str, str] = {}
+
+    @cached_property
+    def camera(self) -> Camera:
+        """Of every view."""
+        return Camera(self.cameras["fov_deg"], self.cameras["distance"], self.view_size)
+
+    @property
+    def view_size(self) -> int:
+        """Pixels a side of a view."""
+        return int(self.cameras["view_size"])
+
+    def require(self, *kinds: type[MultiViewPipeline]) -> None:
+        """UserError when the model of one of the pipelines is not there, or draws other views; nothing is read."""
+        for kind in kinds:
+            folder = self.models / kind.tasks[0]
+            try:
+                size = int(json.loads((folder / kind.config_name).read_text(encoding="utf-8"))["grid_size"]) // 2
+            except (OSError, ValueError, KeyError, TypeError):
+                raise UserError(
+                    f"{folder} holds no model; train it with `partgen run`, or name a folder of models that has it."
+                ) from None
+            if size != self.view_size:
+                raise UserError(
+                    f"{folder} draws views of {size} px, and the cameras are those of views of {self.view_size} px; "
+                    "train all models on the same renders."
+                )
+
+    def get(self, kind: type[PipelineT]) -> PipelineT:
+        """The model of the first of the pipeline's tasks; UserError as in `require`."""
+        task = kind.tasks[0]
+        if task not in self._loaded:
+            self.require(kind)
+            logging.disable_progress_bar()
+            model = kind.from_pretrained(self.models / task)
+            model.set_progress_bar_config(disable=True)
+            if self.steps is not None:
+                model.register_to_config(steps=self.steps)
+            self._loaded[task] = model.to(self.device)
+        return cast(PipelineT, self._loaded[task])
+
+    def reconstructor(self, params: ReconstructParams, reconstruction: ReconstructionParams) -> Reconstructor:
+        """The one that `params` names; UserError when it needs a model that is not there."""
+        key = (params.reconstructor, params.carve_resolution)
+        if key not in self._reconstructors:
+            self._reconstructors[key] = find_reconstructor(
+                params, reconstruction, self.models / LRM, self.cameras, self.device
+            )
+        return self._reconstructors[key]
+
+    def digests(self, *names: str) -> dict[str, str]:
+        """Of the models of these names."""
+        for name in names:
+            if name not in self._digests:
+                self._digests[name] = digest(self.models / name)
+        return {name: self._digests[name] for name in names}
+
+
+def _cameras(model: Path, render: RenderParams) -> dict[str, Any]:
+    """What the reconstruction model was trained for, else what the parameters of the stage render say."""
+    config = model / "config.json"
+    if not config.is_file():
+        return {name: getattr(render, name) for name in CAMERA_KEYS}
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+        return {name: values[name] for name in CAMERA_KEYS}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{config} says nothing of cameras; run the stage `train_lrm` again.") from None

@@ -1,0 +1,204 @@
+"""The applications as an API: objects made of parts out of a 3D object, a picture or a text, and their editing.
+
+    from pipeline.generation.partgen import PartGenPipeline
+
+    partgen = PartGenPipeline.from_pretrained("data/models")
+    chair = partgen.decompose("chair.glb", seed=1)
+    softer = partgen.edit(chair, "seat", "a red cushion")
+    softer.save("results/softer-chair")  # GLBs, grids, masks, fields, animations and result.json
+
+All five methods return a `PartObject`, print a line a step on stderr, and raise UserError for input that is of no use.
+The same seed gives the same object.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from pipeline.assets.names import unique_names
+from pipeline.diffusion.pipelines import (
+    CompletionPipeline,
+    EditingPipeline,
+    ImageToMultiViewPipeline,
+    SegmentationPipeline,
+    TextToMultiViewPipeline,
+)
+from pipeline.diffusion.sampling import MultiViewPipeline
+from pipeline.errors import UserError
+from pipeline.generation.building import Scene, fields_of
+from pipeline.generation.choosing import Choice
+from pipeline.generation.editing import changed, imagined, stand
+from pipeline.generation.networks import Networks
+from pipeline.generation.result import Part, PartObject
+from pipeline.generation.settings import Settings
+from pipeline.generation.sources import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
+from pipeline.generation.taking_apart import take_apart
+from pipeline.params.base import PARAMS_FILE, validate, with_overrides
+from pipeline.params.reconstruct import ReconstructParams
+from pipeline.views.cameras import over_white
+
+MOST_LABELS = 255
+ADDED_SCALE = 0.5
+"""Size of an added thing beside the object that it is added to, unless said otherwise."""
+ANY = Choice()
+"""The best of the segmentations, as the parameters say."""
+
+
+class PartGenPipeline:
+    """The five applications, with the models of one folder; each is read when it is first needed."""
+
+    def __init__(self, networks: Networks, settings: Settings) -> None:
+        self.networks, self.settings = networks, settings
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        models: str | Path = "data/models",
+        *,
+        params: str | Path = PARAMS_FILE,
+        overrides: Sequence[str] = (),
+        steps: int | None = None,
+    ) -> Self:
+        """The models in a folder, and the settings of a params.yaml with `group.key=value` overrides.
+
+        `steps` of denoising, for all models; None: as they were saved with. Cameras are those of the reconstruction
+        model. UserError when the folder is not there, and, once it is read, for a model of views of another size.
+        """
+        if not Path(models).is_dir():
+            raise UserError(f"There is no folder {models} of models; `partgen run` trains them.")
+        settings = Settings.load(overrides, Path(params))
+        return cls(Networks(Path(models), settings.render, steps), settings)
+
+    def decompose(
+        self, path: str | Path, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+    ) -> PartObject:
+        """The parts of a 3D object: GLB, glTF, OBJ, PLY or STL, of one mesh or many."""
+        scene = self._begin(choice, reconstructor)
+        source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks)
+        return take_apart(source, choice, seed, "decompose", self.networks, self.settings, scene)
+
+    def from_image(
+        self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+    ) -> PartObject:
+        """An object in parts out of a picture of it."""
+        scene = self._begin(choice, reconstructor, ImageToMultiViewPipeline)
+        source = from_picture(image, self.networks, seed)
+        return take_apart(source, choice, seed, "from-image", self.networks, self.settings, scene)
+
+    def from_text(
+        self, prompt: str, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+    ) -> PartObject:
+        """An object in parts out of a text."""
+        text = checked_prompt(prompt)
+        scene = self._begin(choice, reconstructor, TextToMultiViewPipeline)
+        source = from_prompt(text, self.networks, seed)
+        return take_apart(source, choice, seed, "from-text", self.networks, self.settings, scene)
+
+    def edit(
+        self, result: PartObject, part: str, prompt: str, *, seed: int = 0, reconstructor: str | None = None
+    ) -> PartObject:
+        """The object with one part, by its name or number, drawn anew after a text (A.8); all others are kept.
+
+        The network sees what the remaining parts show of themselves and imagines the new part in its place, of any
+        shape. The part keeps its name. `reconstructor` is the result's own unless given.
+        """
+        old, text = result.part(part), checked_prompt(prompt)
+        scene = self._resume(result, reconstructor)
+        grid = imagined(result, old.label, text, seed, self.networks)
+        new = replace(old, caption=text, score=None, grid=grid, field=fields_of(scene, {old.label: grid})[old.label])
+        entry = {"command": "edit", "part": old.name, "prompt": text, "seed": seed}
+        models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
+        return changed(result, [new if one is old else one for one in result.parts], new, scene, models, entry)
+
+    def add(
+        self,
+        result: PartObject,
+        *,
+        text: str | None = None,
+        image: str | Path | Image.Image | None = None,
+        object: str | Path | None = None,
+        place: Sequence[float] | None = None,
+        scale: float | None = None,
+        name: str = "",
+        seed: int = 0,
+        reconstructor: str | None = None,
+    ) -> PartObject:
+        """The object with one part more, out of a text, a picture or a 3D object (supplement C).
+
+        A text alone is drawn by the network of edits, in place among the parts that are there. With `place` or `scale`
+        it is drawn by itself, as pictures and objects are, and stands with its centre at `place` (x, y, z) in `scale`
+        times its size (1/2 unless given); 1 is the radius of the object's bounding sphere. Without a `place` it stands
+        beside the object.
+        """
+        if [text, image, object].count(None) != 2:
+            raise UserError("Give one of a text, an image and an object to add.")
+        if place is not None and len(place) != 3:
+            raise UserError(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
+        label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
+        if label > MOST_LABELS:
+            raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
+        result.parts[0].field.placed(place or (0, 0, 0), size)  # says so, before anything is drawn, if that cannot be
+        prompt = "" if text is None else checked_prompt(text)
+        scene = self._resume(result, reconstructor)
+        if prompt and place is None and scale is None:
+            grid = imagined(result, label, prompt, seed, self.networks)
+            field, called = fields_of(scene, {label: grid})[label], short_name(prompt)
+            models: Sequence[str] = EditingPipeline.tasks
+            origin: Mapping[str, Any] = {"kind": "text", "prompt": prompt}
+        else:
+            source = self._source(prompt, image, object, seed)
+            grid = (over_white(source.grid) * 255).round().astype(np.uint8)
+            field = stand(fields_of(scene, {label: grid})[label], result.parts, place, size)
+            called, models, origin = source.name, source.models, source.origin
+            notices = dict.fromkeys(filter(None, (result.notice, source.notice)))
+            remarks = [*result.diagnostics, *source.remarks]
+            result = replace(result, notice="; ".join(notices), diagnostics=remarks)
+        *_, called = unique_names([*(one.name for one in result.parts), name.strip() or called])
+        new = Part(label, called, prompt or called, None, grid, field)
+        placement = {"offset": field.offset_3, "scale": field.scale}
+        entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
+        used = self.networks.digests(*models, *scene.models)
+        return changed(result, [*result.parts, new], new, scene, used, entry)
+
+    def _begin(self, choice: Choice, reconstructor: str | None, *kinds: type[MultiViewPipeline]) -> Scene:
+        """What can be wrong with the request or the models is said before anything is drawn."""
+        choice.check(self.networks.view_size)
+        choice.params(self.settings.segment)
+        self.networks.require(*kinds, SegmentationPipeline, CompletionPipeline)
+        return self._scene(self.settings.reconstruct.model_dump(), reconstructor)
+
+    def _resume(self, result: PartObject, reconstructor: str | None) -> Scene:
+        """With the parameters that the result was made with, so that nothing of it changes unasked.
+
+        UserError when its views are not those of the models.
+        """
+        cameras = result.settings["cameras"]
+        if cameras != self.networks.cameras:
+            raise UserError(
+                f"{result.name} was made with the cameras {cameras}, and the models of {self.networks.models} are for "
+                f"{self.networks.cameras}; make it again with these models."
+            )
+        group = self.settings.reconstruct
+        kept = {name: value for name, value in result.settings[group.name].items() if name in type(group).model_fields}
+        said = [override for override in self.settings.overrides if override.startswith(f"{group.name}.")]
+        values = with_overrides({group.name: {**group.model_dump(), **kept}}, said)
+        return self._scene(values[group.name], reconstructor)
+
+    def _scene(self, values: Mapping[str, Any], reconstructor: str | None) -> Scene:
+        wanted = {**values, "reconstructor": reconstructor or values["reconstructor"]}
+        params = validate(ReconstructParams, wanted, ReconstructParams.name)
+        made = self.networks.reconstructor(params, self.settings.reconstruction)
+        return Scene(params, made, self.networks.camera, self.networks.cameras["elevation_deg"], self.networks.device)
+
+    def _source(
+        self, prompt: str, image: str | Path | Image.Image | None, object: str | Path | None, seed: int
+    ) -> Source:
+        if object is not None:
+            return from_object(Path(object), self.settings.assets, self.settings.render, self.networks)
+        return (
+            from_picture(image, self.networks, seed) if image is not None else from_prompt(prompt, self.networks, seed)
+        )

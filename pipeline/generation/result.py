@@ -1,0 +1,267 @@
+"""An object made of parts, as the applications return it: the folder that it is kept in, and read from.
+
+    object.glb              all parts, a named node each, with the attribution of what they were made from
+    parts/NN-NAME.glb       each part alone and in place; missing for a part without a surface
+    parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed
+    fields/NN.safetensors   its field
+    grid.png, labels.png    the object's 2x2 grid, RGBA, and which part each of its pixels shows; 0 is the background
+    segmentations/K.png     the ways to see its parts that were kept, the best first
+    turntable.gif, exploded.gif
+    result.json             everything else: seed, scores, models, settings, notice, diagnostics, history
+
+Everything that an edit starts from is in the folder, so that a result can be edited on another machine, too.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.generation.diagnostics import Diagnostic
+from pipeline.params.base import nearest
+from pipeline.reconstruction.field import Field, load_field
+from pipeline.shards.table import decode_png, encode_png
+from pipeline.shards.write import write_json
+from pipeline.views.palette import PART_COLOURS
+
+FORMAT, VERSION = "partgen-result", 1
+MAX_FILE_NAME = 40
+COPIED = ("name", "caption", "merged", "overlap", "notice", "origin", "seed", "models", "settings", "history")
+"""What stands in result.json as it is."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of an object."""
+
+    label: int
+    """Its value in the label map, from 1; it stays the same through edits."""
+    name: str
+    """Unique within the object."""
+    caption: str
+    score: float | None
+    """Share of the segmentation runs that have a region like it, in [0, 1]; None for a part that was drawn anew."""
+    grid: np.ndarray
+    """(H, W, 3) uint8: the part alone, from which its field was made."""
+    field: Field
+    glb: bytes | None = None
+    """The part alone and in place; None when it has no surface."""
+    triangles: int = 0
+    absent: str = ""
+    """Why it has no surface; empty when it has one."""
+
+    @property
+    def stem(self) -> str:
+        """How its files are called."""
+        return f"{self.label:02d}-{file_name(self.name)}"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One way to see an object's parts."""
+
+    labels: np.ndarray
+    """(H, W) uint8: 1..S, the largest part first; 0 the background."""
+    score: float
+    """How much all runs agree with it, in [0, 1]: a whole segmentation's `run_scores`, a seeded part's reliability."""
+    run: int
+
+
+@dataclass(frozen=True)
+class PartObject:
+    """What the applications make: parts in 3D, and how they came about."""
+
+    name: str
+    caption: str
+    grid: np.ndarray
+    """(H, W, 4) uint8, the object's 2x2 grid with straight alpha."""
+    labels: np.ndarray
+    """(H, W) uint8, the labels of the parts in sight."""
+    parts: Sequence[Part]
+    """In the order of their labels."""
+    segmentations: Sequence[Segmentation]
+    """Those that were kept, the best first; of the object before it was edited."""
+    merged: int
+    """Regions of the one that was used that joined another, for their size or since there were too many."""
+    glb: bytes | None
+    """All parts; None when no part has a surface."""
+    turntable: bytes
+    """GIF."""
+    exploded: bytes
+    """GIF of the parts pulled apart."""
+    overlap: Mapping[str, float]
+    """How far parts claim the same space: `mean_iou` and `max_iou` of pairs, and the share `contested` of the union."""
+    diagnostics: Sequence[Diagnostic]
+    notice: str
+    """Whose work it is made from; the copyright of its GLBs."""
+    origin: Mapping[str, Any]
+    """`kind`: object, image or text, and which."""
+    seed: int
+    models: Mapping[str, str]
+    """Digests of the models that took part, by their names."""
+    settings: Mapping[str, Any]
+    """`cameras`, which view the grid shows, and the parameters in force."""
+    history: Sequence[Mapping[str, Any]]
+    """What was done to it, the first thing first."""
+
+    def part(self, name: str) -> Part:
+        """The part of that name or number; UserError that lists the parts when there is none."""
+        for part in self.parts:
+            if name.casefold() == part.name.casefold() or name == str(part.label):
+                return part
+        known = ", ".join(f"{part.label} {part.name}" for part in self.parts)
+        near = nearest(name, [part.name for part in self.parts])
+        raise UserError(f"There is no part `{name}`{near} in {self.name}; its parts are {known}.")
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a new folder, whole or not at all; UserError when there is something already."""
+        out = Path(folder)
+        check_free(out)
+        partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+        try:
+            for name in ("parts", "fields", "segmentations"):
+                (partial / name).mkdir(parents=True)
+            self._write(partial)
+            check_free(out)
+            partial.rename(out)  # an empty folder gives way
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return out
+
+    def _write(self, folder: Path) -> None:
+        files = {"turntable.gif": self.turntable, "exploded.gif": self.exploded, "grid.png": encode_png(self.grid)}
+        files["labels.png"] = _label_png(self.labels)
+        if self.glb is not None:
+            files["object.glb"] = self.glb
+        for number, segmentation in enumerate(self.segmentations, start=1):
+            files[f"segmentations/{number}.png"] = _label_png(segmentation.labels)
+        for part in self.parts:
+            files[f"parts/{part.stem}.png"] = encode_png(part.grid)
+            if part.glb is not None:
+                files[f"parts/{part.stem}.glb"] = part.glb
+            part.field.save(folder / _field_file(part.label))
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        write_json(folder / "result.json", self._values())
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **{name: getattr(self, name) for name in COPIED},
+            "parts": [self._part_values(part) for part in self.parts],
+            "segmentations": [
+                {"file": f"segmentations/{number}.png", "run": one.run, "score": one.score}
+                for number, one in enumerate(self.segmentations, start=1)
+            ],
+            "diagnostics": [asdict(one) for one in self.diagnostics],
+        }
+
+    def _part_values(self, part: Part) -> dict[str, Any]:
+        return {
+            **{name: getattr(part, name) for name in ("label", "name", "caption", "score", "triangles", "absent")},
+            "pixels": int((self.labels == part.label).sum()),
+            "placement": {"offset": part.field.offset_3, "scale": part.field.scale},
+            "glb": None if part.glb is None else f"parts/{part.stem}.glb",
+            "grid": f"parts/{part.stem}.png",
+            "field": _field_file(part.label),
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PartObject":
+        """What `save` wrote; UserError when it is something else, of another version, or not whole."""
+        path = Path(folder)
+        values = _read_values(path)
+        try:
+            return cls(
+                grid=decode_png((path / "grid.png").read_bytes()),
+                labels=decode_png((path / "labels.png").read_bytes()),
+                parts=[_read_part(path, row) for row in values["parts"]],
+                segmentations=[
+                    Segmentation(
+                        decode_png((path / f"segmentations/{number}.png").read_bytes()), row["score"], row["run"]
+                    )
+                    for number, row in enumerate(values["segmentations"], start=1)
+                ],
+                glb=(path / "object.glb").read_bytes() if any(row["glb"] for row in values["parts"]) else None,
+                turntable=(path / "turntable.gif").read_bytes(),
+                exploded=(path / "exploded.gif").read_bytes(),
+                diagnostics=[Diagnostic(**row) for row in values["diagnostics"]],
+                **{name: values[name] for name in COPIED},
+            )
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename} is missing; copy the result's whole folder, or make it again.") from None
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"{path} is no whole result ({type(error).__name__}: {reason}); make it again.") from None
+
+
+def check_free(folder: Path) -> None:
+    """UserError when `folder` is there and holds anything, or is no folder: nothing is ever overwritten."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists():
+        raise UserError(f"{folder} is there already and would be overwritten; name a new folder with --out.")
+
+
+def next_free(folder: Path) -> Path:
+    """The folder beside a result for what becomes of it: NAME-2, NAME-3, ..., the first that is not there."""
+    base, _, number = folder.name.rpartition("-")
+    base = base if base and number.isdigit() and number[0] != "0" else folder.name
+    count = 2
+    while folder.with_name(f"{base}-{count}").exists():
+        count += 1
+    return folder.with_name(f"{base}-{count}")
+
+
+def file_name(text: str) -> str:
+    """Text as a part of a file's name: lower case, letters and digits of any script, and hyphens."""
+    words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
+    return "-".join(words).encode()[:MAX_FILE_NAME].decode(errors="ignore").strip("-") or "part"
+
+
+def _read_values(folder: Path) -> Mapping[str, Any]:
+    path = folder / "result.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found = (values["format"], values["version"])
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is no result of this program; `partgen decompose` makes one.") from None
+    if found != (FORMAT, VERSION):
+        raise UserError(
+            f"{folder} is a result of the format {found[0]} {found[1]}, and this program reads {FORMAT} {VERSION}; "
+            "make it again with this program."
+        )
+    return dict(values)
+
+
+def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
+    part = Part(
+        label=row["label"],
+        name=row["name"],
+        caption=row["caption"],
+        score=row["score"],
+        grid=np.empty(0),
+        field=load_field(folder / _field_file(row["label"])),
+        triangles=row["triangles"],
+        absent=row["absent"],
+    )
+    grid = decode_png((folder / f"parts/{part.stem}.png").read_bytes())
+    glb = (folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
+    return replace(part, grid=grid, glb=glb)
+
+
+def _field_file(label: int) -> str:
+    return f"fields/{label:02d}.safetensors"
+
+
+def _label_png(labels: np.ndarray) -> bytes:
+    return encode_png(labels, palette=PART_COLOURS[: int(labels.max()) + 1])

@@ -1,0 +1,76 @@
+"""From four views of an object to the object made of parts: segmented, completed, named, reconstructed, assembled."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from pipeline.assets.names import unique_names
+from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
+from pipeline.generation.building import Scene, build, fields_of
+from pipeline.generation.choosing import REST, Choice, choose_parts
+from pipeline.generation.complete_object import complete
+from pipeline.generation.naming import name_parts
+from pipeline.generation.networks import Networks
+from pipeline.generation.result import Part, PartObject
+from pipeline.generation.settings import Settings
+from pipeline.generation.sources import Source
+from pipeline.generation.steps import step
+from pipeline.views.cameras import over_white
+
+REST_NAME = "rest"
+NO_MATTER = {"split", "seed", "max_failed_share", "timeout_s"}
+"""Parameters of the stage `segment` on which a result does not depend."""
+
+
+def take_apart(
+    source: Source, choice: Choice, seed: int, command: str, networks: Networks, settings: Settings, scene: Scene
+) -> PartObject:
+    """The object in parts. UserError as of `choose_parts`; parts without a surface are recorded as absent."""
+    params, whole = choice.params(settings.segment), over_white(source.grid)
+    with step(f"Segmentation, {params.runs} runs"):
+        chosen = choose_parts(networks.get(SegmentationPipeline), whole, source.shown, choice, params, seed)
+    masks = {label: chosen.labels == label for label in chosen.scores}
+    with step(f"Completion of {len(masks)} parts"):
+        drawn = complete(networks.get(CompletionPipeline), whole, masks, seed)
+    grids = {label: (picture * 255).round().astype(np.uint8) for label, picture in drawn.items()}
+    with step("Names"):
+        told = name_parts(settings.captions, source.grid, chosen.labels, source.subject)
+    rest = REST if choice.seed_point else None
+    names = unique_names(REST_NAME if label == rest else told[label].name for label in masks)
+    fields = fields_of(scene, grids)
+    parts = [
+        Part(label, name, told[label].caption, chosen.scores[label], grids[label], fields[label])
+        for label, name in zip(masks, names, strict=True)
+    ]
+    built = build(parts, source.grid, chosen.labels, scene, source.notice, chosen.merged)
+    models = networks.digests(
+        *source.models, *SegmentationPipeline.tasks[:1], *CompletionPipeline.tasks[:1], *scene.models
+    )
+    return PartObject(
+        name=source.name,
+        caption=told[0].caption,
+        grid=source.grid,
+        labels=chosen.labels,
+        parts=built.parts,
+        segmentations=chosen.segmentations,
+        merged=chosen.merged,
+        glb=built.glb,
+        turntable=built.turntable,
+        exploded=built.exploded,
+        overlap=built.overlap,
+        diagnostics=[*source.remarks, *built.diagnostics],
+        notice=source.notice,
+        origin=source.origin,
+        seed=seed,
+        models=models,
+        settings={
+            "cameras": dict(networks.cameras),
+            "steps": networks.steps,
+            "segment": params.model_dump(exclude=NO_MATTER),
+            "captions": settings.captions.backend,
+            "reconstruct": scene.kept,
+        },
+        history=[
+            {"command": command, "origin": source.origin, "choice": asdict(choice), "seed": seed, "models": models}
+        ],
+    )

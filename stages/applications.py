@@ -1,0 +1,200 @@
+"""The applications of the command line: `partgen decompose`, `from-image`, `from-text`, `edit` and `add`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.generation.choosing import Choice
+    from pipeline.generation.partgen import PartGenPipeline
+    from pipeline.generation.result import PartObject
+
+applications = typer.Typer()
+NumberT = TypeVar("NumberT", int, float)
+RESULTS = Path("results")
+
+Out = Annotated[Path | None, typer.Option(help="New folder of the result; nothing is ever overwritten.")]
+Models = Annotated[Path, typer.Option(help="Folder of the trained models.")]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed, another result.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")]
+Way = Annotated[str | None, typer.Option("--reconstructor", metavar="lrm|carve", help="How grids become 3D.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated.")
+]
+Samples = Annotated[int, typer.Option(min=1, help="Segmentations to keep, the best first.")]
+Use = Annotated[int, typer.Option(min=1, help="Which of them is made 3D.")]
+Runs = Annotated[int | None, typer.Option(min=1, help="Segmentations to choose from.")]
+MaxParts = Annotated[int | None, typer.Option(help="More parts than these are merged.")]
+MinPixels = Annotated[int | None, typer.Option("--min-part-pixels", help="Smaller parts are merged.")]
+SeedPoint = Annotated[str | None, typer.Option(metavar="X,Y", help="Take out the part at this pixel of a view alone.")]
+View = Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")]
+DEFAULT_MODELS = Path("data/models")
+
+
+@applications.command()
+def decompose(
+    object_: Annotated[Path, typer.Argument(metavar="OBJECT", help="GLB, glTF, OBJ, PLY or STL.")],
+    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
+    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
+) -> None:  # fmt: skip
+    """Take a 3D object apart.
+
+    For example: partgen decompose chair.glb --samples 3 --seed 1
+    """
+    choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
+    folder = _new_folder(out, object_.stem)
+    pipeline = _pipeline(models, set_, steps)
+    _finish(pipeline.decompose(object_, choice, seed=seed, reconstructor=reconstructor), folder)
+
+
+@applications.command("from-image")
+def from_image(
+    image: Annotated[Path, typer.Argument(help="A picture of one object; its background is removed.")],
+    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
+    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
+) -> None:  # fmt: skip
+    """Make a 3D object in parts out of a picture.
+
+    For example: partgen from-image chair.jpg
+    """
+    choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
+    folder = _new_folder(out, image.stem)
+    pipeline = _pipeline(models, set_, steps)
+    _finish(pipeline.from_image(image, choice, seed=seed, reconstructor=reconstructor), folder)
+
+
+@applications.command("from-text")
+def from_text(
+    prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")],
+    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
+    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
+) -> None:  # fmt: skip
+    """Make a 3D object in parts out of a text.
+
+    For example: partgen from-text "a wooden chair with a red cushion"
+    """
+    choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
+    folder = _new_folder(out, prompt)
+    pipeline = _pipeline(models, set_, steps)
+    _finish(pipeline.from_text(prompt, choice, seed=seed, reconstructor=reconstructor), folder)
+
+
+@applications.command()
+def edit(
+    result: Annotated[Path, typer.Argument(help="Folder of a result.")],
+    part: Annotated[str, typer.Argument(help="Name or number of the part.")],
+    prompt: Annotated[str, typer.Argument(help="What the part is to be.")],
+    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    set_: Set = None,
+) -> None:  # fmt: skip
+    """Draw one part of a result anew, after a text; the result becomes a new folder.
+
+    For example: partgen edit results/chair seat "a red cushion"
+    """
+    folder, found = _next_folder(out, result)
+    found.part(part)
+    pipeline = _pipeline(models, set_, steps)
+    _finish(pipeline.edit(found, part, prompt, seed=seed, reconstructor=reconstructor), folder)
+
+
+@applications.command()
+def add(
+    result: Annotated[Path, typer.Argument(help="Folder of a result.")],
+    text: Annotated[str | None, typer.Option(help="What to add; among the parts, if no place is given.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture of what to add.")] = None,
+    object_: Annotated[Path | None, typer.Option("--object", help="A 3D object to add.")] = None,
+    place: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Where its centre is; else beside.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
+    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    set_: Set = None,
+) -> None:  # fmt: skip
+    """Add a part to a result, out of a text, a picture or a 3D object; the result becomes a new folder.
+
+    For example: partgen add results/chair --object lamp.glb --place 0,0.6,0 --scale 0.4
+    """
+    at = None if place is None else _numbers(place, 3, float, "--place", "0,0.6,0")
+    folder, found = _next_folder(out, result)
+    made = _pipeline(models, set_, steps).add(
+        found, text=text, image=image, object=object_, place=at, scale=scale, name=name, seed=seed,
+        reconstructor=reconstructor,
+    )  # fmt: skip
+    _finish(made, folder)
+
+
+def _choice(
+    samples: int,
+    use: int,
+    runs: int | None,
+    max_parts: int | None,
+    min_part_pixels: int | None,
+    seed_point: str | None,
+    view: int,
+) -> Choice:
+    from pipeline.generation.choosing import Choice
+
+    at = None
+    if seed_point is not None:
+        x, y = _numbers(seed_point, 2, int, "--seed-point", "20,31")
+        at = (x, y)
+    return Choice(samples, use, runs, max_parts, min_part_pixels, at, view)
+
+
+def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
+    try:
+        numbers = [kind(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise UserError(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
+    return numbers
+
+
+def _new_folder(out: Path | None, name: str) -> Path:
+    """Where the result goes; UserError, before any work is done, when something is there."""
+    from pipeline.generation.result import check_free, file_name
+
+    folder = out or RESULTS / file_name(name)
+    check_free(folder)
+    return folder
+
+
+def _next_folder(out: Path | None, result: Path) -> tuple[Path, PartObject]:
+    """The same for what becomes of a result, and the result."""
+    from pipeline.generation.result import PartObject, check_free, next_free
+
+    found = PartObject.load(result)
+    folder = out or next_free(result)
+    check_free(folder)
+    return folder, found
+
+
+def _pipeline(models: Path, overrides: list[str] | None, steps: int | None) -> PartGenPipeline:
+    from pipeline.generation.partgen import PartGenPipeline
+    from pipeline.params.all import check_params
+
+    check_params(overrides or ())
+    return PartGenPipeline.from_pretrained(models, overrides=overrides or (), steps=steps)
+
+
+def _finish(result: PartObject, folder: Path) -> None:
+    """Save, and say what is there and what to look at twice."""
+    result.save(folder)
+    print(f"{folder}: {result.caption}")
+    for part in result.parts:
+        score = "" if part.score is None else f", score {part.score:.2f}"
+        surface = f"{part.triangles} triangles" if part.glb is not None else "absent"
+        print(f"  {part.label} {part.name}: {surface}{score}")
+    if len(result.segmentations) > 1:
+        scores = ", ".join(f"{one.score:.2f}" for one in result.segmentations)
+        print(f"  {len(result.segmentations)} segmentations with the scores {scores}; --use takes another.")
+    for warning in result.diagnostics:
+        print(f"Warning: {warning.message}")

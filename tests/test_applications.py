@@ -1,0 +1,404 @@
+"""The five applications with tiny networks of random weights, whose drawings fill all views, and carving."""
+
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+import yaml
+from PIL import Image
+
+from pipeline.assets.glb import read_header
+from pipeline.errors import UserError
+from pipeline.generation.building import Scene
+from pipeline.generation.choosing import Choice, choose_parts
+from pipeline.generation.editing import redrawn, stand
+from pipeline.generation.partgen import PartGenPipeline
+from pipeline.generation.result import Part, PartObject
+from pipeline.params.base import load_group
+from pipeline.params.reconstruct import ReconstructParams
+from pipeline.params.segment import SegmentParams
+from pipeline.reconstruction.field import Field
+from pipeline.reconstruction.reconstructor import Carving
+from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
+from stages.cli import main
+from tests.chat_server import ChatServer
+from tests.test_pipelines import GRID, VIEW, model
+from tests.toy_corpus import COLOURS, DISTANCE, ELEVATION_DEG, FOV_DEG, draw_boxes, hits
+
+ROOT = Path(__file__).parents[1]
+TASKS = ("text_to_mv", "image_to_mv", "segment", "complete", "edit")
+PROMPT = "a wooden thing"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for task in TASKS:
+        model(task).save_pretrained(folder / task)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def overrides() -> Iterator[list[str]]:
+    """Everything small, captions by a server that never calls two parts the same."""
+    numbers = count(1)
+    with ChatServer(lambda text: f"thing {'abcdefghijklmnopqrstuvwxyz'[next(numbers) % 26]}") as server:
+        yield [
+            f"render.view_size={VIEW}",
+            "render.samples=1",
+            "captions.prompt_size=32",
+            "captions.backend=openai",
+            f"captions.endpoint.base_url={server.url}",
+            "segment.runs=3",
+            "segment.min_pixels=2",
+            "segment.min_part_pixels=4",
+            "reconstruct.reconstructor=carve",
+            "reconstruct.carve_resolution=16",
+            "reconstruct.mesh.resolution=16",
+            "reconstruct.turntable.frames=2",
+            "reconstruct.turntable.size=16",
+        ]
+
+
+@pytest.fixture(scope="module")
+def partgen(models: Path, overrides: list[str]) -> PartGenPipeline:
+    torch.set_num_threads(1)
+    return PartGenPipeline.from_pretrained(models, params=ROOT / "presets/nano.yaml", overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def made(partgen: PartGenPipeline) -> PartObject:
+    """Out of a text, two segmentations kept."""
+    return partgen.from_text(PROMPT, Choice(samples=2), seed=1)
+
+
+def node_names(glb: bytes | None) -> list[str]:
+    assert glb is not None
+    return [node["name"] for node in read_header(glb)["nodes"]]
+
+
+def test_a_text_becomes_an_object_in_parts(made: PartObject) -> None:
+    shown = made.grid[..., 3] > 0
+    assert shown.any()
+    np.testing.assert_array_equal(made.labels > 0, shown)
+    assert [part.label for part in made.parts] == np.unique(made.labels[shown]).tolist()
+    assert len(made.parts) >= 2
+    np.testing.assert_array_equal(made.labels, made.segmentations[0].labels)
+    assert len(made.segmentations) == 2
+    assert made.segmentations[0].score >= made.segmentations[1].score
+    assert all(1 / 3 <= (part.score or 0) <= 1 for part in made.parts)
+    assert node_names(made.glb) == [part.name for part in made.parts if part.glb]
+    assert len({part.name for part in made.parts}) == len(made.parts)
+    assert made.origin == {"kind": "text", "prompt": PROMPT}
+    assert sorted(made.models) == ["complete", "segment", "text_to_mv"]
+    with Image.open(io.BytesIO(made.turntable)) as turntable:
+        assert (turntable.n_frames, turntable.size) == (2, (16, 16))
+
+
+def test_another_segmentation_of_the_same_drawing_can_be_used(partgen: PartGenPipeline, made: PartObject) -> None:
+    second = partgen.from_text(PROMPT, Choice(samples=2, use=2), seed=1)
+    np.testing.assert_array_equal(second.grid, made.grid)
+    np.testing.assert_array_equal(second.labels, made.segmentations[1].labels)
+    assert not np.array_equal(second.labels, made.labels)
+    other = partgen.from_text(PROMPT, Choice(max_parts=1), seed=2)
+    assert not np.array_equal(other.grid, made.grid)
+    assert [one.kind for one in other.diagnostics if one.kind == "single"] == ["single"]
+
+
+def test_more_parts_than_wanted_are_merged_and_said(partgen: PartGenPipeline, made: PartObject) -> None:
+    few = partgen.from_text(PROMPT, Choice(max_parts=2), seed=1)
+    assert len(few.parts) == 2
+    assert few.merged == made.merged + len(made.parts) - 2
+    assert any(one.kind == "merged" for one in few.diagnostics)
+
+
+def test_the_part_at_a_seed_point_and_the_rest(partgen: PartGenPipeline, made: PartObject) -> None:
+    x, y, view = 5, 9, 2
+    found = partgen.from_text(PROMPT, Choice(samples=2, seed_point=(x, y), view=view), seed=1)
+    assert found.labels[VIEW + y, x] == 1
+    np.testing.assert_array_equal(found.labels > 0, made.labels > 0)
+    assert [part.label for part in found.parts] == [1, 2]
+    assert found.parts[1].name == "rest"
+    assert all(one.labels[VIEW + y, x] == 1 for one in found.segmentations)
+
+
+def test_seed_points_without_an_answer(made: PartObject) -> None:
+    params = load_group(SegmentParams, ["segment.runs=2"], ROOT / "presets/nano.yaml")
+    grid, shown = over_white(made.grid), np.zeros((GRID, GRID), bool)
+    shown[VIEW:, :VIEW] = True
+    with pytest.raises(UserError, match=r"pixel 3,4 of view 1 is background"):
+        choose_parts(model("segment"), grid, shown, Choice(seed_point=(3, 4), view=1), params, seed=0)
+    many = Choice(samples=9, use=9, seed_point=(3, 4), view=2)
+    with pytest.raises(UserError, match=r"Of 2 segmentations there are [012] different parts at the seed point"):
+        choose_parts(model("segment"), grid, shown, many, params, seed=0)
+
+
+def test_an_object_in_which_no_part_is_found_is_one_part(made: PartObject) -> None:
+    everything = ["segment.runs=2", f"segment.min_pixels={GRID**2}"]
+    params = load_group(SegmentParams, everything, ROOT / "presets/nano.yaml")
+    shown = np.random.default_rng(0).random((GRID, GRID)) > 0.5
+    chosen = choose_parts(model("segment"), over_white(made.grid), shown, Choice(), params, seed=0)
+    np.testing.assert_array_equal(chosen.labels, shown)
+    assert dict(chosen.scores) == {1: 0.0}
+
+
+def test_a_picture_becomes_an_object_in_parts(partgen: PartGenPipeline, tmp_path: Path) -> None:
+    boxes = np.array([[[-0.4, -0.4, -0.4], [0.4, 0.4, 0.4]]])
+    Image.fromarray(draw_boxes(boxes, np.array([COLOURS["red"]]), (30.0, 10.0), 64)).save(tmp_path / "red-box.png")
+    found = partgen.from_image(tmp_path / "red-box.png", Choice(max_parts=2), seed=1)
+    assert (found.name, found.origin) == ("red box", {"kind": "image", "file": "red-box.png"})
+    assert "image_to_mv" in found.models
+
+
+def test_an_edit_changes_one_part_and_keeps_the_others(partgen: PartGenPipeline, made: PartObject) -> None:
+    old = made.parts[1]
+    edited = partgen.edit(made, old.name, "a red cushion", seed=3)
+    new = edited.part(old.name)
+    assert (new.label, new.caption, new.score) == (old.label, "a red cushion", None)
+    assert not np.array_equal(new.grid, old.grid)
+    assert new.glb not in (None, old.glb)
+    for before, after in zip(made.parts, edited.parts, strict=True):
+        if before is not old:
+            assert after == before
+    elsewhere = (made.labels != old.label) & (edited.labels != old.label)
+    np.testing.assert_array_equal(edited.grid[elsewhere], made.grid[elsewhere])
+    np.testing.assert_array_equal(edited.labels[elsewhere], made.labels[elsewhere])
+    assert edited.segmentations == made.segmentations
+    *first, last = edited.history
+    assert first == list(made.history)
+    assert (last["command"], last["part"], last["prompt"], last["seed"]) == ("edit", old.name, "a red cushion", 3)
+    assert sorted(edited.models) == ["complete", "edit", "segment", "text_to_mv"]
+
+
+def test_an_edit_keeps_to_what_the_result_was_made_with(models: Path, overrides: list[str], made: PartObject) -> None:
+    file = ROOT / "presets/nano.yaml"
+    without = [override for override in overrides if not override.startswith("reconstruct.")]
+    elsewhere = PartGenPipeline.from_pretrained(models, params=file, overrides=without)
+    edited = elsewhere.edit(made, "1", "a lamp")
+    assert edited.settings["reconstruct"] == made.settings["reconstruct"]
+    assert [part.glb for part in edited.parts[1:]] == [part.glb for part in made.parts[1:]]
+    finer = PartGenPipeline.from_pretrained(models, params=file, overrides=[*without, "reconstruct.mesh.resolution=24"])
+    changed = finer.edit(made, "1", "a lamp")
+    assert changed.settings["reconstruct"]["carve_resolution"] == 16
+    assert all(new.triangles > old.triangles for new, old in zip(changed.parts, edited.parts, strict=True))
+
+
+def test_edits_and_additions_chain_through_folders(partgen: PartGenPipeline, made: PartObject, tmp_path: Path) -> None:
+    in_memory = partgen.add(partgen.edit(made, "1", "a lamp"), text="a blue ball", name="ball")
+    edited = partgen.edit(PartObject.load(made.save(tmp_path / "made")), "1", "a lamp")
+    on_disk = partgen.add(PartObject.load(edited.save(tmp_path / "edited")), text="a blue ball", name="ball")
+    assert on_disk.glb == in_memory.glb
+    assert on_disk.turntable == in_memory.turntable
+    np.testing.assert_array_equal(on_disk.grid, in_memory.grid)
+    ball = on_disk.part("ball")
+    assert (ball.label, ball.caption) == (len(made.parts) + 1, "a blue ball")
+    assert not ball.field.is_placed
+    assert [entry["command"] for entry in on_disk.history] == ["from-text", "edit", "add"]
+    assert node_names(on_disk.glb)[-1] == "ball"
+    assert len(partgen.edit(on_disk, "ball", "a green ball").history) == 4
+
+
+def test_what_is_added_stands_where_it_is_put(partgen: PartGenPipeline, made: PartObject) -> None:
+    alone = partgen.add(made, text="a lamp", place=(0, 0, 0), scale=1.0, name=made.parts[0].name)
+    added = partgen.add(made, text="a lamp", place=(0.0, 2.0, -1.0), scale=0.25, seed=0)
+    assert alone.parts[-1].name not in {part.name for part in made.parts}
+    assert alone.parts[-1].name.startswith(made.parts[0].name)
+    assert added.parts[-1].name == "a lamp"
+    bounds = []
+    for result in (alone, added):
+        mesh = trimesh.load_mesh(io.BytesIO(result.parts[-1].glb or b""), file_type="glb")
+        bounds.append(mesh.bounds)
+    np.testing.assert_allclose(bounds[1], bounds[0] * 0.25 + [0.0, 2.0, -1.0], atol=1e-3)
+    assert any(one.kind == "out_of_view" for one in added.diagnostics)
+    assert added.history[-1]["placement"] == {"offset": (0.0, 2.0, -1.0), "scale": 0.25}
+    for before, after in zip(made.parts, added.parts, strict=False):
+        assert after == before
+
+
+def test_a_3d_object_with_its_notice_through_the_command_line(
+    models: Path,
+    overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, overrides)
+    scene = trimesh.Scene([trimesh.creation.box((1, 0.3, 1)), trimesh.creation.cylinder(0.2, 2)])
+    scene.export(
+        tmp_path / "Table_01.glb", tree_postprocessor=lambda tree: tree["asset"].update(copyright="Table by Ünal")
+    )
+    partgen_command(monkeypatch, "decompose", "Table_01.glb", "--models", str(models), "--max-parts", "3")
+    printed = capsys.readouterr()
+    found = PartObject.load("results/table-01")
+    assert (found.name, found.notice, found.origin["file"]) == ("table", "Table by Ünal", "Table_01.glb")
+    assert found.glb is not None
+    assert read_header(found.glb)["asset"]["copyright"] == "Table by Ünal"
+    assert len(found.parts) <= 3
+    assert printed.out.startswith("results/table-01: ")
+    assert all(f"{part.label} {part.name}: " in printed.out for part in found.parts)
+    assert all(f"Warning: {one.message}" in printed.out for one in found.diagnostics)
+    assert "Segmentation, 3 runs ... " in printed.err
+
+    partgen_command(
+        monkeypatch, "add", "results/table-01", "--text", "a lamp", "--scale", "0.5", "--models", str(models)
+    )
+    added = PartObject.load("results/table-01-2")
+    assert added.notice == "Table by Ünal"
+    assert added.parts[-1].field.scale == 0.5
+    partgen_command(monkeypatch, "edit", "results/table-01-2", "a lamp", "a tree", "--models", str(models))
+    assert PartObject.load("results/table-01-3").part("a lamp").caption == "a tree"
+
+
+def test_mistakes_are_one_sentence_and_change_nothing(
+    models: Path,
+    overrides: list[str],
+    made: PartObject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, overrides)
+    made.save("results/table-01")
+    trimesh.creation.box().export(tmp_path / "Table_01.glb")
+    before = sorted(path.name for path in Path("results").iterdir())
+    (tmp_path / "empty.glb").write_bytes(trimesh.Scene([trimesh.Trimesh()]).export(file_type="glb"))
+    (tmp_path / "broken.stl").write_bytes(b"solid nothing")
+    (tmp_path / "white.png").write_bytes(b"")
+    Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
+    wrong: list[tuple[tuple[str, ...], str]] = [
+        (("decompose", "Table_01.glb"), "results/table-01 is there already"),
+        (("decompose", "no.glb"), "no file no.glb"),
+        (("decompose", "empty.glb"), "no 3D object"),
+        (("decompose", "broken.stl"), "no 3D object"),
+        (("decompose", "Table_01.glb", "--seed-point", "0", "--out", "new"), "--seed-point is '0'"),
+        (("decompose", "Table_01.glb", "--seed-point", "0,99", "--out", "new"), "outside the view"),
+        (("decompose", "Table_01.glb", "--use", "2", "--out", "new"), "Segmentation 2 of 1"),
+        (("decompose", "Table_01.glb", "--max-parts", "0", "--out", "new"), "`max_parts` is 0"),
+        (("decompose", "Table_01.glb", "--models", "nowhere", "--out", "new"), "no folder nowhere"),
+        (("decompose", "Table_01.glb", "--reconstructor", "lrm", "--out", "new"), "no reconstruction model"),
+        (("from-image", "white.png", "--out", "new"), "white.png is no picture"),
+        (("from-image", "clear.png", "--out", "new"), "no object in the picture"),
+        (("from-text", " ", "--out", "new"), "The prompt is empty"),
+        (("edit", "results/table-01", "1", ""), "The prompt is empty"),
+        (("edit", "results/table-01", "wheel", "x"), "no part `wheel`"),
+        (("edit", "results", "1", "x"), "holds no result"),
+        (("add", "results/table-01"), "Give one of"),
+        (("add", "results/table-01", "--text", "x", "--image", "clear.png"), "Give one of"),
+        (("add", "results/table-01", "--text", "x", "--place", "1,2"), "--place is '1,2'"),
+        (("add", "results/table-01", "--text", "x", "--place", "1,2,nan"), "cannot stand"),
+        (("add", "results/table-01", "--text", "x", "--set", "rendr.samples=2"), "rendr"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(SystemExit) as stopped:
+            partgen_command(monkeypatch, *arguments, *(() if "--models" in arguments else ("--models", str(models))))
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert stopped.value.code == 2, arguments
+        assert error.startswith("partgen: "), arguments
+        assert message in error
+    assert sorted(path.name for path in Path("results").iterdir()) == before
+    assert not Path("new").exists()
+
+
+def test_models_for_other_views_are_refused(
+    models: Path, overrides: list[str], partgen: PartGenPipeline, made: PartObject
+) -> None:
+    larger = PartGenPipeline.from_pretrained(
+        models, params=ROOT / "presets/nano.yaml", overrides=[*overrides, "render.view_size=32"]
+    )
+    with pytest.raises(UserError, match=r"text_to_mv draws views of 16 px.* of 32 px"):
+        larger.from_text(PROMPT)
+    with pytest.raises(UserError, match="was made with the cameras"):
+        larger.edit(made, "1", "a lamp")
+
+
+def test_the_number_of_steps_is_that_of_all_networks(models: Path, overrides: list[str]) -> None:
+    quick = PartGenPipeline.from_pretrained(models, params=ROOT / "presets/nano.yaml", overrides=overrides, steps=5000)
+    with pytest.raises(UserError, match="5000 steps"):
+        quick.from_text(PROMPT)
+
+
+def write_params(folder: Path, overrides: list[str]) -> None:
+    values = yaml.safe_load((ROOT / "presets/nano.yaml").read_text())
+    for override in overrides:
+        key, _, text = override.partition("=")
+        *groups, last = key.split(".")
+        target = values
+        for group in groups:
+            target = target[group]
+        target[last] = yaml.safe_load(text)
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+
+
+def partgen_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """`partgen ARGUMENTS` in this process."""
+    monkeypatch.setattr(sys, "argv", ["partgen", *arguments])
+    try:
+        main()
+    except SystemExit as stopped:
+        if stopped.code:
+            raise
+
+
+CAMERA = Camera(FOV_DEG, DISTANCE, 32)
+BOXES = {
+    "seat": ((-0.5, -0.1, -0.5), (0.5, 0.1, 0.5)),
+    "back": ((-0.5, 0.1, -0.5), (0.5, 0.6, -0.35)),
+    "ball": ((-0.2, 0.1, -0.2), (0.2, 0.5, 0.2)),
+    "foot": ((-0.1, -0.6, -0.1), (0.1, -0.1, 0.1)),
+}
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    params = load_group(ReconstructParams, ["reconstruct.carve_resolution=32"], ROOT / "presets/nano.yaml")
+    return Scene(params, Carving(CAMERA, ELEVATION_DEG, 32), CAMERA, ELEVATION_DEG, torch.device("cpu"))
+
+
+def drawn(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The grid of some boxes, RGBA, and their label map, numbered in the order of the names."""
+    boxes = np.array([BOXES[name] for name in names])
+    colours = np.array(list(COLOURS.values()))[[list(BOXES).index(name) for name in names]]
+    views = [(azimuth, ELEVATION_DEG) for azimuth in GRID_AZIMUTHS]
+    grid = tile(np.stack([draw_boxes(boxes, colours, view, CAMERA.size) for view in views]))
+    return grid, tile(np.stack([hits(boxes, view, CAMERA.size)[0] for view in views]))
+
+
+def box(scene: Scene, name: str, label: int) -> Part:
+    grid, _ = drawn([name])
+    pixels = torch.from_numpy(over_white(grid)).permute(2, 0, 1)[None]
+    return Part(label, name, name, None, grid, scene.reconstructor.fields(pixels)[0])
+
+
+def test_the_grid_shows_what_replaced_a_part_and_what_that_uncovers(scene: Scene) -> None:
+    grid, labels = drawn(["seat", "back", "foot"])
+    true_grid, true_labels = drawn(["seat", "ball", "foot"])
+    parts = [box(scene, name, label) for label, name in enumerate(("seat", "ball", "foot"), start=1)]
+    new_grid, new_labels = redrawn(grid, labels, parts, 2, scene)
+    assert (new_labels != true_labels).mean() < 0.03
+    assert (labels != true_labels).mean() > 0.04
+    assert np.abs(over_white(new_grid) - over_white(true_grid)).mean() < 0.02
+    untouched = (labels != 2) & (new_labels != 2)
+    np.testing.assert_array_equal(new_grid[untouched], grid[untouched])
+    assert (new_grid[(labels == 2) & (new_labels == 0)][:, 3] == 0).all()
+
+
+def test_what_has_no_place_stands_beside_on_the_same_ground(scene: Scene) -> None:
+    parts = [box(scene, name, label) for label, name in enumerate(("seat", "foot"), start=1)]
+    field = stand(box(scene, "ball", 3).field, parts, None, 0.5)
+    low, high = field.cells().amin(dim=0), torch.cat([part.field.cells() for part in parts])
+    assert float(low[0]) == pytest.approx(float(high[:, 0].max()), abs=1e-4)
+    assert float(low[1]) == pytest.approx(float(high[:, 1].min()), abs=1e-4)
+    assert field.scale == 0.5
+    assert stand(Field.empty(field.decoder), parts, None, 0.5).offset_3 == (0.0, 0.0, 0.0)
+    assert stand(field, [replace(parts[0], field=Field.empty(field.decoder))], None, 2.0).offset_3 == (0.0, 0.0, 0.0)
+    with pytest.raises(UserError, match="cannot stand"):
+        stand(field, parts, (0, 0, 0), 0.0)

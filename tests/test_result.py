@@ -1,0 +1,185 @@
+"""The folder of an object in parts: written whole or not at all, never over another, read back as it was."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.errors import UserError
+from pipeline.generation.diagnostics import Diagnostic
+from pipeline.generation.result import Part, PartObject, Segmentation, file_name, next_free
+from pipeline.reconstruction.field import Decoder, Field
+
+SIDE = 4
+NAMES = ("seat", "Leg / left 🪑")
+
+
+def a_part(label: int, name: str, glb: bytes | None) -> Part:
+    torch.manual_seed(label)
+    field = Field(torch.randn(2, 3, 3, 3), Decoder(2, 4, 1).requires_grad_(False)).placed((label, 0, 0.5), 0.25)
+    grid = np.full((SIDE, SIDE, 3), 40 * label, np.uint8)
+    absent = "" if glb else "The part's field is empty."
+    return Part(label, name, f"The {name}.", 0.5 * label, grid, field, glb, 12 if glb else 0, absent)
+
+
+def an_object() -> PartObject:
+    labels = np.array([[0, 1, 1, 2]] * SIDE, np.uint8)
+    return PartObject(
+        name="chair",
+        caption="A chair.",
+        grid=np.dstack([np.full((SIDE, SIDE, 3), 9, np.uint8), (labels > 0).astype(np.uint8) * 255]),
+        labels=labels,
+        parts=[a_part(1, NAMES[0], b"glb of the seat"), a_part(2, NAMES[1], None)],
+        segmentations=[Segmentation(labels, 0.75, 3), Segmentation(labels.clip(max=1), 0.5, 0)],
+        merged=2,
+        glb=b"glb of all",
+        turntable=b"gif",
+        exploded=b"another gif",
+        overlap={"mean_iou": 0.25, "max_iou": 0.5, "contested": 0.0},
+        diagnostics=[Diagnostic("merged", None, 2.0, "Two parts were merged.")],
+        notice="“Chair” by Ünal",
+        origin={"kind": "text", "prompt": "a chair"},
+        seed=7,
+        models={"segment": "abc"},
+        settings={"cameras": {"view_size": 2}},
+        history=[{"command": "from-text", "seed": 7}],
+    )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+    saved = an_object().save(tmp_path / "new" / "chair")
+    loaded = PartObject.load(saved)
+    again = files(loaded.save(tmp_path / "again"))
+    assert again.keys() == files(saved).keys()
+    # safetensors writes its metadata in any order
+    assert {name for name, content in files(saved).items() if again[name] != content and "fields" not in name} == set()
+    assert [part.name for part in loaded.parts] == list(NAMES)
+    assert loaded.parts[1].field.offset_3 == (2.0, 0.0, 0.5)
+    assert loaded.parts[1].glb is None
+    assert loaded.diagnostics == an_object().diagnostics
+    np.testing.assert_array_equal(loaded.labels, an_object().labels)
+    assert torch.equal(loaded.parts[0].field.volume_CDHW, an_object().parts[0].field.volume_CDHW)
+
+
+def test_the_folder(tmp_path: Path) -> None:
+    folder = an_object().save(tmp_path / "chair")
+    assert sorted(files(folder)) == [
+        "exploded.gif",
+        "fields/01.safetensors",
+        "fields/02.safetensors",
+        "grid.png",
+        "labels.png",
+        "object.glb",
+        "parts/01-seat.glb",
+        "parts/01-seat.png",
+        "parts/02-leg-left.png",
+        "result.json",
+        "segmentations/1.png",
+        "segmentations/2.png",
+        "turntable.gif",
+    ]
+    assert Image.open(folder / "labels.png").mode == "P"
+    values = json.loads((folder / "result.json").read_text())
+    assert (values["format"], values["version"]) == ("partgen-result", 1)
+    seat, leg = values["parts"]
+    assert (seat["pixels"], seat["score"], seat["glb"]) == (8, 0.5, "parts/01-seat.glb")
+    assert (leg["glb"], leg["absent"]) == (None, "The part's field is empty.")
+    assert leg["placement"] == {"offset": [2.0, 0.0, 0.5], "scale": 0.25}
+    assert (values["seed"], values["notice"], values["merged"]) == (7, "“Chair” by Ünal", 2)
+    assert values["segmentations"][1] == {"file": "segmentations/2.png", "run": 0, "score": 0.5}
+
+
+def test_nothing_is_overwritten_and_nothing_left_half(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    an_object().save(taken)  # an empty folder is as good as none
+    before = files(taken)
+    with pytest.raises(UserError, match=r"taken is there already .*--out"):
+        an_object().save(taken)
+    assert files(taken) == before
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is there already"):
+        an_object().save(tmp_path / "file")
+    broken = replace(an_object(), history=[{"seed": object()}])
+    with pytest.raises(TypeError):
+        broken.save(tmp_path / "broken")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_an_object_without_any_surface(tmp_path: Path) -> None:
+    bare = replace(an_object(), parts=[a_part(1, "seat", None)], glb=None)
+    folder = bare.save(tmp_path / "bare")
+    assert not (folder / "object.glb").exists()
+    assert PartObject.load(folder).glb is None
+
+
+def test_parts_are_found_by_name_and_number() -> None:
+    chair = an_object()
+    assert chair.part("SEAT").label == 1
+    assert chair.part("2").name == NAMES[1]
+    with pytest.raises(
+        UserError, match=r"no part `set` \(did you mean `seat`\?\) in chair; its parts are 1 seat, 2 Leg"
+    ):
+        chair.part("set")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no result"),
+        ("no json", "no result of this program"),
+        ("[]", "no result of this program"),
+        ('{"format": "partgen-result"}', "no result of this program"),
+        ('{"format": "partgen-result", "version": 2}', "partgen-result 2, and this program reads partgen-result 1"),
+        ('{"format": "scene", "version": 1}', "of the format scene 1"),
+        ('{"format": "partgen-result", "version": 1, "parts": 3}', "no whole result"),
+    ],
+)
+def test_other_folders_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    folder = an_object().save(tmp_path / "chair")
+    (folder / "result.json").unlink()
+    if content is not None:
+        (folder / "result.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        PartObject.load(folder)
+
+
+@pytest.mark.parametrize("name", ["grid.png", "object.glb", "parts/01-seat.glb", "fields/02.safetensors"])
+def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path, name: str) -> None:
+    folder = an_object().save(tmp_path / "chair")
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=r"is missing|no field"):
+        PartObject.load(folder)
+
+
+def test_a_name_in_the_file_leads_to_no_file_elsewhere(tmp_path: Path) -> None:
+    folder = an_object().save(tmp_path / "chair")
+    values = json.loads((folder / "result.json").read_text())
+    values["parts"][0] |= {"name": "../../secret", "grid": "../../secret.png"}
+    (folder / "result.json").write_text(json.dumps(values))
+    (tmp_path.parent / "secret.png").write_bytes((folder / "grid.png").read_bytes())
+    with pytest.raises(UserError, match=r"parts/01-secret\.png is missing"):
+        PartObject.load(folder)
+
+
+def test_folders_are_numbered_on(tmp_path: Path) -> None:
+    assert next_free(tmp_path / "chair").name == "chair-2"
+    (tmp_path / "chair-2").mkdir()
+    assert next_free(tmp_path / "chair").name == "chair-3"
+    assert next_free(tmp_path / "chair-2").name == "chair-3"
+    assert next_free(tmp_path / "arm-chair").name == "arm-chair-2"
+
+
+def test_names_as_files() -> None:
+    assert file_name("Leg / left") == "leg-left"
+    assert file_name("../..") == "part"
+    assert file_name("стул") == "стул"
+    assert len(file_name("ü" * 100).encode()) <= 40
