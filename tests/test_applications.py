@@ -19,10 +19,12 @@ from pipeline.errors import UserError
 from pipeline.generation.building import Scene
 from pipeline.generation.choosing import Choice, choose_parts
 from pipeline.generation.editing import redrawn, stand
+from pipeline.generation.networks import Networks
 from pipeline.generation.partgen import PartGenPipeline
 from pipeline.generation.result import Part, PartObject
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
+from pipeline.params.render import RenderParams
 from pipeline.params.segment import SegmentParams
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.reconstructor import Carving
@@ -318,6 +320,19 @@ def test_models_for_other_views_are_refused(
         larger.from_text(PROMPT)
     with pytest.raises(UserError, match="was made with the cameras"):
         larger.edit(made, "1", "a lamp")
+
+
+def test_cameras_are_those_of_the_reconstruction_model(tmp_path: Path) -> None:
+    render = load_group(RenderParams, path=ROOT / "presets/nano.yaml")
+    assert Networks(tmp_path, render).camera == Camera(render.fov_deg, render.distance, render.view_size)
+    (tmp_path / "lrm").mkdir()
+    config = tmp_path / "lrm/config.json"
+    config.write_text('{"view_size": 32, "fov_deg": 30.0, "distance": 4.0, "elevation_deg": 10.0}')
+    networks = Networks(tmp_path, render)
+    assert (networks.camera, networks.cameras["elevation_deg"]) == (Camera(30.0, 4.0, 32), 10.0)
+    config.write_text("{}")
+    with pytest.raises(UserError, match="says nothing of cameras"):
+        Networks(tmp_path, render)
 
 
 def test_the_number_of_steps_is_that_of_all_networks(models: Path, overrides: list[str]) -> None:

@@ -180,7 +180,8 @@ def test_a_carved_field_survives_its_file(carver: Carver, tmp_path: Path) -> Non
 TINY: dict[str, Any] = {
     "volume": 8, "channels": 4, "mlp_layers": 2, "mlp_width": 8, "ray_harmonics": 0, "gain": 1.0, "opacity_bias": 1.0,
     "stride": 2, "encoder": {"widths": [8], "blocks": 1}, "prior": 4, "refinement": {"widths": [8], "blocks": 1},
-    "refinement_stride": 1, "hull": False, "splat_samples": 8, "samples": 12, "crop": 8, "chunk_samples": 4000, "support_floor": 0.5,
+    "refinement_stride": 1, "hull": False, "splat_samples": 8, "samples": 12, "crop": 8, "chunk_samples": 4000,
+    "support_floor": 0.5,
 }  # fmt: skip
 
 

@@ -57,10 +57,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     saved = an_object().save(tmp_path / "new" / "chair")
     loaded = PartObject.load(saved)
-    again = files(loaded.save(tmp_path / "again"))
-    assert again.keys() == files(saved).keys()
-    # safetensors writes its metadata in any order
-    assert {name for name, content in files(saved).items() if again[name] != content and "fields" not in name} == set()
+    assert files(loaded.save(tmp_path / "again")) == files(saved)
     assert [part.name for part in loaded.parts] == list(NAMES)
     assert loaded.parts[1].field.offset_3 == (2.0, 0.0, 0.5)
     assert loaded.parts[1].glb is None

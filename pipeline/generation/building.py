@@ -76,7 +76,7 @@ def build(parts: Sequence[Part], grid: np.ndarray, labels: np.ndarray, scene: Sc
     """Everything that follows from the parts' fields and from the object's grid, (H, W, 4) uint8, and label map."""
     params, fields = scene.params, scene.fields(parts)
     with step("Meshes"):
-        meshed = _meshed(parts, fields, params, notice)
+        meshed, glb = _meshed(parts, fields, params, notice)
     with step("Overlap and diagnostics"):
         overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
         in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
@@ -92,25 +92,21 @@ def build(parts: Sequence[Part], grid: np.ndarray, labels: np.ndarray, scene: Sc
             overlap,
             params.overlap,
         )
-    shown = [fields[part.label] for part in meshed.parts if part.glb is not None] or list(fields.values())
+    shown = [fields[part.label] for part in meshed if part.glb is not None] or list(fields.values())
     return Built(
-        meshed.parts,
-        meshed.glb,
+        meshed,
+        glb,
         turntable=_animated(shown, scene, "turntable"),
         exploded=_animated(exploded(shown, params.turntable.explode), scene, "exploded"),
         overlap=_figures(overlap),
-        diagnostics=[*found, *_remarks(meshed.parts)],
+        diagnostics=[*found, *_remarks(meshed)],
     )
 
 
-@dataclass(frozen=True)
-class _Meshed:
-    parts: Sequence[Part]
-    glb: bytes | None
-
-
-def _meshed(parts: Sequence[Part], fields: Mapping[int, Field], params: ReconstructParams, notice: str) -> _Meshed:
-    """The parts with their GLBs, and all of them in one."""
+def _meshed(
+    parts: Sequence[Part], fields: Mapping[int, Field], params: ReconstructParams, notice: str
+) -> tuple[list[Part], bytes | None]:
+    """The parts with their GLBs, and all of them in one; None when no part has a surface."""
     made: list[Part] = []
     named = []
     for part in parts:
@@ -124,7 +120,7 @@ def _meshed(parts: Sequence[Part], fields: Mapping[int, Field], params: Reconstr
         else:
             named.append(NamedPart(part.name, part.label, mesh))
             made.append(replace(part, glb=assemble(named[-1:], notice, {}), triangles=len(mesh.faces), absent=""))
-    return _Meshed(made, assemble(named, notice, {}) if named else None)
+    return made, assemble(named, notice, {}) if named else None
 
 
 def _on(field: Field, device: torch.device) -> Field:
@@ -156,6 +152,9 @@ def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "single", None, 1.0, "The object has one part only; try another seed, or --samples and --use another one."
         )
+    if not any(part.glb for part in parts):
+        message = "No part has a surface, so there is no object.glb; try --reconstructor carve, or train for longer."
+        yield Diagnostic("absent", None, 0.0, message)
     for part in parts:
         if part.glb is None and not part.field.is_empty:
             yield Diagnostic("absent", part.label, 0.0, f"Part {part.label} is not in object.glb: {part.absent}")

@@ -71,7 +71,7 @@ class Chosen:
     """The parts of an object's grid."""
 
     labels: np.ndarray
-    """(H, W) uint8: 1..S; all of the object's pixels have one."""
+    """(H, W) uint8: 1..S; 0 the background, and views in which the segmentation found nothing."""
     scores: Mapping[int, float]
     """Of each part, the share of runs that have a region that overlaps it by an IoU above 1/2."""
     segmentations: Sequence[Segmentation]

@@ -36,7 +36,7 @@ COPIED = ("name", "caption", "merged", "overlap", "notice", "origin", "seed", "m
 """What stands in result.json as it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Part:
     """One part of an object."""
 
@@ -73,7 +73,7 @@ class Segmentation:
     run: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PartObject:
     """What the applications make: parts in 3D, and how they came about."""
 

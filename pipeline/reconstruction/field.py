@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.reconstruction.rays import BOUND
 
+METADATA = "field"
+"""The entry of a file's metadata that holds what is no tensor, as JSON."""
 SUPPORT_CHUNK = 2**16
 """Samples evaluated at once when a support is found."""
 
@@ -211,13 +213,14 @@ class Field:
         return self
 
     def save(self, path: Path) -> None:
-        """Write everything to one safetensors file."""
+        """Write everything to one safetensors file, the same bytes for the same field."""
         tensors = {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
         tensors["volume"] = self.volume_CDHW
         if self.support_DHW is not None:
             tensors["support"] = self.support_DHW
-        placement = {"offset": self.offset_3, "scale": self.scale}
-        metadata = {"decoder": json.dumps(self.decoder.config), "placement": json.dumps(placement)}
+        # One entry: safetensors writes several in an order of chance.
+        values = {"decoder": self.decoder.config, "offset": self.offset_3, "scale": self.scale}
+        metadata = {METADATA: json.dumps(values)}
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, path, metadata)
 
 
@@ -225,15 +228,13 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> Field:
     """Read what `Field.save` wrote; UserError when it is something else, or holds numbers that are not finite."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            config: dict[str, Any] = json.loads(metadata["decoder"])
-            placement = json.loads(metadata.get("placement", '{"offset": [0, 0, 0], "scale": 1}'))  # not in older files
+            values: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        decoder = Decoder(**config).to(device, tensors["volume"].dtype)
+        decoder = Decoder(**values["decoder"]).to(device, tensors["volume"].dtype)
         weights = {name.removeprefix("decoder."): value for name, value in tensors.items() if "." in name}
         decoder.load_state_dict(weights)
         field = Field(tensors["volume"], decoder.requires_grad_(False), tensors.get("support"))
-        return field.placed(placement["offset"], placement["scale"]).checked(str(path))
+        return field.placed(values["offset"], values["scale"]).checked(str(path))
     except FileNotFoundError:
         raise UserError(f"There is no field at {path}; the stage `reconstruct` writes them.") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
