@@ -192,7 +192,8 @@ class Field:
         """
         shape = self.volume_CDHW.shape[1:]
         device, dtype = self.volume_CDHW.device, self.volume_CDHW.dtype
-        home = replace(self, offset_3=(0.0, 0.0, 0.0), scale=1.0)
+        looked_at = _in_sphere(shape, device) if self.support_DHW is None else self.support_DHW
+        home = replace(self, offset_3=(0.0, 0.0, 0.0), scale=1.0, support_DHW=looked_at)
         axes = [(torch.arange(2 * side, device=device, dtype=dtype) + 0.5) / side - 1 for side in shape]
         reached = torch.zeros([2 * side for side in shape], dtype=torch.bool, device=device)
         for z, layer in zip(axes[0], reached, strict=True):
