@@ -91,8 +91,8 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 def round_ticks(end: float, count: int) -> list[float]:
     """At most `count` steps of 1, 2 or 5 times a power of ten from 0 to at most `end`."""
     step = 10 ** math.floor(math.log10(end / count))
-    step *= next(factor for factor in (1, 2, 5, 10) if end // (step * factor) <= count)
-    return [step * number for number in range(math.floor(end / step) + 1)]
+    step *= next(factor for factor in (1, 2, 5, 10) if math.floor(end / (step * factor)) <= count)
+    return [min(step * number, end) for number in range(math.floor(end / step) + 1)]  # rounding passes the end
 
 
 def _y_ticks(y_range: tuple[float, float], scale: str) -> list[float]:
