@@ -37,10 +37,7 @@ REASSEMBLY: Mapping[str, str] = {
 def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
     """By subject, each a mapping of names to plain words and numbers."""
     baseline = {name: method.conventions() for name, method in baselines().items()}
-    shapes = {
-        "points": f"{params.points} of each surface, uniform by area, seed {params.seed}",
-        "F-score": "harmonic mean of precision and recall, the shares of points nearer than the threshold",
-    }
+    shapes = {"points": f"{params.points} of each surface, uniform by area, seed {params.seed}"}
     return {
         "segmentation": {**ranking.CONVENTIONS, **baseline, **_sam2(params)},
         "completion": dict(COMPLETION),

@@ -14,7 +14,7 @@ CONVENTIONS: Mapping[str, str] = {
     "frame": "as it stands: the whole object in the unit sphere, no alignment; a part stays in its object's frame",
     "points": f"{POINTS} of each surface, uniform by area, one seed a pair",
     "chamfer": "mean distance to the nearest point, not squared; the mean of both directions",
-    "F-score": "harmonic mean of precision and recall in percent of points nearer than the threshold",
+    "F-score": "harmonic mean of precision and recall, the shares of points nearer than the threshold",
     "empty mesh": "both empty: chamfer 0, F-score 1; one empty: chamfer 2, the sphere's diameter, and F-score 0",
 }
 """What the figures depend on, as it is printed beside every table."""
