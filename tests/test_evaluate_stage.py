@@ -14,7 +14,7 @@ from pipeline.evaluation.evaluate_object import EvaluateTask, completion, reasse
 from pipeline.evaluation.inputs import tasks
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_table
-from stages.evaluate import run
+from stages.evaluate import run, show
 from tests.test_perceptual import save_alexnet, save_whole_clip
 from tests.test_sam2 import PIXELS, tiny_sam2
 from tests.toy_corpus import write_toy_corpus
@@ -112,6 +112,8 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="run the stage `evaluate`"):
+        show()
     assert run(PARAMS, data).computed == 2
     figures = read_table(data / "evaluation/figures").to_pylist()
     assert {row["object_id"] for row in figures} == set(OBJECTS)
@@ -146,6 +148,11 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
     assert run(PARAMS, data).reused == 2
     assert (tmp_path / "metrics/evaluate.json").read_bytes() == before
     assert capsys.readouterr().out == printed
+    show()
+    tables, again = (
+        text[text.index("Table 1") : text.index("; failed")] for text in (printed, capsys.readouterr().out)
+    )
+    assert again == tables
 
 
 def test_what_is_asked_for_and_not_there_is_named(data: Path) -> None:
