@@ -5,16 +5,19 @@
 A square picture of N = 1 and N = 4 parts is rendered, and backpropagated, with 128 samples a ray: at the largest size
 at which the reference is expected to stay within `--memory` GiB. Then the fast path alone at 256 px with N = 10. Each
 run is a process of its own, the two paths turn by turn, so that a busy machine slows both alike; medians are printed.
+Where the package lightplane is installed, its plain PyTorch path renders the picture of N = 1, too.
 Peak memory is what a forward and backward pass adds to the fields and rays, the volumes' gradients included.
 """
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +26,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.reconstruction.field import Decoder, Field
+from pipeline.reconstruction.lightplane import render_lightplane
 from pipeline.reconstruction.rays import view_rays
 from pipeline.reconstruction.renderer import Rendered, render, render_reference
 from pipeline.views.cameras import Camera
@@ -30,7 +34,11 @@ from stages.entry import one_sentence_errors
 
 SAMPLES, CHANNELS, WIDTH, LAYERS = 128, 32, 32, 3
 PROBE_PX, STEP_PX = 48, 16
-PATHS: dict[str, Callable[..., Rendered]] = {"fast": render, "reference": render_reference}
+PATHS: dict[str, Callable[..., Rendered]] = {
+    "fast": render,
+    "reference": render_reference,
+    "lightplane": partial(render_lightplane, plain=True),
+}
 
 
 class Measured(NamedTuple):
@@ -121,9 +129,12 @@ def largest(parts: int, arguments: argparse.Namespace) -> int:
 def compare(parts: int, arguments: argparse.Namespace) -> None:
     """Both paths at the same size; one line a figure."""
     pixels = largest(parts, arguments)
-    runs: dict[str, list[Measured]] = {path: [] for path in PATHS}
+    compared = ["fast", "reference"]
+    if parts == 1 and importlib.util.find_spec("lightplane"):
+        compared.append("lightplane")
+    runs: dict[str, list[Measured]] = {path: [] for path in compared}
     for _ in range(arguments.rounds):
-        for path in PATHS:
+        for path in compared:
             runs[path].append(measured(path, parts, pixels, arguments))
     fast, reference = median(runs["fast"]), median(runs["reference"])
     print(f"N = {parts}, {pixels} px")
@@ -133,6 +144,9 @@ def compare(parts: int, arguments: argparse.Namespace) -> None:
     print(f"   {fast.both_s / reference.both_s:.2f} of its time")
     print(f"  peak memory, MB         {fast.peak_mb:10.0f}{reference.peak_mb:12.0f}", end="")
     print(f"   {reference.peak_mb / fast.peak_mb:.0f} times smaller", flush=True)
+    if "lightplane" in runs:
+        plain = median(runs["lightplane"])
+        print(f"  Lightplane's plain path: {plain.forward_s:.2f} s, {plain.both_s:.2f} s, {plain.peak_mb:.0f} MB")
 
 
 def main() -> None:
