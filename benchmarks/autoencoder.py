@@ -44,7 +44,7 @@ def trained(objective: AutoencoderObjective, train: TrainParams, minutes: float)
     """Train for so long, as the stage does; gives steps and seconds."""
     schedule, settings, module = train.autoencoder, train.loop, objective.module
     parameters = list(module.parameters())
-    optimizer = torch.optim.AdamW(parameters, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, weight_decay=settings.weight_decay, fused=True)
     average, examples = Average(parameters, settings.ema_decay), objective.examples()
     started, step, seconds = time.process_time(), 0, 0.0
     while seconds < 60 * minutes:

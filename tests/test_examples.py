@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.diffusion.augment import mirror, roll_azimuths, view_of
 from pipeline.diffusion.examples import Examples, collate, shuffled
-from pipeline.diffusion.part_colours import decode_colours, reference_colours
+from pipeline.diffusion.part_colours import decode_colours, ordered_permutation, reference_colours
 from pipeline.diffusion.tasks import TASKS
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
@@ -180,6 +180,13 @@ def test_augmented_colours_lie_on_their_parts(data: Path, truths: dict[str, Trut
         if item["object_id"] == "toy-000":
             colourings.add(tuple(sorted(pairs)))
     assert len(colourings) > 4
+
+
+def test_colours_by_height_are_those_of_the_augmented_map(data: Path) -> None:
+    samples = examples(data, "segment", augment=True, params=PARAMS.model_copy(update={"palette": "height"}))
+    for number in range(2 * samples.count):
+        codes = decode_colours(samples[number]["images"]["colours"], PARAMS.colours)
+        assert torch.equal(ordered_permutation(codes.numpy(), PARAMS.colours)[codes - 1][codes > 0], codes[codes > 0])
 
 
 def test_captions_are_never_of_another_picture(data: Path) -> None:

@@ -53,6 +53,7 @@ PARAMS = DiffusionParams(
     schedule=ScheduleParams(steps=1000, beta_start=0.00085, beta_end=0.012, snr_scale=1.0, colours_snr_scale=1.0),
     sampler=SamplerParams(solver="ddim", steps=2, guidance=1.0),
     colours=4,
+    palette="random",
 )
 
 

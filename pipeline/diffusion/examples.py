@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from pipeline.diffusion.augment import Augmentation, view_of
 from pipeline.diffusion.example_index import RECORD, build_index, tables_of
-from pipeline.diffusion.part_colours import colour_code
+from pipeline.diffusion.part_colours import colour_code, ordered_permutation
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
@@ -65,7 +65,7 @@ class Examples(Dataset[dict[str, Any]]):
         shards' views are not of `expected_view_size` pixels.
         """
         self.task, self.seed, self.drop_condition, self.augment = task, seed, drop_condition, augment
-        self.colours = params.colours
+        self.colours, self.palette = params.colours, params.palette
         _check_sizes(data, task, expected_view_size)
         self._index_file = build_index(data, task, split, params.colours, only)
         self._index: np.memmap | None = None
@@ -128,6 +128,8 @@ class Examples(Dataset[dict[str, Any]]):
             part = labels == record["part_id"]
             rest = (labels != 0) & ~part
             if "colours" in names:
+                if self.palette == "height":
+                    permutation = ordered_permutation(labels.numpy(), self.colours)
                 images["colours"] = colour_code(labels, permutation)
             # Where the mask is not, the picture is as white as the background of I and J.
             if "masked" in names:
