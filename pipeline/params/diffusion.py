@@ -21,7 +21,7 @@ class AutoencoderParams(Group):
     widths: list[Positive]
     """Channels of the hidden layers. `patch`: one number, the width of all its blocks; `kl`: one a resolution."""
     blocks: Positive
-    """Residual blocks of encoder and decoder each (`patch`), or of each resolution (`kl`)."""
+    """Residual blocks of the decoder (`patch`), or of each resolution of both (`kl`)."""
 
 
 class UNetParams(Group):
