@@ -192,7 +192,7 @@ def test_a_little_training_betters_the_closed_form(
     kept_back = objective.collate([objective.examples()[number] for number in range(10_000, 10_032)])
     before = objective.loss(objective.module, kept_back).mean().item()
     optimizer = torch.optim.AdamW(patch.parameters(), lr=1e-3)
-    for step in range(40):
+    for step in range(80):
         batch = objective.collate([objective.examples()[8 * step + place] for place in range(8)])
         loss = objective.loss(objective.module, batch).mean()
         optimizer.zero_grad()
