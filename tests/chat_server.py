@@ -1,6 +1,7 @@
 """A small real HTTP server that speaks the chat completions protocol, and misbehaves when told to."""
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -58,15 +59,15 @@ class ChatServer:
             fault = self.faults.popleft() if self.faults else self.seconds
         try:
             if isinstance(fault, tuple):
-                self._send(call, *fault)
+                reply = fault
             else:
                 time.sleep(fault)
-                self._send(call, *self._complete(call.path, body))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client waited no longer
+                reply = self._complete(call.path, body)
         finally:
-            with self.lock:
+            with self.lock:  # before the client can know, and ask again
                 self.under_way -= 1
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client waited no longer
+            self._send(call, *reply)
 
     def _complete(self, path: str, body: dict[str, Any]) -> tuple[int, str, dict[str, str]]:
         """What a strict server answers: 400 unless it is a well-formed chat with a picture that decodes."""
