@@ -113,4 +113,4 @@ class DiffusionParams(StageGroup):
     """Q reference colours, at least as many as an object has parts. Not published."""
     palette: Literal["random", "height"]
     """Which part gets which of them. random: chance, for each sample, as in the paper. height: what is lower gets an
-    earlier one, which is learnt sooner."""
+    earlier one. Not trained with so far."""
