@@ -32,7 +32,7 @@ from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
-from pipeline.training.loop import keep_freed_memory
+from pipeline.training.malloc import keep_freed_memory
 from stages.entry import one_sentence_errors
 
 STEPS = 4

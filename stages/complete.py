@@ -5,13 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.diffusion.models import digest
 from pipeline.generation.complete_object import COMPLETIONS, CONTRACT, FULL, CompleteTask, complete_object
 from pipeline.params.complete import CompleteParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
-from pipeline.shards.store import content_key
+from pipeline.shards.store import content_key, folder_digest
 from pipeline.shards.write import write_metrics
 from stages.entry import stage_main
 
@@ -41,7 +40,7 @@ def run(params: CompleteParams, data: Path = Path("data"), force: bool = False) 
 
 def _items(data: Path, params: CompleteParams) -> Iterator[Item]:
     shards = _Shards(data)
-    digests = {name: digest(data / "models" / name) for name in sorted({FULL, *params.methods})}
+    digests = {name: folder_digest(data / "models" / name) for name in sorted({FULL, *params.methods})}
     for number in range(len(shards.predicted)):
         load = partial(shards.task, number, params)
         task = load()

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.diffusion.models import digest
 from pipeline.errors import UserError
 from pipeline.generation.segment_object import CONTRACT, SegmentTask, segment_object
 from pipeline.generation.segment_tables import PARTS, PROPOSALS, RUNS
@@ -13,7 +12,7 @@ from pipeline.params.segment import SegmentParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
-from pipeline.shards.store import content_key
+from pipeline.shards.store import content_key, folder_digest
 from pipeline.shards.write import write_metrics
 from stages.entry import stage_main
 
@@ -46,7 +45,7 @@ def run(params: SegmentParams, data: Path = Path("data"), force: bool = False) -
 
 def _items(data: Path, params: SegmentParams) -> Iterator[Item]:
     model = data / "models/segment"
-    model_digest = digest(model)
+    model_digest = folder_digest(model)
     grids = TableRows(data / "renders/grids", ["object_id", "split", "image"])
     index = read_table(data / "renders/grids", ["object_id", "split", "part_id"]).to_pylist()
     for number, row in enumerate(index):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.diffusion.models import BASE, digest, save_model
+from pipeline.diffusion.models import BASE, save_model
 from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
 from pipeline.errors import UserError
@@ -22,6 +22,7 @@ from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
+from pipeline.shards.store import folder_digest
 from pipeline.training.checkpoints import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import start, train
@@ -58,7 +59,8 @@ def run(
         params.loop.deciding(),
         params.schedule(task).deciding(),
         {table: read_manifest(data / table).digest for table in tables},
-        digest(data / "models" / base) if base else "",
+        folder_digest(data / "models" / base) if base else "",
+        folder_digest(Path(params.init_from) / task) if params.init_from else "",
     )
     if force:
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,9 +85,9 @@ def train_task(name: str, params: TrainParams, shards: Shards, folder: Path) -> 
 
 def train_autoencoder(params: TrainParams, shards: Shards, folder: Path) -> None:
     """Train the autoencoder."""
-    objective = autoencoder_objective(shards)
+    objective = autoencoder_objective(params, shards)
     train(objective, "autoencoder", params.loop, params.autoencoder, folder, curve_of("autoencoder"))
-    if not shards.diffusion.checkpoint:
+    if not (shards.diffusion.checkpoint or params.init_from):
         objective.standardise()
     if start(params.loop).is_main_process:
         with replaced(shards.models / "autoencoder") as partial:

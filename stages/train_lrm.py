@@ -20,9 +20,11 @@ from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.reconstruction.drawn_objects import CAMERA, TABLES, DrawnObjects
 from pipeline.reconstruction.examples import Examples
-from pipeline.reconstruction.lrm import build_lrm
+from pipeline.reconstruction.lrm import LRM, build_lrm
 from pipeline.reconstruction.objective import LRMObjective
+from pipeline.reconstruction.reconstructor import load_lrm
 from pipeline.shards.read import read_manifest
+from pipeline.shards.store import folder_digest
 from pipeline.training.checkpoints import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import start, train
@@ -54,13 +56,14 @@ def run(
         render.model_dump(include=set(CAMERA)),
         loop.deciding(),
         schedule.deciding(),
+        folder_digest(Path(params.init_from) / NAME) if params.init_from else "",
         {table: read_manifest(data / table).digest for table in TABLES.values()},
     )
     if force:
         shutil.rmtree(folder, ignore_errors=True)
     objects, held_out = DrawnObjects(data, "train", render), validation_objects(data, render)
     torch.manual_seed(loop.seed)
-    model = build_lrm(reconstruction, render)
+    model = start_lrm(reconstruction, render, params.init_from)
     examples = Examples(objects, reconstruction, render, schedule.pieces, loop.seed)
     objective = LRMObjective(model, examples, held_out, reconstruction)
     train(objective, NAME, loop, schedule, folder, curve_of(NAME))
@@ -68,6 +71,24 @@ def run(
         with replaced(data / "models" / NAME) as partial:
             model.save_pretrained(partial)
         report(NAME, objective, schedule)
+
+
+def start_lrm(reconstruction: ReconstructionParams, render: RenderParams, init_from: str) -> LRM:
+    """The network of the params, with the weights of that in the folder `init_from` where it is given.
+
+    UserError when that one was made with other params, or is not there.
+    """
+    model = build_lrm(reconstruction, render)
+    if init_from:
+        found = load_lrm(Path(init_from) / NAME)
+        for key, value in model.config.items():
+            if not key.startswith("_") and key not in NO_MATTER and found.config[key] != value:
+                raise UserError(
+                    f"{init_from}/{NAME} has {key}={found.config[key]}, and the params ask for {value}; "
+                    "give both the same, or set train.init_from= to start anew."
+                )
+        model.load_state_dict(found.state_dict())
+    return model
 
 
 def validation_objects(data: Path, render: RenderParams) -> DrawnObjects | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.diffusion.augment import Augmentation, ColourShift, jitter, mirror, roll_azimuths, view_of
+from pipeline.diffusion.augment import Augmentation, ColourShift, jitter, view_of
 from pipeline.diffusion.tasks import TASKS
 from pipeline.views.cameras import GRID_AZIMUTHS, over_white, tile, untile
 from tests.toy_corpus import COLOURS, ELEVATION_DEG, draw_boxes, hits, toy_boxes
@@ -42,7 +42,7 @@ def test_roll_is_the_object_turned(number: int) -> None:
     rolled, turned = label_grid(boxes), boxes
     for turns in range(1, 5):
         turned = moved(turned, QUARTER_TURN)
-        rolled = roll_azimuths(label_grid(boxes), turns)
+        rolled = Augmentation(quarter_turns=turns).grid(label_grid(boxes))
         assert torch.equal(rolled, label_grid(turned))
         assert torch.equal(rolled, label_grid(boxes)) == (turns == 4)
 
@@ -51,8 +51,8 @@ def test_roll_is_the_object_turned(number: int) -> None:
 def test_mirror_is_the_object_mirrored(number: int) -> None:
     boxes = toy_boxes(number)[0]
     mirrored = moved(boxes, MIRROR)
-    assert torch.equal(mirror(label_grid(boxes)), label_grid(mirrored))
-    assert torch.equal(mirror(picture_grid(boxes)), picture_grid(mirrored))
+    assert torch.equal(Augmentation(mirrored=True).grid(label_grid(boxes)), label_grid(mirrored))
+    assert torch.equal(Augmentation(mirrored=True).grid(picture_grid(boxes)), picture_grid(mirrored))
     assert not torch.equal(label_grid(boxes), label_grid(mirrored))
     for azimuth in (30.0, 200.0):
         seen = torch.from_numpy(hits(mirrored, (azimuth, 10.0), SIZE)[0])

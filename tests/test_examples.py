@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipeline.diffusion.augment import mirror, roll_azimuths, view_of
+from pipeline.diffusion.augment import Augmentation, view_of
 from pipeline.diffusion.examples import Examples, collate, shuffled
 from pipeline.diffusion.part_colours import decode_colours, ordered_permutation, reference_colours
 from pipeline.diffusion.tasks import TASKS
@@ -121,8 +121,7 @@ def test_samples_are_what_the_tables_hold(data: Path, truths: dict[str, Truth], 
 
 def transforms(grid: Tensor) -> list[Tensor]:
     """The grid after every roll, then the same mirrored."""
-    rolled = [roll_azimuths(grid, turns) for turns in range(4)]
-    return rolled + [mirror(each) for each in rolled]
+    return [Augmentation(turns, mirrored).grid(grid) for mirrored in (False, True) for turns in range(4)]
 
 
 @pytest.mark.parametrize("task", ["complete", "complete_no_context"])
@@ -204,7 +203,7 @@ def test_grid_and_single_view_are_mirrored_together(data: Path, truths: dict[str
         item = samples[number]
         mirrored = item["image_row"] % 2
         whole, view = drawn(truths[item["object_id"]].rgba[0]), drawn(pixels(views[item["image_row"] // 2]["image"]))
-        assert torch.allclose(item["images"]["whole"], mirror(whole) if mirrored else whole, atol=1e-6)
+        assert torch.allclose(item["images"]["whole"], Augmentation(mirrored=mirrored).grid(whole), atol=1e-6)
         assert torch.allclose(item["images"]["view"], view.flip(-1) if mirrored else view, atol=1e-6)
         seen.add(mirrored)
     assert seen == {0, 1}

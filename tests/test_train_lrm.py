@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.diffusion.augment import Augmentation
@@ -198,6 +200,24 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     run(params, RECONSTRUCTION, RENDER)
     assert "going on after step 2 of 5" in capsys.readouterr().err
     assert (weights.read_bytes(), Path("plots/train/lrm.csv").read_bytes()) == expected
+
+
+def test_it_goes_on_from_a_folder_of_models(project: Path) -> None:
+    run(training(), RECONSTRUCTION, RENDER)
+    weights = Path("data/models/lrm/diffusion_pytorch_model.safetensors")
+    half = {name: value.half() for name, value in load_file(weights).items()}
+    shutil.copytree("data/models", "weights")
+    save_file(half, Path("weights/lrm") / weights.name)
+
+    kept = training(steps=0).model_copy(update={"init_from": "weights"})
+    run(kept, RECONSTRUCTION, RENDER)
+    now = load_file(weights)
+    assert now.keys() == half.keys()
+    assert all(value.dtype == torch.float32 and torch.equal(value, half[name].float()) for name, value in now.items())
+    with pytest.raises(UserError, match=r"weights/lrm has gain=10.0, and the params ask for 5.0; give both the same"):
+        run(kept, RECONSTRUCTION.model_copy(update={"gain": 5.0}), RENDER)
+    with pytest.raises(UserError, match=r"nowhere/lrm holds no reconstruction model"):
+        run(kept.model_copy(update={"init_from": "nowhere"}), RECONSTRUCTION, RENDER)
 
 
 def test_validation_is_psnr_of_whole_novel_views(data: Path) -> None:

@@ -1,6 +1,7 @@
 """The trainings at tiny size on a corpus of toys: real networks, real shards, the real loop."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective
@@ -109,6 +111,30 @@ def rolled(conditions: Conditions) -> Conditions:
     moved = [None if value is None else value.roll(1, dims=0) for value in (*values, conditions.image_BNE)]
     assert moved[0] is not None
     return Conditions(moved[0], *moved[1:])
+
+
+def test_trainings_go_on_from_a_folder_of_models(project: Path) -> None:
+    train, diffusion = tiny()
+    for task in ("autoencoder", BASE, "segment"):
+        run(task, train, diffusion, VIEW_SIZE)
+    shutil.copytree("data/models", "weights")
+    file = "diffusion_pytorch_model.safetensors"
+    half = {name: value.half() for name, value in load_file(f"weights/segment/unet/{file}").items()}
+    save_file(half, f"weights/segment/unet/{file}")
+    shutil.rmtree(f"data/models/{BASE}/unet")  # not needed
+
+    kept = tiny(steps=0)[0].model_copy(update={"init_from": "weights"})
+    for task, network in (("autoencoder", "autoencoder"), ("segment", "segment/unet")):
+        run(task, kept, diffusion, VIEW_SIZE)
+        now, then = (load_file(f"{folder}/{network}/{file}") for folder in ("data/models", "weights"))
+        assert now.keys() == then.keys()
+        assert all(value.dtype == torch.float32 and torch.equal(value, then[key].float()) for key, value in now.items())
+
+    with pytest.raises(UserError, match=r"nowhere/segment/unet holds no network"):
+        run("segment", train.model_copy(update={"init_from": "nowhere"}), diffusion, VIEW_SIZE)
+    wider = diffusion.model_copy(update={"unet": diffusion.unet.model_copy(update={"channels": [16, 48]})})
+    with pytest.raises(UserError, match=r"weights/segment/unet: the layer \S+ is [\d x]+, expected was"):
+        run("segment", train.model_copy(update={"init_from": "weights"}), wider, VIEW_SIZE)
 
 
 def test_mistakes_are_one_sentence(project: Path) -> None:

@@ -5,7 +5,7 @@ image shows each view flipped, and those at azimuth 90 and 270 change places (`m
 (`jitter`), as long as the background stays white, and label maps stay what they are.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +56,15 @@ class Augmentation:
 
     def grid(self, grid: Tensor) -> Tensor:
         """A picture, label map or mask of the 2x2 grid, (..., H, W) of any type, as the changed object shows it."""
-        grid = roll_azimuths(grid, self.quarter_turns)
-        return mirror(grid) if self.mirrored else grid
+        changed = grid.new_empty(grid.shape)
+        for view in range(4):
+            view_of(changed, view).copy_(self.view_of(grid, view))
+        return changed
+
+    def view_of(self, grid: Tensor, view: int) -> Tensor:
+        """One view (..., H/2, W/2) of the changed object, out of the grid (..., H, W) of the object as it is."""
+        shown = MIRRORED_VIEWS[view] if self.mirrored else view
+        return self.view(view_of(grid, (shown + self.quarter_turns) % 4))
 
     def view(self, view: Tensor) -> Tensor:
         """A single picture (..., H, W) from elsewhere, as it shows the mirrored object."""
@@ -75,18 +82,6 @@ class Augmentation:
         return (colour * alpha).add_(1 - alpha)
 
 
-def roll_azimuths(grid: Tensor, quarter_turns: int) -> Tensor:
-    """The grid (..., H, W) of the object turned by -90 degrees as often: each view shows what the next one showed."""
-    turns = quarter_turns % 4
-    return _with_views(grid, [(view + turns) % 4 for view in range(4)]) if turns else grid
-
-
-def mirror(grid: Tensor) -> Tensor:
-    """The grid (..., H, W) of the object mirrored left to right as the front view shows it."""
-    flipped = grid.unflatten(-1, (2, -1)).flip(-1).flatten(-2)
-    return _with_views(flipped, MIRRORED_VIEWS)
-
-
 def jitter(image: Tensor, shift: ColourShift) -> Tensor:
     """Colours (3, H, W) in [0, 1] after the shift, pixel by pixel: equal colours stay equal in all images."""
     flat = torch.addmm(shift.offset, shift.matrix, image.flatten(1))
@@ -98,11 +93,3 @@ def view_of(grid: Tensor, view: int) -> Tensor:
     height, width = grid.shape[-2] // 2, grid.shape[-1] // 2
     row, column = divmod(view, 2)
     return grid[..., row * height : (row + 1) * height, column * width : (column + 1) * width]
-
-
-def _with_views(grid: Tensor, order: Sequence[int]) -> Tensor:
-    """The grid whose views are those of `grid` in another order."""
-    changed = grid.new_empty(grid.shape)
-    for place, view in enumerate(order):
-        view_of(changed, place).copy_(view_of(grid, view))
-    return changed

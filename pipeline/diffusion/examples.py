@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.diffusion.augment import Augmentation, view_of
+from pipeline.diffusion.augment import Augmentation
 from pipeline.diffusion.example_index import RECORD, build_index, tables_of
 from pipeline.diffusion.part_colours import colour_code, ordered_permutation
 from pipeline.diffusion.tasks import Task
@@ -86,13 +86,10 @@ class Examples(Dataset[dict[str, Any]]):
         permutation = torch.from_numpy(draws.permutation(self.colours) + 1)
         view = int(draws.integers(4)) if self.augment else number % 4
         change = Augmentation.drawn(draws, self.task.augmentations) if self.augment else Augmentation()
-        images, masks = self._pictures(whole, record, change, permutation)
-        if self.task.views == 1:
-            images = {name: view_of(image, view) for name, image in images.items()}
-            masks = {name: view_of(mask, view) for name, mask in masks.items()}
+        images, masks = self._pictures(whole, record, change, permutation, view if self.task.views == 1 else None)
         return {
-            "images": {name: images[name].contiguous() for name in self.task.images},
-            "masks": {name: mask.contiguous() for name, mask in masks.items()},
+            "images": {name: images[name] for name in self.task.images},
+            "masks": masks,
             "caption": self._tables["captions"][record["caption"]]["caption"] if self.task.caption else "",
             "dropped": dropped,
             "number": number,
@@ -111,20 +108,29 @@ class Examples(Dataset[dict[str, Any]]):
         return dict(zip(RECORD.names or (), self._index[place].tolist(), strict=True))
 
     def _pictures(
-        self, whole: dict[str, Any], record: dict[str, int], change: Augmentation, permutation: Tensor
+        self,
+        whole: dict[str, Any],
+        record: dict[str, int],
+        change: Augmentation,
+        permutation: Tensor,
+        view: int | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The task's images and masks over the whole grid, by name."""
+        """The task's images and masks by name, of the whole grid or of one view of it."""
+
+        def shown(cell: dict[str, bytes]) -> Tensor:
+            return change.grid(_pixels(cell)) if view is None else change.view_of(_pixels(cell), view)
+
         names = {*self.task.images, *filter(None, [self.task.stacked_mask])}
         images: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
         if names & {"whole", "masked", "rest"}:
-            images["whole"] = change.over_white(change.grid(_pixels(whole["image"])))
+            images["whole"] = change.over_white(shown(whole["image"]))
         if "part" in names:
-            images["part"] = change.over_white(change.grid(_pixels(self._tables["grids"][record["part"]]["image"])))
+            images["part"] = change.over_white(shown(self._tables["grids"][record["part"]]["image"]))
         if "view" in names:
             images["view"] = change.over_white(change.view(_pixels(self._tables["views"][record["view"]]["image"])))
         if names & {"colours", "masked", "rest", "mask", "rest_mask"}:
-            labels = change.grid(_pixels(self._tables["labels"][record["labels"]]["labels"]))
+            labels = shown(self._tables["labels"][record["labels"]]["labels"])
             part = labels == record["part_id"]
             rest = (labels != 0) & ~part
             if "colours" in names:

@@ -1,12 +1,12 @@
 """The networks of a task before and after its training: what it starts from, and the folder it is kept in."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
 
 from pipeline.diffusion.autoencoder import (
@@ -21,7 +21,7 @@ from pipeline.diffusion.image import ClipImage, EfficientNetLite0, build_image_e
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import Task
 from pipeline.diffusion.text import ClipText, MiniLM, build_text_encoder
-from pipeline.diffusion.unet import MultiViewUNet, build_unet, fine_tuned_from, load_unet
+from pipeline.diffusion.unet import MultiViewUNet, build_unet, check_shapes, fine_tuned_from, load_unet, shapes
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.training.results import replaced
@@ -43,33 +43,51 @@ class Model:
     """None where the task has no image tokens."""
 
 
-def start_autoencoder(params: DiffusionParams) -> Autoencoder:
-    """The checkpoint's autoencoder, or one of random weights."""
+def start_autoencoder(params: DiffusionParams, init_from: str = "") -> Autoencoder:
+    """The autoencoder in the folder `init_from`, or the checkpoint's, or one of random weights."""
+    if init_from:
+        folder = Path(init_from) / "autoencoder"
+        if not params.checkpoint:
+            with torch.device("meta"):
+                check_shapes(folder, shapes(build_autoencoder(params.autoencoder)))
+        return load_autoencoder(folder)
     if params.checkpoint:
         return load_checkpoint(params.checkpoint).autoencoder
     return build_autoencoder(params.autoencoder)
 
 
-def start_model(task: Task, params: DiffusionParams, models: Path, grid_size: int) -> Model:
+def start_model(task: Task, params: DiffusionParams, models: Path, grid_size: int, init_from: str = "") -> Model:
     """The networks from which the task's training starts.
 
-    `text_to_mv` starts from the checkpoint, or from random weights; all others from `text_to_mv` in `models`.
+    The denoiser is the task's in the folder `init_from`, where that is given. Otherwise that of `text_to_mv` starts
+    from the checkpoint, or from random weights; all others from `text_to_mv` in `models`.
     """
     image = build_image_encoder(params.image) if task.image_tokens else None
     embed_width = image.width if image is not None else None
+    checkpoint = load_checkpoint(params.checkpoint) if params.checkpoint and task.name == BASE else None
     if task.name != BASE:
-        folder = models / BASE
-        base = load_unet(folder / "unet")
-        autoencoder, text = load_autoencoder(folder / "autoencoder"), load_text_encoder(folder / "text_encoder")
-        unet = fine_tuned_from(base, task, params, embed_width)
-    elif params.checkpoint:
-        checkpoint = load_checkpoint(params.checkpoint)
-        autoencoder, text = load_autoencoder(models / "autoencoder"), checkpoint.text
+        autoencoder = load_autoencoder(models / BASE / "autoencoder")
+        text = load_text_encoder(models / BASE / "text_encoder")
+    else:
+        autoencoder = load_autoencoder(models / "autoencoder")
+        text = checkpoint.text if checkpoint else build_text_encoder(params.text)
+
+    def new() -> MultiViewUNet:
+        side = grid_size // latent_factor(autoencoder)
+        return build_unet(params, task, latent_channels(autoencoder), side, text.width, embed_width)
+
+    if init_from:
+        expected = None
+        if not params.checkpoint:
+            with torch.device("meta"):
+                expected = new()
+        unet = load_unet(Path(init_from) / task.name / "unet", expected)
+    elif task.name != BASE:
+        unet = fine_tuned_from(load_unet(models / BASE / "unet"), task, params, embed_width)
+    elif checkpoint:
         unet = fine_tuned_from(checkpoint.unet, task, params, embed_width)
     else:
-        autoencoder, text = load_autoencoder(models / "autoencoder"), build_text_encoder(params.text)
-        side = grid_size // latent_factor(autoencoder)
-        unet = build_unet(params, task, latent_channels(autoencoder), side, text.width, embed_width)
+        unet = new()
     for network in (autoencoder, text, image):
         if network is not None:
             network.eval().requires_grad_(False)
@@ -97,16 +115,6 @@ def save_model(
         pipeline.save_pretrained(partial)
 
 
-def digest(folder: Path) -> str:
-    """Of all files of a model's folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            found.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-    return found.hexdigest()
-
-
 def _load(folder: Path, kinds: Sequence[type[Loaded]]) -> Loaded:
     """A network whose class is named in its config; UserError where there is none."""
     try:
@@ -115,7 +123,7 @@ def _load(folder: Path, kinds: Sequence[type[Loaded]]) -> Loaded:
     except (OSError, ValueError, KeyError):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise UserError(f"{folder} holds no {expected}; train it first (`partgen run`).") from None
-    return kind.from_pretrained(folder)
+    return kind.from_pretrained(folder, torch_dtype=torch.float32)
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:

@@ -55,7 +55,8 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
     """The denoiser of a task, as its training starts."""
     data, diffusion, loop = shards.data, shards.diffusion, params.loop
     examples, validation = shards.examples(task, loop.drop_condition), shards.validation(task)
-    model, schedule = start_model(task, diffusion, shards.models, 2 * shards.view_size), params.denoiser(task.name)
+    model = start_model(task, diffusion, shards.models, 2 * shards.view_size, params.init_from)
+    schedule = params.denoiser(task.name)
     if schedule.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
     samples = schedule.steps * schedule.batch
@@ -77,12 +78,12 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
     )
 
 
-def autoencoder_objective(shards: Shards) -> AutoencoderObjective:
-    """The autoencoder, as its training starts: from the checkpoint's, or from the closed form."""
+def autoencoder_objective(params: TrainParams, shards: Shards) -> AutoencoderObjective:
+    """The autoencoder, as its training starts: as it was trained before, from the checkpoint's or the closed form."""
     diffusion, seed = shards.diffusion, shards.seed
-    autoencoder = start_autoencoder(diffusion)
+    autoencoder = start_autoencoder(diffusion, params.init_from)
     pictures = Pictures(shards.data, "train", diffusion, seed, shards.view_size)
     objective = AutoencoderObjective(autoencoder, pictures, shards.validation(OBJECTS), diffusion.colours, seed)
-    if not diffusion.checkpoint:
+    if not (diffusion.checkpoint or params.init_from):
         objective.closed_form_start()
     return objective

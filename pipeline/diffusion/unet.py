@@ -185,8 +185,13 @@ def load_unet(folder: Path, expected: MultiViewUNet | None = None) -> MultiViewU
     if expected is None:
         with torch.device("meta"):
             expected = MultiViewUNet.from_config(MultiViewUNet.load_config(folder))
-    check_shapes(folder, {name: tuple(value.shape) for name, value in expected.state_dict().items()})
+    check_shapes(folder, shapes(expected))
     return MultiViewUNet.from_pretrained(str(folder), torch_dtype=torch.float32)
+
+
+def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of its layers' weights, by name; the network may be on the meta device."""
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
 def check_shapes(folder: Path, expected: dict[str, tuple[int, ...]]) -> None:

@@ -8,13 +8,13 @@ from typing import Any, TypeVar, cast
 import torch
 from diffusers.utils import logging
 
-from pipeline.diffusion.models import digest
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import UserError
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.reconstructor import CAMERA_KEYS, Reconstructor, find_reconstructor
+from pipeline.shards.store import folder_digest
 from pipeline.views.cameras import Camera
 
 LRM = "lrm"
@@ -87,7 +87,7 @@ class Networks:
         """Of the models of these names."""
         for name in names:
             if name not in self._digests:
-                self._digests[name] = digest(self.models / name)
+                self._digests[name] = folder_digest(self.models / name)
         return {name: self._digests[name] for name in names}
 
 

@@ -81,6 +81,8 @@ class TrainParams(StageGroup):
 
     name: ClassVar[str] = "train"
 
+    init_from: str
+    """Folder of trained models; each training goes on from the one of its own name. Empty to start anew."""
     loop: LoopParams
     autoencoder: TaskParams
     text_to_mv: DenoiserParams

@@ -49,7 +49,7 @@ def find_reconstructor(
     if params.reconstructor == "carve":
         camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
         return Carving(camera, settings["elevation_deg"], params.carve_resolution)
-    lrm = _load(model)
+    lrm = load_lrm(model)
     for key in CAMERA_KEYS:
         if lrm.config[key] != settings[key]:
             raise UserError(
@@ -94,11 +94,12 @@ class Learned:
         ]
 
 
-def _load(folder: Path) -> LRM:
+def load_lrm(folder: Path) -> LRM:
+    """The model of a folder; UserError where there is none."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no reconstruction model; run the stage `train_lrm`, which trains it.")
     try:
-        lrm: LRM = LRM.from_pretrained(folder)
+        lrm: LRM = LRM.from_pretrained(folder, torch_dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(
             f"{folder} holds no reconstruction model that can be read ({type(error).__name__}); "

@@ -44,7 +44,8 @@ class TableRows:
             if path not in self._files:
                 self._files[path] = pq.ParquetFile(path, memory_map=True)
             self._held = group, self._files[path].read_row_group(number, columns=self.columns, use_threads=False)
-        return self._held[1].slice(index - self._starts[group], 1).to_pylist()[0]
+        row, table = index - self._starts[group], self._held[1]
+        return {name: values[row].as_py() for name, values in zip(table.column_names, table.columns, strict=True)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}, "_held": None}

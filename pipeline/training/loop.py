@@ -10,7 +10,6 @@ trained on, and a killed training that goes on from its last checkpoint gives th
 on a CPU bit for bit, on a GPU as far as its kernels repeat themselves.
 """
 
-import ctypes
 import hashlib
 import math
 import os
@@ -44,16 +43,11 @@ from pipeline.shards.scratch import only_writer
 from pipeline.training.average import Average
 from pipeline.training.checkpoints import Checkpoints, State, load_tensors
 from pipeline.training.curve import Curve, Journal
+from pipeline.training.malloc import keep_freed_memory
 
 JOURNAL = "journal.csv"
 LOG_EVERY_S = 30.0
 SHOWN_IDS = 8
-MALLOC_OPTIONS = {
-    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: bytes free at the top before any are given back
-    -2: 2**28,  # M_TOP_PAD: bytes asked for at a time
-    -3: 2**25,  # M_MMAP_THRESHOLD: its largest; smaller blocks are not mapped one by one
-}
-"""Of glibc's malloc.h."""
 Batch = dict[str, Any]
 
 
@@ -135,14 +129,6 @@ def train(
                 f"{name}: the memory is too small for micro_batch {schedule.micro_batch}; "
                 f"halve it, which leaves the batch of {schedule.batch} as it is."
             ) from None
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next step, where it is glibc; on a CPU that saves page faults."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option, value in MALLOC_OPTIONS.items():
-            mallopt(option, value)
 
 
 def rate_share(step: int, steps: int, settings: LoopParams) -> float:
