@@ -37,7 +37,7 @@ from pipeline.training.loop import train
 from pipeline.views.cameras import over_white
 from stages.entry import one_sentence_errors
 
-STEPS, OTHER_STEPS = {BASE: 1200, "segment": 4500}, 600
+STEPS, OTHER_STEPS = {BASE: 1200, "segment": 4500, "complete": 1000}, 600
 """Of each training. Which of the colours a part gets has to be read out of much noise, over all of its pixels: what
 `segment` learns last, and only as the learning rate cools down."""
 MOST_PARTS = 4

@@ -54,7 +54,7 @@ def doctor() -> None:
 
 
 @app.command()
-def preset(name: Annotated[str, typer.Argument(help="nano, sd or paper")]) -> None:
+def preset(name: Annotated[str, typer.Argument(help="nano, corpus, sd or paper")]) -> None:
     """Write params.yaml from presets/NAME.yaml; the file it replaces is kept as params.yaml.bak."""
     source = Path("presets") / f"{name}.yaml"
     known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
@@ -111,7 +111,7 @@ def stage(
 @app.command()
 def plan(
     preset_: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="nano, sd or paper; params.yaml when not given.")
+        str | None, typer.Option("--preset", metavar="NAME", help="nano, corpus, sd or paper; params.yaml when not given.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="A100, H100, H200, L40S or RTX 4090.")] = "H100",
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that train side by side.")] = 1,
@@ -150,6 +150,18 @@ def tables() -> None:
     from stages.evaluate import show as show_tables
 
     show_tables()
+
+
+@app.command()
+def export(out: Annotated[Path, typer.Argument(help="Folder of the exported models.")]) -> None:
+    """Export the trained models of data/models to give away: half precision, with a model card.
+
+    The card holds the data with authors and licences, the settings, loss curves, tables and limits; so the stage
+    evaluate must have run. For example: partgen export weights/mine
+    """
+    from pipeline.report.export import export_models
+
+    print(export_models(out, Path("data"), Path()))
 
 
 @app.command()

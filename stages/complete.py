@@ -5,12 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.folders import folder_digest
 from pipeline.generation.complete_object import COMPLETIONS, CONTRACT, FULL, CompleteTask, complete_object
 from pipeline.params.complete import CompleteParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
-from pipeline.shards.store import content_key, folder_digest
+from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
 from stages.entry import stage_main
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.folders import folder_digest
 from pipeline.generation.segment_object import CONTRACT, SegmentTask, segment_object
 from pipeline.generation.segment_tables import PARTS, PROPOSALS, RUNS
 from pipeline.params.segment import SegmentParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
-from pipeline.shards.store import content_key, folder_digest
+from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
 from stages.entry import stage_main
 

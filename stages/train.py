@@ -17,16 +17,16 @@ from pipeline.diffusion.models import BASE, save_model
 from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
 from pipeline.errors import UserError
+from pipeline.folders import folder_digest, replaced
 from pipeline.params.base import load_group, nearest
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
-from pipeline.shards.store import folder_digest
 from pipeline.training.checkpoints import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import start, train
-from pipeline.training.results import curve_of, replaced, report
+from pipeline.training.results import curve_of, report
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train/1"

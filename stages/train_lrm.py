@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import UserError
+from pipeline.folders import folder_digest, replaced
 from pipeline.params.base import load_group
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -24,11 +25,10 @@ from pipeline.reconstruction.lrm import LRM, build_lrm
 from pipeline.reconstruction.objective import LRMObjective
 from pipeline.reconstruction.reconstructor import load_lrm
 from pipeline.shards.read import read_manifest
-from pipeline.shards.store import folder_digest
 from pipeline.training.checkpoints import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import start, train
-from pipeline.training.results import curve_of, replaced, report
+from pipeline.training.results import curve_of, report
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train_lrm/1"

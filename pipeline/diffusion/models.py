@@ -23,8 +23,8 @@ from pipeline.diffusion.tasks import Task
 from pipeline.diffusion.text import ClipText, MiniLM, build_text_encoder
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, check_shapes, fine_tuned_from, load_unet, shapes
 from pipeline.errors import UserError
+from pipeline.folders import replaced
 from pipeline.params.diffusion import DiffusionParams
-from pipeline.training.results import replaced
 
 BASE = "text_to_mv"
 """What every other task is fine-tuned from (A.4 to A.8)."""

@@ -10,11 +10,11 @@ from diffusers.utils import logging
 
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import UserError
+from pipeline.folders import folder_digest
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.reconstructor import CAMERA_KEYS, Reconstructor, find_reconstructor
-from pipeline.shards.store import folder_digest
 from pipeline.views.cameras import Camera
 
 LRM = "lrm"

@@ -4,9 +4,7 @@ Names, captions, authors and reasons come from others' files: the templates esca
 no script run but those beside it.
 """
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.evaluation import published
+from pipeline.folders import replaced
 from pipeline.report import charts
 from pipeline.report.charts import Chart
 from pipeline.report.object_section import ObjectSection, object_section, read_tables
@@ -59,21 +58,6 @@ def write_report(out: Path, data: Path, project: Path, objects: int) -> Path:
         report = _read(data, project, objects, PageFiles(folder))
         (folder / PAGE).write_text(_html(report), encoding="utf-8")
     return out / PAGE
-
-
-@contextmanager
-def replaced(out: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the place of `out` when all went well."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:

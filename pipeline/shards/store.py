@@ -31,16 +31,6 @@ def content_key(contract: str, *inputs: bytes | str | BaseModel | Mapping[str, A
     return digest.hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """Of all files of a folder, such as a model's: their names and contents."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            found.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-    return found.hexdigest()
-
-
 class ResultStore:
     """Results of one stage under `root`, each file the Arrow streams of the stage's tables one after the other."""
 

@@ -1,8 +1,5 @@
 """What a finished training leaves behind: the folder of its networks, metrics, loss curve and sample pictures."""
 
-import contextlib
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +33,3 @@ def report(name: str, objective: Objective, schedule: TaskParams) -> None:
     picture = PLOTS / f"{name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(list(pictures.values()))).save(picture)
-
-
-@contextlib.contextmanager
-def replaced(out: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the place of `out` when all went well."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

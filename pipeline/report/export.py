@@ -1,0 +1,119 @@
+"""Trained models to give away: half precision, a model card, the objects behind them and their loss curves."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from safetensors.torch import load_file, save_file
+
+from pipeline.diffusion.tasks import TRAININGS
+from pipeline.errors import UserError
+from pipeline.folders import replaced
+from pipeline.params.base import PARAMS_FILE
+from pipeline.report.charts import thinned
+from pipeline.report.page import TEMPLATES
+from pipeline.report.result_tables import ResultTable, result_tables
+from pipeline.report.rows import read_curve, read_metrics
+from pipeline.report.run_facts import MOST_POINTS, sentences, trainings
+from pipeline.shards.read import read_table
+
+LRM = "lrm"
+CREDITS = ("object_id", "split", "name", "author", "licence", "source", "origin")
+CARD, OBJECTS, CURVES = "README.md", "objects.csv", "curves.png"
+
+
+def export_models(out: Path, data: Path, project: Path) -> Path:
+    """Write the folder `out`, of the layout of `data`/models, and return its model card.
+
+    Weights are float16; an older `out` is replaced when all went well. UserError when a model or a figure of the card
+    is missing, or when a weight is too large for float16.
+    """
+    models = data / "models"
+    for name in (*TRAININGS, LRM):
+        if not (models / name).is_dir():
+            raise UserError(f"{models / name} is missing; run the stage `{_stage(name)}`, which trains it.")
+    kept = [row for row in read_table(data / "assets/objects").to_pylist() if row["status"] == "ok"]
+    with replaced(out) as folder:
+        for name in (*TRAININGS, LRM):
+            _copy_in_half(models / name, folder / name)
+        with (folder / OBJECTS).open("w", newline="", encoding="utf-8") as file:
+            rows = csv.DictWriter(file, CREDITS, extrasaction="ignore", lineterminator="\n")
+            rows.writeheader()
+            rows.writerows(sorted(kept, key=lambda row: str(row["object_id"])))
+        _draw_curves(project, folder / CURVES)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        (folder / CARD).write_text(_card(out.name, data, project, kept, size), encoding="utf-8")
+    return out / CARD
+
+
+def _copy_in_half(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix != ".safetensors":
+            shutil.copyfile(path, copy)
+            continue
+        weights = load_file(path)
+        halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        for name, value in halved.items():
+            if not value.isfinite().all():
+                raise UserError(f"{path}: the layer {name} has values too large for float16, or none; train it anew.")
+        save_file(halved, copy, {"format": "pt"})
+
+
+def _draw_curves(project: Path, path: Path) -> None:
+    """The loss curves of all trainings in one picture."""
+    figure = Figure(figsize=(12, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name in zip(figure.subplots(3, 3).flat, (*TRAININGS, LRM), strict=True):
+        curve = read_curve(project, name, _stage(name))
+        for number, label in enumerate(("loss", "on validation objects")):
+            points = [row[number] for row in curve if row[number][1] > 0]
+            if points:
+                axes.plot(*zip(*thinned(points, MOST_POINTS), strict=True), label=label)
+        axes.set(title=name, yscale="log", xlabel="step")
+        axes.legend()
+    figure.savefig(path, dpi=80)
+
+
+def _card(title: str, data: Path, project: Path, kept: list[dict[str, Any]], size: int) -> str:
+    evaluated = read_metrics(project, "evaluate", "evaluate")
+    params = yaml.safe_load((project / PARAMS_FILE).read_text(encoding="utf-8"))
+    said, objects = evaluated.pop("conventions"), evaluated.pop("objects")
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("model_card.md").render(
+        title=title,
+        megabytes=size / 1e6,
+        facts=sentences(data, project),
+        trainings=trainings(project),
+        schedules=params["train"],
+        licences=Counter((row["licence"], row["source"]) for row in kept).most_common(),
+        splits=Counter(row["split"] for row in kept),
+        authors=len({row["author"] for row in kept}),
+        tables=[_markdown(table) for table in result_tables(evaluated)],
+        objects=objects,
+        conventions=json.dumps(said, indent=1),
+    )
+
+
+def _markdown(table: ResultTable) -> str:
+    spans = [name for name, count in table.groups for _ in range(count)]
+    grouped = [f"{span}, {column}" for span, column in zip(spans, table.columns, strict=bool(spans))]
+    titles = grouped or table.columns
+    rows = [["", *titles], ["---"] * (len(titles) + 1)]
+    for method, cells in table.rows.items():
+        rows.append([method, *(f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in cells)])
+    return f"{table.title}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _stage(name: str) -> str:
+    return "train_lrm" if name == LRM else f"train@{name}"

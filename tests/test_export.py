@@ -1,0 +1,76 @@
+"""Exported models: half the precision, the same networks, and a card that credits every object."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.diffusion.autoencoder import build_autoencoder
+from pipeline.diffusion.models import load_autoencoder
+from pipeline.diffusion.tasks import TRAININGS
+from pipeline.errors import UserError
+from pipeline.params.base import load_group
+from pipeline.params.diffusion import DiffusionParams
+from pipeline.report.export import export_models
+from pipeline.shards.read import read_table
+from tests.toy_report import write_toy_project
+
+NANO = Path(__file__).parents[1] / "presets/nano.yaml"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    write_toy_project(tmp_path)
+    shutil.copyfile(NANO, tmp_path / "params.yaml")
+    build_autoencoder(load_group(DiffusionParams, path=NANO).autoencoder).save_pretrained(
+        tmp_path / "data/models/autoencoder"
+    )
+    for name in (*TRAININGS[1:], "lrm"):
+        (tmp_path / "data/models" / name).mkdir()
+        save_file({"weight": torch.rand(4), "count": torch.arange(4)}, tmp_path / "data/models" / name / WEIGHTS)
+    return tmp_path
+
+
+def test_models_are_halved_and_load_as_before(project: Path) -> None:
+    models, out = project / "data/models", project / "weights/toy"
+    card = export_models(out, project / "data", project).read_text()
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {*TRAININGS, "lrm"}
+    before, after = load_file(models / "segment" / WEIGHTS), load_file(out / "segment" / WEIGHTS)
+    assert after["weight"].dtype == torch.float16
+    assert torch.equal(after["weight"], before["weight"].half())
+    assert torch.equal(after["count"], before["count"])
+    network = load_autoencoder(out / "autoencoder")
+    assert {value.dtype for value in network.state_dict().values() if value.is_floating_point()} == {torch.float32}
+
+    assert card.startswith("# toy\n")
+    kept = [row for row in read_table(project / "data/assets/objects").to_pylist() if row["status"] == "ok"]
+    listed = list(csv.DictReader((out / "objects.csv").open(newline="", encoding="utf-8")))
+    assert {(row["object_id"], row["author"], row["licence"]) for row in listed} == {
+        (row["object_id"], row["author"], row["licence"]) for row in kept
+    }
+    for expected in (
+        "Table 1",
+        "Table 2",
+        "Table 3",
+        "Not to be used for",
+        *TRAININGS,
+        *{row["licence"] for row in kept},
+    ):
+        assert expected in card
+
+
+def test_a_failed_export_leaves_the_older_one(project: Path) -> None:
+    out = project / "weights/toy"
+    export_models(out, project / "data", project)
+    card = (out / "README.md").read_bytes()
+    save_file({"weight": torch.tensor([1e6])}, project / "data/models/edit" / WEIGHTS)
+    with pytest.raises(UserError, match=r"edit.*the layer weight has values too large for float16"):
+        export_models(out, project / "data", project)
+    shutil.rmtree(project / "data/models/lrm")
+    with pytest.raises(UserError, match=r"models/lrm is missing; run the stage `train_lrm`"):
+        export_models(out, project / "data", project)
+    assert (out / "README.md").read_bytes() == card
