@@ -22,11 +22,11 @@ def replaced(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def folder_digest(folder: Path) -> str:
-    """Of all files of a folder, such as a model's: their names and contents."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def content_digest(path: Path) -> str:
+    """Of a file, or of all files in a folder: their names in it, and their contents."""
+    files = [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file())
     found = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            found.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    for file in files:
+        with file.open("rb") as stream:
+            found.update(f"{file.relative_to(path)} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
     return found.hexdigest()

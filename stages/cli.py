@@ -111,7 +111,8 @@ def stage(
 @app.command()
 def plan(
     preset_: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="nano, corpus, sd or paper; params.yaml when not given.")
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="nano, corpus, sd, paper; else params.yaml."),
     ] = None,
     gpu: Annotated[str, typer.Option(help="A100, H100, H200, L40S or RTX 4090.")] = "H100",
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that train side by side.")] = 1,

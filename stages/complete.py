@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.folders import folder_digest
+from pipeline.folders import content_digest
 from pipeline.generation.complete_object import COMPLETIONS, CONTRACT, FULL, CompleteTask, complete_object
 from pipeline.params.complete import CompleteParams
 from pipeline.shards.build import Item, Report, build_shards
@@ -41,7 +41,7 @@ def run(params: CompleteParams, data: Path = Path("data"), force: bool = False) 
 
 def _items(data: Path, params: CompleteParams) -> Iterator[Item]:
     shards = _Shards(data)
-    digests = {name: folder_digest(data / "models" / name) for name in sorted({FULL, *params.methods})}
+    digests = {name: content_digest(data / "models" / name) for name in sorted({FULL, *params.methods})}
     for number in range(len(shards.predicted)):
         load = partial(shards.task, number, params)
         task = load()

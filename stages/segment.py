@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.folders import folder_digest
+from pipeline.folders import content_digest
 from pipeline.generation.segment_object import CONTRACT, SegmentTask, segment_object
 from pipeline.generation.segment_tables import PARTS, PROPOSALS, RUNS
 from pipeline.params.segment import SegmentParams
@@ -23,7 +23,7 @@ HOW_TO_RUN = {"split", "max_failed_share", "timeout_s"}
 
 
 def run(params: SegmentParams, data: Path = Path("data"), force: bool = False) -> Report:
-    """Segment the grids of one split."""
+    """Segment the grids of one split; objects without true masks, with which the stage masks failed, are left out."""
     cameras = read_manifest(data / "renders/grids").settings
     items = list(_items(data, params))
     if not items:
@@ -46,11 +46,12 @@ def run(params: SegmentParams, data: Path = Path("data"), force: bool = False) -
 
 def _items(data: Path, params: SegmentParams) -> Iterator[Item]:
     model = data / "models/segment"
-    model_digest = folder_digest(model)
+    model_digest = content_digest(model)
     grids = TableRows(data / "renders/grids", ["object_id", "split", "image"])
     index = read_table(data / "renders/grids", ["object_id", "split", "part_id"]).to_pylist()
+    known = set(read_table(data / "masks/labels", ["object_id"]).column("object_id").to_pylist())
     for number, row in enumerate(index):
-        if row["part_id"] != WHOLE or row["split"] != params.split:
+        if row["part_id"] != WHOLE or row["split"] != params.split or row["object_id"] not in known:
             continue
         load = partial(_task, grids, number, model, params)
         inputs = {"object_id": row["object_id"], "split": row["split"], "model": model_digest}

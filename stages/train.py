@@ -17,7 +17,7 @@ from pipeline.diffusion.models import BASE, save_model
 from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
 from pipeline.errors import UserError
-from pipeline.folders import folder_digest, replaced
+from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group, nearest
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.render import RenderParams
@@ -59,8 +59,8 @@ def run(
         params.loop.deciding(),
         params.schedule(task).deciding(),
         {table: read_manifest(data / table).digest for table in tables},
-        folder_digest(data / "models" / base) if base else "",
-        folder_digest(Path(params.init_from) / task) if params.init_from else "",
+        content_digest(data / "models" / base) if base else "",
+        content_digest(Path(params.init_from) / task) if params.init_from else "",
     )
     if force:
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import UserError
-from pipeline.folders import folder_digest, replaced
+from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -56,7 +56,7 @@ def run(
         render.model_dump(include=set(CAMERA)),
         loop.deciding(),
         schedule.deciding(),
-        folder_digest(Path(params.init_from) / NAME) if params.init_from else "",
+        content_digest(Path(params.init_from) / NAME) if params.init_from else "",
         {table: read_manifest(data / table).digest for table in TABLES.values()},
     )
     if force:

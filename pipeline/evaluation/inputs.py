@@ -1,6 +1,5 @@
 """What the stage `evaluate` reads: the rows of every object in the tables of the stages before it."""
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate_object import CONTRACT, EvaluateTask
+from pipeline.folders import content_digest
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.build import Item
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 
@@ -34,21 +34,6 @@ STAGES = ("segmentations", "completions", "reconstructions")
 """Folders of the stages that may have failed with an object."""
 
 
-class ObjectRows:
-    """A table's rows by object."""
-
-    def __init__(self, folder: Path, columns: list[str]) -> None:
-        """UserError when the folder holds no table."""
-        self._rows = TableRows(folder, columns)
-        self.numbers: dict[str, list[int]] = {}
-        for number, object_id in enumerate(read_table(folder, ["object_id"]).column("object_id").to_pylist()):
-            self.numbers.setdefault(object_id, []).append(number)
-
-    def of(self, object_id: str) -> list[dict[str, Any]]:
-        """Those of one object, in the table's order; none where the table does not have it."""
-        return [self._rows[number] for number in self.numbers.get(object_id, [])]
-
-
 def tasks(data: Path, params: EvaluateParams) -> Iterator[Item]:
     """The work on every object that was segmented.
 
@@ -64,7 +49,7 @@ def tasks(data: Path, params: EvaluateParams) -> Iterator[Item]:
             "raise segment.runs and run the stage segment again."
         )
     tables = {name: ObjectRows(data / folder, columns) for name, (folder, columns) in TABLES.items()}
-    weights = {name: weights_digest(Path(path)) for name, path in params.weights().items()}
+    weights = {name: content_digest(Path(path)) for name, path in params.weights().items()}
     index = read_table(data / "segmentations/runs", ["object_id", "split"])
     splits = dict(zip(*index.to_pydict().values(), strict=True))
     for object_id, split in sorted(splits.items()):
@@ -73,15 +58,6 @@ def tasks(data: Path, params: EvaluateParams) -> Iterator[Item]:
         inputs = {"object_id": object_id, "split": split, "weights": weights}
         key = content_key(CONTRACT, inputs, params.model_dump(exclude=HOW_TO_RUN), *contents)
         yield Item(object_id, key, load)
-
-
-def weights_digest(path: Path) -> str:
-    """Of a file, or of all files in a folder."""
-    found = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file()):
-        with file.open("rb") as stream:
-            found.update(f"{file.relative_to(path)} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
-    return found.hexdigest()
 
 
 def failures(data: Path) -> dict[str, int]:

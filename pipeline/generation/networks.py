@@ -10,7 +10,7 @@ from diffusers.utils import logging
 
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import UserError
-from pipeline.folders import folder_digest
+from pipeline.folders import content_digest
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -87,7 +87,7 @@ class Networks:
         """Of the models of these names."""
         for name in names:
             if name not in self._digests:
-                self._digests[name] = folder_digest(self.models / name)
+                self._digests[name] = content_digest(self.models / name)
         return {name: self._digests[name] for name in names}
 
 

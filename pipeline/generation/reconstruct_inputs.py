@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.assets.glb import read_header
+from pipeline.folders import content_digest
 from pipeline.generation.reconstruct_object import ALL, CONTRACT, ReconstructTask
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.reconstructor import CAMERA_KEYS
 from pipeline.shards.build import Item
-from pipeline.shards.dataset import TableRows
-from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.dataset import ObjectRows
+from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
 
 NO_MATTER = {"max_failed_share", "timeout_s", "turntable"}
@@ -29,15 +30,10 @@ def deciding(params: ReconstructParams, reconstruction: ReconstructionParams) ->
 def tasks(data: Path, model: Path, params: ReconstructParams, reconstruction: ReconstructionParams) -> Iterator[Item]:
     """The work on every object that was completed; UserError when a table is missing."""
     tables = _Tables(data)
-    how = {**deciding(params, reconstruction), "model": _digest(model) if params.reconstructor == "lrm" else ""}
+    how = {**deciding(params, reconstruction), "model": content_digest(model) if params.reconstructor == "lrm" else ""}
     for object_id in tables.completions.numbers:
         load = partial(tables.task, object_id, model, params, reconstruction)
         yield Item(object_id, _key(load(), how), load)
-
-
-def _digest(model: Path) -> str:
-    files = sorted(path for path in model.glob("*") if path.is_file())
-    return content_key("lrm", {"files": [file.name for file in files]}, *(file.read_bytes() for file in files))
 
 
 def _key(task: ReconstructTask, how: Mapping[str, Any]) -> str:
@@ -51,29 +47,17 @@ def _key(task: ReconstructTask, how: Mapping[str, Any]) -> str:
     return content_key(CONTRACT, inputs, how, *(png for grids in pictures.values() for png in grids.values()))
 
 
-class _Rows:
-    """A table's rows by object."""
-
-    def __init__(self, folder: Path, *columns: str) -> None:
-        self.rows, self.numbers = TableRows(folder, columns), dict[str, list[int]]()
-        for number, object_id in enumerate(read_table(folder, ["object_id"]).column("object_id").to_pylist()):
-            self.numbers.setdefault(object_id, []).append(number)
-
-    def of(self, object_id: str) -> list[dict[str, Any]]:
-        return [self.rows[number] for number in self.numbers[object_id]]
-
-
 class _Tables:
     """What objects are reconstructed from."""
 
     def __init__(self, data: Path) -> None:
         settings = read_manifest(data / "renders/grids").settings
         self.cameras = {key: settings[key] for key in CAMERA_KEYS}
-        self.completions = _Rows(data / "completions/grids", "split", "source", "method", "label", "image")
-        self.grids = _Rows(data / "renders/grids", "part_id", "image")
-        self.novel = _Rows(data / "renders/novel", "part_id", "azimuths", "elevations")
-        self.labels = _Rows(data / "masks/labels", "labels")
-        self.glbs = _Rows(data / "assets/glbs", "glb")
+        self.completions = ObjectRows(data / "completions/grids", ["split", "source", "method", "label", "image"])
+        self.grids = ObjectRows(data / "renders/grids", ["part_id", "image"])
+        self.novel = ObjectRows(data / "renders/novel", ["part_id", "azimuths", "elevations"])
+        self.labels = ObjectRows(data / "masks/labels", ["labels"])
+        self.glbs = ObjectRows(data / "assets/glbs", ["glb"])
 
     def task(
         self, object_id: str, model: Path, params: ReconstructParams, reconstruction: ReconstructionParams

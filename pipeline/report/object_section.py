@@ -9,7 +9,8 @@ import numpy as np
 
 from pipeline.report.page_files import PageFiles
 from pipeline.report.result_tables import ResultTable, figures_table
-from pipeline.report.rows import ObjectRows
+from pipeline.report.rows import require
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import over_white
 from pipeline.views.palette import PART_COLOURS
@@ -102,9 +103,11 @@ class ObjectSection:
     """Stages that failed with it, and why."""
 
 
-def read_tables(data: Path, object_ids: Sequence[str]) -> dict[str, ObjectRows]:
-    """The rows of some objects in all the tables that sections are made from."""
-    return {name: ObjectRows(data / folder, object_ids, COLUMNS.get(name)) for name, folder in TABLES.items()}
+def read_tables(data: Path) -> dict[str, ObjectRows]:
+    """All the tables that sections are made from; UserError that names the stage of one that is missing."""
+    for folder in TABLES.values():
+        require(data / folder)
+    return {name: ObjectRows(data / folder, COLUMNS.get(name)) for name, folder in TABLES.items()}
 
 
 def object_section(

@@ -67,7 +67,7 @@ def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
     failures = read_failures(data)
     segmented = sorted(set(read_table(data / "segmentations/runs", ["object_id"]).column("object_id").to_pylist()))
     shown = segmented[:limit]
-    tables = read_tables(data, shown)
+    tables = read_tables(data)
     assets = {row["object_id"]: row for row in read_table(data / "assets/objects").to_pylist()}
     of_object = {
         object_id: [(stage, reason) for stage in failures for name, reason in failures[stage] if name == object_id]

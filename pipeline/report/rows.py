@@ -2,13 +2,11 @@
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.report.charts import Point
-from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import MANIFEST, read_manifest, read_table
 
 STAGE_OF = {
@@ -22,23 +20,6 @@ STAGE_OF = {
     "evaluation": "evaluate",
 }
 """The stage that makes a folder of tables."""
-
-
-class ObjectRows:
-    """A table's rows of some objects."""
-
-    def __init__(self, folder: Path, object_ids: Sequence[str], columns: Sequence[str] | None = None) -> None:
-        """`columns` are those that are read, all by default. UserError when the folder holds no table."""
-        require(folder)
-        self._rows = TableRows(folder, columns)
-        self._numbers: dict[str, list[int]] = {object_id: [] for object_id in object_ids}
-        for number, object_id in enumerate(read_table(folder, ["object_id"]).column("object_id").to_pylist()):
-            if object_id in self._numbers:
-                self._numbers[object_id].append(number)
-
-    def of(self, object_id: str) -> list[dict[str, Any]]:
-        """Those of one object, in the table's order; none where the table does not have it."""
-        return [self._rows[number] for number in self._numbers[object_id]]
 
 
 def require(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random access to the rows of a table: a map-style dataset for `torch.utils.data.DataLoader`."""
+"""Random access to the rows of a table, by number (a map-style dataset for `torch.utils.data.DataLoader`) or object."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.read import read_manifest
+from pipeline.shards.read import read_manifest, read_table
 
 
 class TableRows:
@@ -49,3 +49,18 @@ class TableRows:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}, "_held": None}
+
+
+class ObjectRows:
+    """The rows of a table by their object."""
+
+    def __init__(self, folder: Path, columns: Sequence[str] | None = None) -> None:
+        """`columns` are those that are read, all by default. UserError when the folder holds no table."""
+        self._rows = TableRows(folder, columns)
+        self.numbers: dict[str, list[int]] = {}
+        for number, object_id in enumerate(read_table(folder, ["object_id"]).column("object_id").to_pylist()):
+            self.numbers.setdefault(object_id, []).append(number)
+
+    def of(self, object_id: str) -> list[dict[str, Any]]:
+        """Those of one object, in the table's order; none where the table does not have it."""
+        return [self._rows[number] for number in self.numbers.get(object_id, [])]
