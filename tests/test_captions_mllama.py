@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 
-from pipeline.captions.backend import Subject, UnifyRequest
+from pipeline.captions.backend import NameRequest, Subject, UnifyRequest
 from pipeline.captions.mllama import MllamaBackend
 from pipeline.captions.object_captions import caption_object
 from pipeline.errors import ObjectFailed, UserError
@@ -82,6 +82,11 @@ def test_every_view_and_summary_is_the_models(folder: Path, tmp_path: Path) -> N
     told = {(row["caption"], row["backend"]) for row in (*rows["views"], *rows["captions"][:3])}
     assert told == {(ANSWER, "mllama/tiny-mllama")}
     assert rows["captions"][3]["backend"] == "template"
+
+
+def test_a_name_is_the_models_without_its_article(folder: Path) -> None:
+    backend = MllamaBackend(captions_params(mllama={"path": str(folder)}).mllama, max_words=6)
+    assert backend.names([NameRequest(Subject("Oak table", "", "", "", ()), "A white bar.")]) == ["small white leg"]
 
 
 def test_endless_talk_is_the_objects_failure(folder: Path) -> None:
