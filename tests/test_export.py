@@ -4,19 +4,25 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.diffusion.autoencoder import build_autoencoder
 from pipeline.diffusion.models import load_autoencoder
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
+from pipeline.evaluation.evaluate_object import FIGURES
+from pipeline.generation.reconstruct_tables import FIELDS
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.reconstruction.field import Decoder, Field
 from pipeline.report.export import export_models
+from pipeline.report.gallery import ranked
 from pipeline.shards.read import read_table
-from tests.toy_report import write_toy_project
+from tests.toy_report import NUMBERS, figures_of, put, write_toy_project
 
 NANO = Path(__file__).parents[1] / "presets/nano.yaml"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -29,6 +35,14 @@ def project(tmp_path: Path) -> Path:
     build_autoencoder(load_group(DiffusionParams, path=NANO).autoencoder).save_pretrained(
         tmp_path / "data/models/autoencoder"
     )
+    decoder = Decoder(channels=2, width=4, layers=2)
+    Field(torch.rand(2, 4, 4, 4), decoder).save(tmp_path / "field")
+    rows = [
+        {"object_id": name, "split": "test", "source": "predicted", "method": "complete", "label": 1}
+        | {"field": (tmp_path / "field").read_bytes()}
+        for name in NUMBERS
+    ]
+    put(tmp_path / "data/reconstructions", FIELDS, rows)
     for name in (*TRAININGS[1:], "lrm"):
         (tmp_path / "data/models" / name).mkdir()
         save_file({"weight": torch.rand(4), "count": torch.arange(4)}, tmp_path / "data/models" / name / WEIGHTS)
@@ -46,6 +60,8 @@ def test_models_are_halved_and_load_as_before(project: Path) -> None:
     network = load_autoencoder(out / "autoencoder")
     assert {value.dtype for value in network.state_dict().values() if value.is_floating_point()} == {torch.float32}
 
+    with Image.open(out / "gallery.png") as gallery:
+        assert (np.asarray(gallery.convert("RGB")) < 128).any()
     assert card.startswith("# toy\n")
     kept = [row for row in read_table(project / "data/assets/objects").to_pylist() if row["status"] == "ok"]
     listed = list(csv.DictReader((out / "objects.csv").open(newline="", encoding="utf-8")))
@@ -74,3 +90,16 @@ def test_a_failed_export_leaves_the_older_one(project: Path) -> None:
     with pytest.raises(UserError, match=r"models/lrm is missing; run the stage `train_lrm`"):
         export_models(out, project / "data", project)
     assert (out / "README.md").read_bytes() == card
+
+
+def test_the_gallery_goes_by_rank(project: Path) -> None:
+    assert list(ranked(project / "data").values()) == [(1, 0.4567), (2, 0.4567)]
+    rows = []
+    for number in range(9):
+        for row in figures_of(f"toy-{number:03d}"):
+            changes = {"ap50": number // 2 / 10, "psnr_foreground": float(-number)}
+            rows.append({**row, "value": changes.get(row["figure"], row["value"])})
+    put(project / "data/evaluation", FIGURES, rows)
+    shown = ranked(project / "data")
+    assert list(shown) == [f"toy-{number:03d}" for number in (8, 6, 4, 5, 0, 1)]
+    assert list(shown.values()) == [(1, 0.4), (2, 0.3), (4, 0.2), (5, 0.2), (8, 0.0), (9, 0.0)]

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.folders import replaced
 from pipeline.params.base import PARAMS_FILE
 from pipeline.report.charts import thinned
+from pipeline.report.gallery import write_gallery
 from pipeline.report.page import TEMPLATES
 from pipeline.report.result_tables import ResultTable, result_tables
 from pipeline.report.rows import read_curve, read_metrics
@@ -26,7 +27,7 @@ from pipeline.shards.read import read_table
 
 LRM = "lrm"
 CREDITS = ("object_id", "split", "name", "author", "licence", "source", "origin")
-CARD, OBJECTS, CURVES = "README.md", "objects.csv", "curves.png"
+CARD, OBJECTS, CURVES, GALLERY = "README.md", "objects.csv", "curves.png", "gallery.png"
 
 
 def export_models(out: Path, data: Path, project: Path) -> Path:
@@ -48,6 +49,7 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
             rows.writeheader()
             rows.writerows(sorted(kept, key=lambda row: str(row["object_id"])))
         _draw_curves(project, folder / CURVES)
+        write_gallery(folder / GALLERY, data)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         (folder / CARD).write_text(_card(out.name, data, project, kept, size), encoding="utf-8")
     return out / CARD

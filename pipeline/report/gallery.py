@@ -1,0 +1,92 @@
+"""A picture of some held-out objects, best, typical and worst, chosen by the rank of their score and not by hand."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pipeline.generation.reconstruct_tables import PREDICTED
+from pipeline.reconstruction.field import Field, load_field
+from pipeline.reconstruction.turntable import exploded, part_picture, view
+from pipeline.shards.dataset import ObjectRows
+from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.table import decode_png
+from pipeline.views.cameras import Camera, over_white
+
+EACH = 2
+"""Objects of the best, of the typical and of the worst."""
+SIZE, AZIMUTH_DEG, EXPLODE, SAMPLES = 192, 30.0, 0.6, 96
+COLUMNS = ("rendered", "true parts", "predicted parts", "reconstructed", "pulled apart")
+
+
+def write_gallery(path: Path, data: Path) -> None:
+    """Draw a row an object: its grid, its true and predicted parts, and its predicted parts completed, in 3D."""
+    chosen = ranked(data)
+    names = {row["object_id"]: row["name"] for row in read_table(data / "assets/objects").to_pylist()}
+    tables = {
+        "grids": ObjectRows(data / "renders/grids", ["part_id", "image"]),
+        "truth": ObjectRows(data / "masks/labels", ["labels"]),
+        "parts": ObjectRows(data / "segmentations/parts", ["labels"]),
+        "fields": ObjectRows(data / "reconstructions/fields", ["source", "method", "label", "field"]),
+    }
+    settings = read_manifest(data / "renders/grids").settings
+    camera = Camera(settings["fov_deg"], settings["distance"], SIZE)
+    figure = Figure(figsize=(2.2 * len(COLUMNS), 2.4 * len(chosen)), layout="constrained")
+    FigureCanvasAgg(figure)
+    places = figure.subplots(len(chosen), len(COLUMNS), squeeze=False)
+    for axes, (object_id, (rank, score)) in zip(places, chosen.items(), strict=True):
+        rows = {name: table.of(object_id) for name, table in tables.items()}
+        whole = next(row for row in rows["grids"] if row["part_id"] == 0)
+        pictures = [over_white(decode_png(whole["image"]["bytes"]))]
+        pictures += [_labels(rows[name][0]["labels"]["bytes"]) for name in ("truth", "parts")]
+        found = [row for row in rows["fields"] if (row["source"], row["method"]) == PREDICTED]
+        fields = [field for field in (_field(row["field"]) for row in found) if not field.is_empty]
+        for moved in (0.0, EXPLODE) if fields else ():
+            seen = view(exploded(fields, moved), camera, AZIMUTH_DEG, settings["elevation_deg"], SAMPLES)
+            pictures.append(seen.picture_HW3 / 255)
+        for place, title in zip(axes, COLUMNS, strict=True):
+            place.set_axis_off()
+            place.set_title(title, fontsize=8)
+        for place, picture in zip(axes, pictures, strict=False):
+            place.imshow(picture)
+        axes[0].set_title(f"{names[object_id]}: rank {rank}, AP50 {100 * score:.0f} %", fontsize=8)
+    figure.savefig(path, dpi=90)
+
+
+def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
+    """The objects to show: rank, from 1, and AP50 of the automatic segmentation with the most runs, the best first.
+
+    Ties go by AP75, then by the foreground's PSNR of the parts put together, then by id.
+    """
+    wanted: dict[str, dict[str, float]] = {}
+    for row in read_table(data / "evaluation/figures").to_pylist():
+        kept = wanted.setdefault(row["object_id"], {})
+        if row["table"] == "segmentation" and row["method"].startswith("partgen ") and row["setting"] == "automatic":
+            kept[f"{row['figure']} of {int(row['method'].removeprefix('partgen ')):9d}"] = row["value"]
+        elif (row["table"], row["method"], row["setting"]) == ("reassembly", "predicted parts", "3d"):
+            kept[row["figure"]] = row["value"]
+    most = max((name.partition(" of ")[2] for kept in wanted.values() for name in kept if " of " in name), default="")
+    scores = {
+        object_id: (kept[f"ap50 of {most}"], kept[f"ap75 of {most}"], kept.get("psnr_foreground", -np.inf))
+        for object_id, kept in sorted(wanted.items())
+        if f"ap50 of {most}" in kept
+    }
+    order = sorted(scores, key=lambda object_id: scores[object_id], reverse=True)
+    middle, count = (len(order) - EACH) // 2, len(order)
+    places = {*range(EACH), *range(middle, middle + EACH), *range(count - EACH, count)} & {*range(count)}
+    return {order[place]: (place + 1, scores[order[place]][0]) for place in sorted(places)}
+
+
+def _labels(png: bytes) -> np.ndarray:
+    labels = decode_png(png)
+    return part_picture(labels, max(1, int(labels.max()))) / 255
+
+
+def _field(data: bytes) -> Field:
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(data)
+        file.flush()
+        return load_field(Path(file.name))
