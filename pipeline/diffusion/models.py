@@ -123,7 +123,7 @@ def _load(folder: Path, kinds: Sequence[type[Loaded]]) -> Loaded:
     except (OSError, ValueError, KeyError):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise UserError(f"{folder} holds no {expected}; train it first (`partgen run`).") from None
-    return kind.from_pretrained(folder, torch_dtype=torch.float32)
+    return kind.from_pretrained(folder).float()
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:

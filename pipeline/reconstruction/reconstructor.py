@@ -99,7 +99,7 @@ def load_lrm(folder: Path) -> LRM:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no reconstruction model; run the stage `train_lrm`, which trains it.")
     try:
-        lrm: LRM = LRM.from_pretrained(folder, torch_dtype=torch.float32)
+        lrm: LRM = LRM.from_pretrained(folder).float()
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(
             f"{folder} holds no reconstruction model that can be read ({type(error).__name__}); "
