@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import DecodedRows, TableRows
 from pipeline.shards.read import iter_rows
 from pipeline.shards.table import decode_png, encode_png, image_cell
 from pipeline.shards.write import ROW_GROUP_ROWS, shard_of, write_tables
@@ -104,3 +104,28 @@ def test_hugging_face_datasets_shows_pictures(
         assert picture.mode == mode
         assert np.array_equal(np.asarray(picture), decode_png(expected[index][column]["bytes"]))
         assert loaded[index]["object_id"] == expected[index]["object_id"]
+
+
+def test_decoded_rows_keep_the_latest_pictures_within_their_capacity(stages: Path) -> None:
+    picture = 8 * 8 * 4
+    rows = TableRows(stages / "grids", ["object_id", "part_id", "image.bytes"])
+    decoded, read = DecodedRows(rows, 3 * picture), []
+
+    class Counted:
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            read.append(index)
+            return rows[index]
+
+    decoded._rows = Counted()  # type: ignore[assignment]
+    for index in (5, 9, 5, 200, 7, 5, 9, 5):
+        row, stored = decoded[index], rows[index]
+        assert (row["object_id"], row["part_id"]) == (stored["object_id"], stored["part_id"])
+        assert np.array_equal(row["image"], decode_png(stored["image"]["bytes"]))
+        assert sum(size for _, size in decoded._kept.values()) == decoded._bytes <= 3 * picture
+    assert read == [5, 9, 200, 7, 9], "9 was the one that was asked for longest ago"
+    sent = pickle.loads(pickle.dumps(DecodedRows(rows, 3 * picture)))
+    assert np.array_equal(sent[5]["image"], decoded[5]["image"])
+    tiny = DecodedRows(rows, 1)
+    assert np.array_equal(tiny[5]["image"], decoded[5]["image"])
+    assert np.array_equal(tiny[9]["image"], decoded[9]["image"])
+    assert list(tiny._kept) == [9]

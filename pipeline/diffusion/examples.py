@@ -19,13 +19,14 @@ from pipeline.diffusion.part_colours import colour_code, ordered_permutation
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import DecodedRows, TableRows
 from pipeline.shards.read import read_manifest
-from pipeline.shards.table import decode_png
 from pipeline.training.join import NONE
 
 ROUNDS = 8
 """Of the Feistel network that shuffles an epoch."""
+KEPT_BYTES = 2**28
+"""Of decoded pictures that are kept, of each table, in each process: a small corpus is decoded once."""
 COLUMNS = {
     "grids": ["object_id", "image.bytes"],
     "labels": ["labels.bytes"],
@@ -38,7 +39,8 @@ class Examples(Dataset[dict[str, Any]]):
     """The samples of a task over a split: an object, a part of it, or an object with one of its single views.
 
     Sample n is of epoch n // count; every epoch has an order of its own. Nothing is held that grows with the corpus but
-    where row groups start. Copies that are sent to other processes open the files themselves.
+    where row groups start, and up to KEPT_BYTES of pictures a table. Copies that are sent to other processes open the
+    files themselves.
 
     A sample: `images`, float32 (3, H, W) in [0, 1] by the names of the task, of the grid or of one view; `masks`,
     float32 (1, H, W) of 0 and 1, all 0 for a part that is in sight nowhere; `caption`, empty when the task has none;
@@ -69,7 +71,10 @@ class Examples(Dataset[dict[str, Any]]):
         _check_sizes(data, task, expected_view_size)
         self._index_file = build_index(data, task, split, params.colours, only)
         self._index: np.memmap | None = None
-        self._tables = {name: TableRows(data / folder, COLUMNS[name]) for name, folder in tables_of(task).items()}
+        self._tables = {
+            name: DecodedRows(TableRows(data / folder, COLUMNS[name]), KEPT_BYTES)
+            for name, folder in tables_of(task).items()
+        }
         self.count = self._index_file.stat().st_size // RECORD.itemsize
 
     def __len__(self) -> int:
@@ -117,8 +122,8 @@ class Examples(Dataset[dict[str, Any]]):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The task's images and masks by name, of the whole grid or of one view of it."""
 
-        def shown(cell: dict[str, bytes]) -> Tensor:
-            return change.grid(_pixels(cell)) if view is None else change.view_of(_pixels(cell), view)
+        def shown(pixels: np.ndarray) -> Tensor:
+            return change.grid(_tensor(pixels)) if view is None else change.view_of(_tensor(pixels), view)
 
         names = {*self.task.images, *filter(None, [self.task.stacked_mask])}
         images: dict[str, Tensor] = {}
@@ -128,7 +133,7 @@ class Examples(Dataset[dict[str, Any]]):
         if "part" in names:
             images["part"] = change.over_white(shown(self._tables["grids"][record["part"]]["image"]))
         if "view" in names:
-            images["view"] = change.over_white(change.view(_pixels(self._tables["views"][record["view"]]["image"])))
+            images["view"] = change.over_white(change.view(_tensor(self._tables["views"][record["view"]]["image"])))
         if names & {"colours", "masked", "rest", "mask", "rest_mask"}:
             labels = shown(self._tables["labels"][record["labels"]]["labels"])
             part = labels == record["part_id"]
@@ -159,10 +164,10 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def _pixels(cell: dict[str, bytes]) -> Tensor:
+def _tensor(pixels: np.ndarray) -> Tensor:
     """A stored picture, uint8 (4, H, W), or label map, uint8 (H, W)."""
-    pixels = torch.from_numpy(decode_png(cell["bytes"]))
-    return pixels if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    tensor = torch.from_numpy(pixels)
+    return tensor if tensor.ndim == 2 else tensor.permute(2, 0, 1)
 
 
 def shuffled(position: int, count: int, key: Sequence[int]) -> int:

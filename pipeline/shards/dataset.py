@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.table import decode_png
 
 
 class TableRows:
@@ -49,6 +50,36 @@ class TableRows:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}, "_held": None}
+
+
+class DecodedRows:
+    """The rows of a table by their number, their pictures decoded (`decode_png`), which the caller leaves as they are.
+
+    Those that were asked for last are kept, up to `capacity` bytes of pixels; a copy that is sent to a worker process
+    keeps its own.
+    """
+
+    def __init__(self, rows: TableRows, capacity: int) -> None:
+        self._rows, self._capacity = rows, capacity
+        self._kept: dict[int, tuple[dict[str, Any], int]] = {}
+        self._bytes = 0
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row, size = self._kept.pop(index, (None, 0))
+        if row is None:
+            row = self._rows[index]
+            for name, cell in row.items():
+                if isinstance(cell, dict):
+                    row[name] = decode_png(cell["bytes"])
+                    size += row[name].nbytes
+            self._bytes += size
+            while self._bytes > self._capacity and self._kept:
+                self._bytes -= self._kept.pop(next(iter(self._kept)))[1]
+        self._kept[index] = row, size  # the last of the dict is the latest
+        return row
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}, "_bytes": 0}
 
 
 class ObjectRows:
