@@ -191,7 +191,8 @@ def main() -> None:
     models = scratch() / "memorise"
     load_autoencoder(arguments.autoencoder).save_pretrained(models / "autoencoder")
     for name in dict.fromkeys((BASE, *arguments.tasks)):
-        of_task = params.model_copy(update={"colours": MOST_PARTS}) if name == "segment" else params
+        colours = {"colours": MOST_PARTS, "palette": "random"} if name == "segment" else {}
+        of_task = params.model_copy(update=colours)
         steps = round(arguments.effort * STEPS.get(name, OTHER_STEPS))
         schedule = TaskParams(
             steps=steps, batch=arguments.batch, micro_batch=arguments.batch, learning_rate=arguments.learning_rate

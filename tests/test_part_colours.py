@@ -1,6 +1,5 @@
 """Part colours: coding and decoding agree, and colours are told apart."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +10,6 @@ from pipeline.diffusion.part_colours import (
     colour_code,
     decode_colours,
     drop_small,
-    ordered_permutation,
     reference_colours,
 )
 from pipeline.errors import UserError
@@ -74,27 +72,3 @@ def test_small_parts_become_background_and_all_pixels_of_a_map_count() -> None:
     assert torch.equal(drop_small(one, 3), dropped[0])
     assert torch.equal(drop_small(one, 0), one)
     assert drop_small(one.to(torch.uint8), 3).dtype == torch.uint8
-
-
-def test_colours_follow_the_height_of_parts() -> None:
-    view = np.zeros((20, 10), np.uint8)
-    view[1:3], view[9:11], view[17:19] = 2, 3, 1  # at the top, in the middle, at the foot
-    permutation = ordered_permutation(np.tile(view, (2, 2)), 10)
-    assert sorted(permutation.tolist()) == list(range(1, 11))
-    foot, top, middle = permutation[:3].tolist()
-    assert (foot, top) == (1, 10)
-    assert middle in (5, 6)
-    assert ordered_permutation(np.zeros((4, 4), np.uint8), 3).sort().values.tolist() == [1, 2, 3]
-
-
-def test_parts_of_one_height_are_told_apart_by_the_first_view() -> None:
-    grid = np.zeros((20, 20), np.uint8)
-    grid[2:8, 1:4], grid[2:8, 5:9] = 2, 1  # part 2 on the left in the first view, on the right in the others
-    for top, left in ((0, 10), (10, 0), (10, 10)):
-        grid[top + 2 : top + 8, left + 5 : left + 9] = 2
-        grid[top + 2 : top + 8, left + 1 : left + 4] = 1
-    one, two = ordered_permutation(grid, 8)[:2].tolist()
-    assert two == one - 1
-    mirrored = np.hstack((grid[:, :10][:, ::-1], grid[:, 10:][:, ::-1]))
-    one, two = ordered_permutation(mirrored, 8)[:2].tolist()
-    assert one == two - 1

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from pipeline.diffusion.augment import Augmentation
 from pipeline.diffusion.example_index import RECORD, build_index, tables_of
-from pipeline.diffusion.part_colours import colour_code, ordered_permutation
+from pipeline.diffusion.part_colours import colour_code
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
@@ -89,6 +89,8 @@ class Examples(Dataset[dict[str, Any]]):
         draws = np.random.default_rng((self.seed, number))
         dropped = bool(draws.random() < self.drop_condition)
         permutation = torch.from_numpy(draws.permutation(self.colours) + 1)
+        if self.palette == "size":
+            permutation = torch.arange(1, self.colours + 1)  # part ids go by size
         view = int(draws.integers(4)) if self.augment else number % 4
         change = Augmentation.drawn(draws, self.task.augmentations) if self.augment else Augmentation()
         images, masks = self._pictures(whole, record, change, permutation, view if self.task.views == 1 else None)
@@ -139,8 +141,6 @@ class Examples(Dataset[dict[str, Any]]):
             part = labels == record["part_id"]
             rest = (labels != 0) & ~part
             if "colours" in names:
-                if self.palette == "height":
-                    permutation = ordered_permutation(labels.numpy(), self.colours)
                 images["colours"] = colour_code(labels, permutation)
             # Where the mask is not, the picture is as white as the background of I and J.
             if "masked" in names:

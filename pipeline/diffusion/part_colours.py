@@ -1,8 +1,6 @@
 """Part labels as colours, so that a diffusion model can draw a segmentation (main paper, 3.2)."""
 
-import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pipeline.errors import UserError
@@ -19,9 +17,6 @@ COLOURS = (
 The first ten are also far from what lies between two others, above all between white and another: where an edge is
 drawn softly, it should not take a third part's colour. Not published.
 """
-
-ASIDE = 0.1
-"""Of a part's place in its order, what the view's width counts for against the object's height."""
 
 
 def reference_colours(count: int) -> Tensor:
@@ -48,30 +43,6 @@ def colour_code(labels: Tensor, permutation: Tensor) -> Tensor:
     colours = reference_colours(len(permutation))
     of_labels = torch.cat((colours[:1], colours[permutation.cpu().long()])).to(labels.device)
     return of_labels[labels.long()].movedim(-1, -3)
-
-
-def ordered_permutation(labels_HW: np.ndarray, count: int) -> Tensor:
-    """The permutation (Q,) for `colour_code` that lets colours follow where parts are, (H, W) being a whole grid.
-
-    Colour q stands for a height: 1 for the object's foot, Q = `count` for its top. Parts get colours near the heights
-    of their centres, no two the same, so that a pixel's colour can be told from the part around it. Parts at one height
-    are told apart by where the grid's first view has them, from left to right.
-    """
-    height, width = labels_HW.shape[0] // 2, labels_HW.shape[1] // 2
-    rows, columns = np.nonzero(labels_HW)
-    labels = labels_HW[rows, columns].astype(int)
-    rows, first = rows % height, (rows < height) & (columns < width)
-    places = np.full(count, 2.0)  # parts out of sight take what is left
-    if len(labels):
-        low, high = rows.max() + 1, rows.min()
-        for part in np.unique(labels):
-            of_part = labels == part
-            up = (low - 0.5 - rows[of_part].mean()) / (low - high)
-            across = columns[of_part & first].mean() / width if (of_part & first).any() else 0.5
-            places[part - 1] = up + ASIDE * (across - 0.5)
-    keys = (np.arange(count) + 0.5) / count
-    _, colours = linear_sum_assignment(np.where(places[:, None] > 1.5, 0.0, np.square(places[:, None] - keys)))
-    return torch.from_numpy(colours + 1)
 
 
 def decode_colours(images: Tensor, count: int) -> Tensor:

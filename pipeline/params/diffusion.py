@@ -111,6 +111,6 @@ class DiffusionParams(StageGroup):
     sampler: SamplerParams
     colours: Annotated[int, Field(ge=2, le=20)]
     """Q reference colours, at least as many as an object has parts. Not published."""
-    palette: Literal["random", "height"]
-    """Which part gets which of them. random: chance, for each sample, as in the paper. height: what is lower gets an
-    earlier one. Not trained with so far."""
+    palette: Literal["random", "size"]
+    """Which part gets which of them. random: chance, for each sample, as in the paper. size: the part with the largest
+    surface the first, and so on, which small networks learn far sooner."""
