@@ -83,7 +83,7 @@ def main() -> None:
         if arguments.blocks:
             changes["blocks"] = arguments.blocks
         kind = params.autoencoder.model_copy(update=changes)
-        chosen = params.model_copy(update={"autoencoder": kind})
+        chosen = params.model_copy(update={"autoencoder": kind, "palette": "random"})
         pictures = Pictures(arguments.data, "train", chosen, train.loop.seed)
         held_out = {
             split: Examples(arguments.data, TASKS["segment"], split, chosen, 0, drop_condition=0.0, augment=False)

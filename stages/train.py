@@ -29,7 +29,8 @@ from pipeline.training.loop import start, train
 from pipeline.training.results import curve_of, report
 from stages.entry import one_sentence_errors
 
-CONTRACT = "train/1"
+CONTRACT, AUTOENCODER_CONTRACT = "train/1", "train/2"
+"""Raised when the same inputs give other networks."""
 OF_AUTOENCODER = {"checkpoint", "autoencoder", "colours"}
 """The parameters of the diffusion models on which the autoencoder depends."""
 TABLES = ("renders/grids", "masks/labels", "renders/conditioning", "captions/captions")
@@ -52,7 +53,7 @@ def run(
     base = {"autoencoder": None, BASE: "autoencoder"}.get(task, BASE)
     folder = training_folder(
         task,
-        CONTRACT,
+        AUTOENCODER_CONTRACT if task == "autoencoder" else CONTRACT,
         diffusion.model_dump(include=OF_AUTOENCODER)
         if task == "autoencoder"
         else diffusion.model_dump(exclude={"sampler"}),

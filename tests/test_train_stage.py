@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective
+from pipeline.diffusion.part_colours import decode_colours
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import TASKS, TRAININGS
-from pipeline.diffusion.trainings import Shards, task_objective
+from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
 from pipeline.errors import UserError
 from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams
@@ -111,6 +112,18 @@ def rolled(conditions: Conditions) -> Conditions:
     moved = [None if value is None else value.roll(1, dims=0) for value in (*values, conditions.image_BNE)]
     assert moved[0] is not None
     return Conditions(moved[0], *moved[1:])
+
+
+def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> None:
+    train, diffusion = tiny()
+    assert diffusion.palette == "size"
+    pictures = autoencoder_objective(train, Shards(Path("data"), diffusion, 0, VIEW_SIZE)).examples()
+    seen = set()
+    for number in range(0, 80, 2):
+        sample = pictures[number]
+        assert sample["coloured"]
+        seen |= set(decode_colours(sample["picture"], diffusion.colours).unique().tolist())
+    assert len(seen) == diffusion.colours + 1
 
 
 def test_trainings_go_on_from_a_folder_of_models(project: Path) -> None:

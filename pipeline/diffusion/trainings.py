@@ -1,7 +1,7 @@
 """The trainings of the autoencoder and of the diffusion tasks: each one's network and examples, put together."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.diffusion.autoencoder_objective import AutoencoderObjective, Pictures
@@ -80,6 +80,8 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
 
 def autoencoder_objective(params: TrainParams, shards: Shards) -> AutoencoderObjective:
     """The autoencoder, as its training starts: as it was trained before, from the checkpoint's or the closed form."""
+    # every part gets every colour: where colours go by size, the last of them are too rare to be learnt
+    shards = replace(shards, diffusion=shards.diffusion.model_copy(update={"palette": "random"}))
     diffusion, seed = shards.diffusion, shards.seed
     autoencoder = start_autoencoder(diffusion, params.init_from)
     pictures = Pictures(shards.data, "train", diffusion, seed, shards.view_size)
