@@ -113,4 +113,4 @@ class DiffusionParams(StageGroup):
     """Q reference colours, at least as many as an object has parts. Not published."""
     palette: Literal["random", "size"]
     """Which part gets which of them. random: chance, for each sample, as in the paper. size: the part with the largest
-    surface the first, and so on, which small networks learn far sooner."""
+    surface the first, and so on; docs/weights.md says what speaks for it."""
