@@ -56,7 +56,7 @@ def run(
         AUTOENCODER_CONTRACT if task == "autoencoder" else CONTRACT,
         diffusion.model_dump(include=OF_AUTOENCODER)
         if task == "autoencoder"
-        else diffusion.model_dump(exclude={"sampler"}),
+        else diffusion.model_dump(exclude={"sampler"} if task == "segment" else {"sampler", "palette"}),
         params.loop.deciding(),
         params.schedule(task).deciding(),
         {table: read_manifest(data / table).digest for table in tables},

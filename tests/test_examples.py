@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.diffusion.augment import Augmentation, view_of
 from pipeline.diffusion.examples import Examples, collate, shuffled
-from pipeline.diffusion.part_colours import decode_colours, reference_colours
+from pipeline.diffusion.part_colours import by_appearance, decode_colours, reference_colours
 from pipeline.diffusion.tasks import TASKS
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
@@ -187,6 +187,21 @@ def test_colours_by_size_are_the_part_ids(data: Path, truths: dict[str, Truth]) 
         item = samples[number]
         codes = decode_colours(item["images"]["colours"], PARAMS.colours)
         assert any(torch.equal(codes, labels) for labels in transforms(truths[item["object_id"]].labels.long()))
+
+
+def test_colours_by_appearance_follow_the_picture_as_it_is_shown(data: Path) -> None:
+    samples = examples(data, "segment", augment=True, params=PARAMS.model_copy(update={"palette": "appearance"}))
+    told = set()
+    for number in range(4 * samples.count):
+        images = samples[number]["images"]
+        codes = decode_colours(images["colours"], PARAMS.colours)
+        ids = [code for code in codes.unique().tolist() if code]
+        labels = torch.zeros_like(codes)
+        for part, code in enumerate(ids, 1):
+            labels[codes == code] = part
+        assert by_appearance(labels, images["whole"], PARAMS.colours)[: len(ids)].tolist() == ids
+        told.add(tuple(ids))
+    assert len(told) > 1
 
 
 def test_captions_are_never_of_another_picture(data: Path) -> None:

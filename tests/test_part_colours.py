@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.diffusion.part_colours import (
     COLOURS,
+    by_appearance,
     colour_code,
     decode_colours,
     drop_small,
@@ -34,6 +35,19 @@ def test_part_k_has_the_colour_that_the_permutation_names() -> None:
     assert torch.equal(image[:, 0, 1], colours[3])
     assert torch.equal(image[:, 1, 0], colours[1])
     assert torch.equal(image[:, 1, 1], colours[2])
+
+
+def test_by_appearance_a_part_gets_the_colour_nearest_to_its_own_and_none_twice() -> None:
+    colours = reference_colours(10)
+    labels = torch.tensor([[0, 1, 1, 2], [3, 3, 3, 3]])
+    near = colours.new_tensor([[1.0, 1.0, 1.0], *(0.9 * colours[[4, 7, 2]] + 0.05).tolist()])
+    image = near[labels].permute(2, 0, 1)
+    permutation = by_appearance(labels, image, 10)
+    assert sorted(permutation.tolist()) == list(range(1, 11))
+    assert permutation[:3].tolist() == [4, 7, 2]
+    alike = by_appearance(labels, colours[torch.where(labels > 0, 5, 0)].permute(2, 0, 1), 10)
+    assert alike[2] == 5  # the part with the most pixels
+    assert len(set(alike.tolist())) == 10
 
 
 def test_a_pixel_decodes_to_the_nearest_colour() -> None:

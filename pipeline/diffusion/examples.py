@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from pipeline.diffusion.augment import Augmentation
 from pipeline.diffusion.example_index import RECORD, build_index, tables_of
-from pipeline.diffusion.part_colours import colour_code
+from pipeline.diffusion.part_colours import by_appearance, colour_code
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
@@ -141,6 +141,8 @@ class Examples(Dataset[dict[str, Any]]):
             part = labels == record["part_id"]
             rest = (labels != 0) & ~part
             if "colours" in names:
+                if self.palette == "appearance":
+                    permutation = by_appearance(labels, images["whole"], self.colours)
                 images["colours"] = colour_code(labels, permutation)
             # Where the mask is not, the picture is as white as the background of I and J.
             if "masked" in names:
