@@ -87,6 +87,17 @@ def test_jitter_leaves_the_background_white_and_treats_all_pictures_alike(shift:
 
 
 @given(st.integers(0, 2**32 - 1))
+def test_every_part_is_recoloured_in_its_own_way(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    rgba = torch.from_numpy(generator.integers(0, 256, (4, 6, 6), dtype=np.uint8))
+    labels = torch.from_numpy(generator.integers(0, 3, (6, 6), dtype=np.uint8))
+    shifts = (ColourShift.of(90, 0, 1), ColourShift.of(0, 0, 1, (0.2, 0.0, -0.1)))
+    picture = Augmentation(part_colours=shifts).over_white(rgba, labels)
+    for part, change in enumerate((Augmentation(), *(Augmentation(colours=shift) for shift in shifts))):
+        assert torch.allclose(picture[:, labels == part], change.over_white(rgba)[:, labels == part], atol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
 def test_no_change_is_the_picture_over_white(seed: int) -> None:
     rgba = np.random.default_rng(seed).integers(0, 256, (6, 8, 4), dtype=np.uint8)
     expected = torch.from_numpy(over_white(rgba)).permute(2, 0, 1)
@@ -110,7 +121,9 @@ def test_only_what_a_task_allows_is_drawn() -> None:
         assert {change.quarter_turns for change in drawn} == ({0, 1, 2, 3} if "roll" in task.augmentations else {0})
         assert {change.mirrored for change in drawn} == ({False, True} if "mirror" in task.augmentations else {False})
         assert {change.colours is None for change in drawn} == {"jitter" not in task.augmentations}
+        recoloured = {bool(change.part_colours) for change in drawn}
+        assert recoloured == ({False, True} if "recolour" in task.augmentations else {False})
         if task.caption:  # it names places and colours
             assert drawn == [Augmentation()] * 40
         if task.image_tokens:  # which are computed of the picture as it is, and of its mirror image
-            assert not {"roll", "jitter"} & set(task.augmentations)
+            assert not {"roll", "jitter", "recolour"} & set(task.augmentations)

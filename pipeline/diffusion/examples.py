@@ -130,14 +130,16 @@ class Examples(Dataset[dict[str, Any]]):
         names = {*self.task.images, *filter(None, [self.task.stacked_mask])}
         images: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
+        labels = None
+        if names & {"colours", "masked", "rest", "mask", "rest_mask"}:
+            labels = shown(self._tables["labels"][record["labels"]]["labels"])
         if names & {"whole", "masked", "rest"}:
-            images["whole"] = change.over_white(shown(whole["image"]))
+            images["whole"] = change.over_white(shown(whole["image"]), labels)
         if "part" in names:
             images["part"] = change.over_white(shown(self._tables["grids"][record["part"]]["image"]))
         if "view" in names:
             images["view"] = change.over_white(change.view(_tensor(self._tables["views"][record["view"]]["image"])))
-        if names & {"colours", "masked", "rest", "mask", "rest_mask"}:
-            labels = shown(self._tables["labels"][record["labels"]]["labels"])
+        if labels is not None:
             part = labels == record["part_id"]
             rest = (labels != 0) & ~part
             if "colours" in names:

@@ -40,7 +40,8 @@ class Task:
     views: int = 4
     """4 for the grid; 1 for a network that draws one view after the other (baseline 3 of A.2)."""
     augmentations: tuple[str, ...] = ()
-    """What keeps the task true: `roll` of the azimuths, `mirror`, `jitter` of the colours of all images alike."""
+    """What keeps the task true: `roll` of the azimuths, `mirror`, `jitter` of the colours of all images alike,
+    `recolour` of each part."""
 
     def in_channels(self, latent_channels: int) -> int:
         """Input channels of the network: C for the noised latents, C for every stacked image, 1 for a stacked mask."""
@@ -67,7 +68,7 @@ TASKS: dict[str, Task] = {
     for task in (
         Task("text_to_mv", "whole", caption="whole"),
         Task("image_to_mv", "whole", beside="view", image_tokens="view", augmentations=("mirror",)),
-        Task("segment", "colours", stacked=("whole",), augmentations=ALL),
+        Task("segment", "colours", stacked=("whole",), augmentations=(*ALL, "recolour")),
         Task("complete", "part", stacked=("masked", "whole"), stacked_mask="mask", augmentations=ALL),
         Task("edit", "part", stacked=("rest",), stacked_mask="rest_mask", caption="part"),
         Task("complete_no_context", "part", stacked=("masked",), augmentations=ALL),
