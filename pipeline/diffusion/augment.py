@@ -19,7 +19,7 @@ are moved away from or towards middle grey by up to this share. Pictures are the
 RECOLOURED = 0.5
 """Share of the samples in which every part gets a colour shift of its own."""
 PART_BRIGHTNESS, PART_CONTRAST, PART_TINT = 0.25, 0.3, 0.2
-"""The most that such a shift changes; its hue is any, and its tint is added to each channel, since greys have no hue."""
+"""The most that such a shift changes; its hue is any. The tint is added to each channel, since greys have no hue."""
 MOST_PARTS = 20
 
 MIRRORED_VIEWS = (0, 3, 2, 1)
