@@ -19,7 +19,10 @@ NumberT = TypeVar("NumberT", int, float)
 RESULTS = Path("results")
 
 Out = Annotated[Path | None, typer.Option(help="New folder of the result; nothing is ever overwritten.")]
-Models = Annotated[Path, typer.Option(help="Folder of the trained models.")]
+Models = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the models; data/models if not given, or weights/nano where nothing was trained."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Another seed, another result.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")]
 Way = Annotated[str | None, typer.Option("--reconstructor", metavar="lrm|carve", help="How grids become 3D.")]
@@ -33,13 +36,13 @@ MaxParts = Annotated[int | None, typer.Option(help="More parts than these are me
 MinPixels = Annotated[int | None, typer.Option("--min-part-pixels", help="Smaller parts are merged.")]
 SeedPoint = Annotated[str | None, typer.Option(metavar="X,Y", help="Take out the part at this pixel of a view alone.")]
 View = Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")]
-DEFAULT_MODELS = Path("data/models")
+TRAINED, SHIPPED = Path("data/models"), Path("weights/nano")
 
 
 @applications.command()
 def decompose(
     object_: Annotated[Path, typer.Argument(metavar="OBJECT", help="GLB, glTF, OBJ, PLY or STL.")],
-    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
     min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
 ) -> None:  # fmt: skip
@@ -56,7 +59,7 @@ def decompose(
 @applications.command("from-image")
 def from_image(
     image: Annotated[Path, typer.Argument(help="A picture of one object; its background is removed.")],
-    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
     min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
 ) -> None:  # fmt: skip
@@ -73,7 +76,7 @@ def from_image(
 @applications.command("from-text")
 def from_text(
     prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")],
-    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
     min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
 ) -> None:  # fmt: skip
@@ -92,7 +95,7 @@ def edit(
     result: Annotated[Path, typer.Argument(help="Folder of a result.")],
     part: Annotated[str, typer.Argument(help="Name or number of the part.")],
     prompt: Annotated[str, typer.Argument(help="What the part is to be.")],
-    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     set_: Set = None,
 ) -> None:  # fmt: skip
     """Draw one part of a result anew, after a text; the result becomes a new folder.
@@ -114,7 +117,7 @@ def add(
     place: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Where its centre is; else beside.")] = None,
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
-    out: Out = None, models: Models = DEFAULT_MODELS, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
+    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     set_: Set = None,
 ) -> None:  # fmt: skip
     """Add a part to a result, out of a text, a picture or a 3D object; the result becomes a new folder.
@@ -177,11 +180,14 @@ def _next_folder(out: Path | None, result: Path) -> tuple[Path, PartObject]:
     return folder, found
 
 
-def _pipeline(models: Path, overrides: list[str] | None, steps: int | None) -> PartGenPipeline:
+def _pipeline(models: Path | None, overrides: list[str] | None, steps: int | None) -> PartGenPipeline:
     from pipeline.generation.partgen import PartGenPipeline
     from pipeline.params.all import check_params
 
     check_params(overrides or ())
+    if models is None:
+        models = SHIPPED if SHIPPED.is_dir() and not TRAINED.is_dir() else TRAINED
+        print(f"The models are those of {models}.")
     return PartGenPipeline.from_pretrained(models, overrides=overrides or (), steps=steps)
 
 

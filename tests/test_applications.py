@@ -237,21 +237,26 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     scene.export(
         tmp_path / "Table_01.glb", tree_postprocessor=lambda tree: tree["asset"].update(copyright="Table by Ünal")
     )
-    partgen_command(monkeypatch, "decompose", "Table_01.glb", "--models", str(models), "--max-parts", "3")
+    Path("weights").mkdir()
+    Path("weights/nano").symlink_to(models)
+    partgen_command(monkeypatch, "decompose", "Table_01.glb", "--max-parts", "3")
     printed = capsys.readouterr()
     found = PartObject.load("results/table-01")
     assert (found.name, found.notice, found.origin["file"]) == ("table", "Table by Ünal", "Table_01.glb")
     assert found.glb is not None
     assert read_header(found.glb)["asset"]["copyright"] == "Table by Ünal"
     assert len(found.parts) <= 3
-    assert printed.out.startswith("results/table-01: ")
+    models_line, result_line, *_ = printed.out.splitlines()
+    assert models_line == "The models are those of weights/nano."
+    assert result_line.startswith("results/table-01: ")
     assert all(f"{part.label} {part.name}: " in printed.out for part in found.parts)
     assert all(f"Warning: {one.message}" in printed.out for one in found.diagnostics)
     assert "Segmentation, 3 runs ... " in printed.err
 
-    partgen_command(
-        monkeypatch, "add", "results/table-01", "--text", "a lamp", "--scale", "0.5", "--models", str(models)
-    )
+    Path("data").mkdir()
+    Path("data/models").symlink_to(models)
+    partgen_command(monkeypatch, "add", "results/table-01", "--text", "a lamp", "--scale", "0.5")
+    assert capsys.readouterr().out.startswith("The models are those of data/models.\n")
     added = PartObject.load("results/table-01-2")
     assert added.notice == "Table by Ünal"
     assert added.parts[-1].field.scale == 0.5
