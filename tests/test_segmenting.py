@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.generation.segmenting import run_scores, tidy
+from pipeline.generation.segmenting import recoloured, run_scores, tidy
 
 torch.set_num_threads(1)
 SIDE = 8
@@ -47,6 +47,16 @@ def test_a_small_region_joins_the_one_it_touches_most() -> None:
     parts = tidy(labels, shown, 10, 2)
     assert parts.merged == [(1, 2)]  # two of its three neighbours are of 7, which is the smaller one
     assert parts.labels[0, 2] == parts.labels[0, 3] == 2
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_a_recoloured_grid_fades_into_white_as_it_did(seed: int) -> None:
+    grid = np.random.default_rng(seed).uniform(0.3, 0.7, (SIDE, SIDE, 3)).astype(np.float32)
+    pale, white = 0.25 * grid + 0.75, np.ones_like(grid)
+    changed = recoloured(grid, seed)
+    np.testing.assert_allclose(recoloured(pale, seed), 0.25 * changed.clip(0, 1) + 0.75, atol=0.05)
+    np.testing.assert_allclose(recoloured(white, seed), white, atol=1e-6)
+    assert not np.allclose(changed, grid, atol=0.01)
 
 
 def test_the_run_that_the_others_agree_with_scores_best() -> None:

@@ -76,10 +76,16 @@ class SegmentationPipeline(MultiViewPipeline):
 
     tasks: ClassVar = ("segment",)
 
-    def __call__(self, grid: Picture, min_pixels: int = 0, **sampling: Unpack[Sampling]) -> SegmentationOutput:
-        """Segmentations of one grid; parts of fewer than `min_pixels` over its four views become background."""
-        whole = as_picture(grid, self.config.grid_size, "grid")
-        images = self.draw({"whole": whole[None]}, {}, [""], **sampling)
+    def __call__(
+        self, grid: Picture | Sequence[Picture], min_pixels: int = 0, **sampling: Unpack[Sampling]
+    ) -> SegmentationOutput:
+        """Segmentations of a grid, or of each of several.
+
+        Parts of fewer than `min_pixels` over its four views become background.
+        """
+        several = grid if isinstance(grid, Sequence) else [grid]
+        whole = np.stack([as_picture(each, self.config.grid_size, "grid") for each in several])
+        images = self.draw({"whole": whole}, {}, [""] * len(whole), **sampling)
         colours = torch.from_numpy(images).permute(0, 3, 1, 2)
         labels = drop_small(decode_colours(colours, self.config.colours), min_pixels)
         return SegmentationOutput(images, labels.to(torch.uint8).numpy())

@@ -37,7 +37,7 @@ def segment_object(task: SegmentTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `runs`, `proposals` and `parts`. Where no run finds a part, maps are empty: that counts."""
     params, rgba = task.params, decode_png(task.grid)
     model = loaded(SegmentationPipeline, task.model)
-    maps = segment(model, over_white(rgba), params.runs, params.seed, params.min_pixels)
+    maps = segment(model, over_white(rgba), params.runs, params.seed, params.min_pixels, params.recolour)
     scores, ranked = run_scores(maps), Pool.of_runs(maps).ranked()
     chosen = int(scores.argmax())
     parts = tidy(maps[chosen], rgba[..., 3] >= SHOWN_ALPHA, params.max_parts, params.min_part_pixels)

@@ -10,25 +10,41 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
+from pipeline.diffusion.augment import ColourShift, jitter
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.evaluation.ranking import Pool
 from pipeline.views.cameras import tile, untile
 
 BATCH = 8
 """Runs that are denoised together; the results do not depend on it."""
+MAX_DEPTH = 0.25
+"""By up to this share a recoloured grid is farther from white or nearer to it."""
 
 
-def segment(model: SegmentationPipeline, grid: np.ndarray, runs: int, seed: int, min_pixels: int) -> np.ndarray:
+def segment(
+    model: SegmentationPipeline, grid: np.ndarray, runs: int, seed: int, min_pixels: int, recolour: bool
+) -> np.ndarray:
     """Label maps (R, H, W) uint8 of a grid (H, W, 3) float32 in [0, 1]; run r depends on `seed` and r alone.
 
-    0 is the background; parts of fewer than `min_pixels` pixels over the four views become background.
+    0 is the background; parts of fewer than `min_pixels` pixels over the four views become background. The runs have
+    other noise each, and with `recolour` all but the first are shown the grid in other colours.
     """
     maps = []
     for start in range(0, runs, BATCH):
-        count = min(BATCH, runs - start)
-        noise = [torch.Generator().manual_seed(run_seed(seed, start + number)) for number in range(count)]
-        maps.append(model(grid, min_pixels, num_samples=count, generator=noise).labels)
+        seeds = [run_seed(seed, run) for run in range(start, min(start + BATCH, runs))]
+        shown = [recoloured(grid, one) if recolour and start + number else grid for number, one in enumerate(seeds)]
+        noise = [torch.Generator().manual_seed(one) for one in seeds]
+        maps.append(model(shown, min_pixels, generator=noise).labels)
     return np.concatenate(maps)
+
+
+def recoloured(grid: np.ndarray, seed: int) -> np.ndarray:
+    """A grid over white, (H, W, 3) float32 in [0, 1], in other hues and another depth of colour; white stays white."""
+    random = np.random.default_rng(seed)
+    hue_deg, depth = random.uniform(-180, 180), 1 + random.uniform(-MAX_DEPTH, MAX_DEPTH)
+    shift = ColourShift.of(hue_deg, (1 - depth) / 2, depth)
+    changed: np.ndarray = jitter(torch.from_numpy(grid).permute(2, 0, 1), shift).permute(1, 2, 0).numpy()
+    return changed
 
 
 def run_seed(seed: int, run: int) -> int:
