@@ -25,6 +25,7 @@ PARAMS = SegmentParams(
     seed=0,
     min_pixels=2,
     max_parts=4,
+    recolour=True,
     min_part_pixels=8,
     max_failed_share=0.0,
     timeout_s=120.0,
@@ -71,6 +72,11 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
 
     assert run(PARAMS).reused == report.total
     assert run(PARAMS.model_copy(update={"seed": 1})).computed == report.total
+    assert run(PARAMS.model_copy(update={"recolour": False})).computed == report.total
+    plain = [decode_png(row["labels"]["bytes"]) for row in read_table(Path("data/segmentations/runs")).to_pylist()[:3]]
+    assert np.array_equal(plain[0], maps[0])
+    assert not np.array_equal(plain[1], maps[1])  # the same noise, other colours
+    run(PARAMS)
 
     methods = CompleteParams(
         methods=["complete", "complete_single_view"], seed=0, max_failed_share=0.0, timeout_s=120.0
