@@ -1,5 +1,6 @@
 """The report: its texts, and its page opened from disk in a real browser."""
 
+import contextlib
 import hashlib
 import io
 import shutil
@@ -25,6 +26,13 @@ from tests.toy_report import HOSTILE, put, write_toy_project
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SOFTWARE_WEBGL = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 PARAMS = ReportParams(objects=10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The stage writes its metrics where it runs."""
+    with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
+        yield
 
 
 @pytest.fixture(scope="module")
