@@ -21,6 +21,7 @@ RECOLOURED = 0.5
 PART_BRIGHTNESS, PART_CONTRAST, PART_TINT = 0.25, 0.3, 0.2
 """The most that such a shift changes; its hue is any. The tint is added to each channel, since greys have no hue."""
 MOST_PARTS = 20
+"""Shifts drawn for a sample; no object has more parts than there are reference colours."""
 
 MIRRORED_VIEWS = (0, 3, 2, 1)
 """Where the views of a mirrored object come from: azimuth a shows what -a showed."""

@@ -21,8 +21,8 @@ class SegmentParams(StageGroup):
     seed: int
     """Of the runs' noise."""
     recolour: bool
-    """Whether all runs but the first are shown the grid in other hues and depths of colour, as in training; else they
-    differ in their noise alone, as in the paper."""
+    """Whether all runs but the first are shown the grid in other hues and depths of colour; else they differ in their
+    noise alone, as in the paper."""
     min_pixels: Annotated[int, Field(ge=0)]
     """A region of fewer pixels over the four views is no proposal ("only a few pixels", Sec. 3.2). Not published."""
     max_parts: Annotated[int, Field(ge=1, le=254)]
