@@ -18,7 +18,7 @@ run: setup
 	@ls data/sources/sweethome3d/*.sh3f >/dev/null 2>&1 || $(BIN)/partgen assets fetch sweethome3d \
 	  || echo "Going on with the ten samples alone; the assets stage says so in its metrics, too."
 	$(BIN)/dvc repro
-	$(BIN)/partgen show assets renders masks captions segmentations/runs segmentations/parts completions
+	$(BIN)/partgen show assets renders masks captions generations segmentations/runs segmentations/parts completions
 	$(BIN)/partgen tables
 
 test: setup

@@ -79,11 +79,15 @@ def guarded(command: Sequence[str], grace_s: float) -> list[str]:
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """End a guarded process: order its guard to, then end the whole group if the guard does not answer."""
+    """End a guarded process: order its guard to, then end the whole group if the guard does not answer.
+
+    The guard may need twice its grace and more on a busy machine. Were it killed before it is done, daemons outside of
+    its group would live on.
+    """
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(3 * grace_s)
+            process.wait(10 * grace_s)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # the guard leads its own session, so its pid is the group's
     process.wait()

@@ -33,6 +33,7 @@ STAGES = (
     "captions",
     *(f"train@{name}" for name in TRAININGS),
     "train_lrm",
+    "generate",
     "segment",
     "complete",
     "reconstruct",

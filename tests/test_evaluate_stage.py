@@ -10,7 +10,7 @@ import torch
 from transformers import Sam2ImageProcessor, Sam2Processor
 
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate_object import EvaluateTask, completion, reassembly, segmentation
+from pipeline.evaluation.evaluate_object import EvaluateTask, completion, generation, reassembly, segmentation
 from pipeline.evaluation.inputs import tasks
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_table
@@ -108,6 +108,21 @@ def test_an_object_that_was_not_reconstructed_keeps_the_rest(data: Path) -> None
     assert not list(reassembly(without))
 
 
+def test_drawn_objects_are_told_from_the_others(data: Path) -> None:
+    task = task_of(data, "toy-001")
+    found = {method: figures for method, setting, figures in generation(task)}
+    # What was drawn from the view is the object's own grid, but for an error; from the caption, the other object's.
+    assert found["image_to_mv"] == {
+        "closer_than": 1.0, "in_nearest_tenth": 1.0, "st_lpips": pytest.approx(0, abs=0.1),
+    }  # fmt: skip
+    assert (found["text_to_mv"]["closer_than"], found["text_to_mv"]["in_nearest_tenth"]) == (0, 0)
+    assert found["text_to_mv"]["st_lpips"] > found["image_to_mv"]["st_lpips"]
+    assert 0 <= found["view"]["closer_than"] <= 1
+    alone = EvaluateTask(**{**vars(task), "wholes": {"toy-001": task.wholes["toy-001"]}})
+    assert [set(figures) for _, _, figures in generation(alone)] == [{"st_lpips"}] * 3
+    assert not list(generation(EvaluateTask(**{**vars(task), "generations": []})))
+
+
 def test_the_stage_writes_figures_tables_curves_and_conventions(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +136,13 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
 
     metrics = json.loads((tmp_path / "metrics/evaluate.json").read_text())
     assert metrics["objects"] == 2
-    assert metrics["failed"] == {"segmentations": 0, "completions": 0, "reconstructions": 0, "evaluate": 0}
+    assert metrics["failed"] == {
+        "generations": 0,
+        "segmentations": 0,
+        "completions": 0,
+        "reconstructions": 0,
+        "evaluate": 0,
+    }
     found = metrics["segmentation"]["partgen 1"]["automatic"]["ap50"]
     assert found == {"mean": 1.0, "low": 1.0, "high": 1.0, "count": 2}
     assert metrics["segmentation"]["partgen 1"]["seeded"]["ap75"]["mean"] == 1.0
@@ -142,7 +163,16 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
     assert recalls[-1] == 1.0
 
     printed = capsys.readouterr().out
-    for text in ("Table 1", "no weights given", "37.4 / 27.0", "exact", "0.936 / 0.039 / 17.16", "Table 3", "order:"):
+    for text in (
+        "Table 1",
+        "no weights given",
+        "37.4 / 27.0",
+        "exact",
+        "0.936 / 0.039 / 17.16",
+        "Table 3",
+        "from one view",
+        "order:",
+    ):
         assert text in printed, text
     before = (tmp_path / "metrics/evaluate.json").read_bytes()
     assert run(PARAMS, data).reused == 2

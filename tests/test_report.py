@@ -86,9 +86,9 @@ def test_sections_come_in_their_order_with_figures_and_reasons(page_file: Path) 
     marks = [
         "What this run is", "2 real 3D objects with 5 parts", "1,234,567", "The paper’s tables", "Table 1", "45.7",
         "45.2 / 32.9", "Table 2", "exact", "21.25", "21.25 to 21.25", "and 25.0% exact", "Table 3", "0.065 / 20.33",
-        "score, then area", "Automatic, IoU > 0.5", "Losses", "Objects", "captions failed with it", "run 1, 2 parts",
-        "Predicted parts, completed", "from 7 px in sight", "Run 2", "plain toy", "Failures", "single part",
-        "Licences and authors",
+        "0.875", "score, then area", "Automatic, IoU > 0.5", "Losses", "Objects", "captions failed with it",
+        "run 1, 2 parts", "Predicted parts, completed", "from 7 px in sight", "Run 2", "From the caption",
+        "From that view", "plain toy", "Failures", "single part", "Licences and authors",
     ]  # fmt: skip
     place = 0
     for mark in marks:
@@ -118,6 +118,7 @@ def test_objects_beyond_the_limit_are_counted(tmp_path: Path) -> None:
     ("missing", "stage"),
     [
         ("data/assets/objects", "assets"),
+        ("data/generations/grids", "generate"),
         ("data/segmentations/parts", "segment"),
         ("data/completions/grids", "complete"),
         ("data/reconstructions/objects", "reconstruct"),

@@ -1,4 +1,4 @@
-"""The stages `segment` and `complete` on a corpus of toys, with tiny models that the real trainings made."""
+"""The stages `segment`, `complete` and `generate` on a corpus of toys, with tiny, really trained models."""
 
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
 from pipeline.evaluation.ranking import Pool
 from pipeline.params.complete import CompleteParams
+from pipeline.params.generate import GenerateParams
 from pipeline.params.segment import SegmentParams
 from pipeline.shards.read import read_table
 from pipeline.shards.table import decode_png
 from stages.complete import run as complete
+from stages.generate import run as generate
 from stages.segment import run
 from stages.train import run as train
 from tests.test_train_stage import VIEW_SIZE, tiny
@@ -41,7 +43,7 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     torch.set_num_threads(1)
     with pytest.raises(UserError, match="no model"):
         run(PARAMS)
-    for task in ("autoencoder", "text_to_mv", "segment", "complete", "complete_single_view"):
+    for task in ("autoencoder", "text_to_mv", "image_to_mv", "segment", "complete", "complete_single_view"):
         train(task, *tiny(), VIEW_SIZE)
     model = SegmentationPipeline.from_pretrained("data/models/segment")
     torch.nn.init.normal_(model.unet.conv_out.weight)  # trained so briefly it would draw nothing but white
@@ -96,3 +98,15 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     assert {row["label"] for row in completed if row["source"] == "imagined"} == {0}
     assert any(row["source"] == "predicted" for row in completed)
     assert complete(methods).reused == report.total
+
+    drawing = GenerateParams(split="val", seed=0, max_failed_share=0.0, timeout_s=120.0)
+    assert generate(drawing).computed == report.total
+    captions = read_table(Path("data/captions/captions")).to_pylist()
+    told = {row["object_id"]: row["caption"] for row in captions if row["split"] == "val" and not row["part_id"]}
+    rows = read_table(Path("data/generations/grids")).to_pylist()
+    assert {(row["object_id"], row["method"], row["prompt"]) for row in rows} == {
+        (object_id, *drawn) for object_id in told for drawn in (("text_to_mv", told[object_id]), ("image_to_mv", ""))
+    }
+    assert {decode_png(row["image"]["bytes"]).shape for row in rows} == {(2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)}
+    assert generate(drawing).reused == report.total
+    assert generate(drawing.model_copy(update={"seed": 1})).computed == report.total

@@ -26,7 +26,17 @@ from tests.toy_results import write_toy_results
 HOSTILE = '<img src=x onerror="window.hit=1">\'&<script>window.hit=1</script>'
 NUMBERS = {"toy-000": 0, "toy-001": 1}
 """Two and three parts. The first has hostile names, the second none."""
-STAGES = ("assets", "renders", "masks", "captions", "segmentations", "completions", "reconstructions", "evaluation")
+STAGES = (
+    "assets",
+    "renders",
+    "masks",
+    "captions",
+    "generations",
+    "segmentations",
+    "completions",
+    "reconstructions",
+    "evaluation",
+)
 STEPS = 30
 
 
@@ -90,6 +100,7 @@ def figures_of(object_id: str) -> list[dict[str, Any]]:
             found["segmentation", method, mode] = {"ap50": 0.4567, "ap75": 0.25, **recalls}
     found["completion", "oracle", "views"] = {"psnr_exact": 1.0, "ssim": 1.0}
     found["completion", "complete", "views"] = {"psnr_exact": 0.25, "psnr_foreground": 21.25, "ssim": 0.5}
+    found["generation", "image_to_mv", "views"] = {"closer_than": 0.875, "in_nearest_tenth": 0.0, "st_lpips": 0.0625}
     for method in ASSEMBLED.values():
         found["reassembly", method, "3d"] = {"psnr_foreground": 18.125}
     return [

@@ -10,6 +10,7 @@ import trimesh
 from pipeline.assets.glb import Node, pack
 from pipeline.assets.tables import GLBS
 from pipeline.generation.complete_object import COMPLETIONS
+from pipeline.generation.generate_tables import GENERATIONS
 from pipeline.generation.reconstruct_tables import OBJECTS, PARTS, VIEWS
 from pipeline.generation.segment_tables import RUNS
 from pipeline.shards.read import iter_rows
@@ -18,7 +19,7 @@ from pipeline.shards.write import write_tables
 from pipeline.views.cameras import over_white
 from tests.toy_corpus import toy_boxes
 
-ERRORS = {"oracle": 0, "complete": 26, "complete_no_context": 51, "none": 77, "whole": 13}
+ERRORS = {"oracle": 0, "complete": 26, "complete_no_context": 51, "none": 77, "whole": 13, "image_to_mv": 20}
 """Of every channel of every pixel, of 255, in what the methods draw."""
 RUNS_STORED = 2
 MOVED = 0.5
@@ -41,9 +42,11 @@ def boxes_glb(boxes: np.ndarray) -> bytes:
 
 
 def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
-    """Beside a toy corpus, of the objects by id and number: assets, segmentations, completions, reconstructions.
+    """Beside a toy corpus, of the objects by id and number: assets, generations, segmentations, completions,
+    reconstructions.
 
-    The first segmentation is the truth, the second one part. The last completed part is absent.
+    The first segmentation is the truth, the second one part. The last completed part is absent. Drawn from its view an
+    object is like itself, from its caption like the next one.
     """
     rows: dict[str, list[dict[str, Any]]] = {
         table.name: [] for table in (GLBS, RUNS, COMPLETIONS, VIEWS, PARTS, OBJECTS)
@@ -91,7 +94,18 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
             of = {"object_id": row["object_id"], "split": row["split"], "source": source, "method": method}
             image = off_by(decode_png(row["image"]["bytes"]), ERRORS[method])
             rows[VIEWS.name].append({**of, "label": row["part_id"], "image": image})
+    wholes = [row for row in found["renders/grids"] if not row["part_id"]]
+    generated = []
+    for own, following in zip(wholes, [*wholes[1:], wholes[0]], strict=True):
+        for method, shown in (("image_to_mv", own), ("text_to_mv", following)):
+            of = {"object_id": own["object_id"], "split": own["split"], "method": method, "prompt": ""}
+            generated.append({**of, "image": off_by(decode_png(shown["image"]["bytes"]), ERRORS["image_to_mv"])})
     settings = {"shards": 1, "segment": {"runs": RUNS_STORED}}
+    contents = {
+        GENERATIONS.name: pa.Table.from_pylist(generated, schema=GENERATIONS.storage_schema()),
+        FAILURES.name: pa.Table.from_pylist([], schema=FAILURES.storage_schema()),
+    }
+    write_tables(data / "generations", (GENERATIONS, FAILURES), [(0, contents)], settings)
     stages = {"assets": (GLBS,), "segmentations": (RUNS,), "completions": (COMPLETIONS,)}
     for stage, tables in {**stages, "reconstructions": (VIEWS, PARTS, OBJECTS)}.items():
         contents = {

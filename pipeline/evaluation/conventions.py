@@ -11,7 +11,7 @@ from pipeline.evaluation.evaluate_object import SAM2_FORMS, baselines
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_manifest
 
-MODELS = ("segment", "complete", "complete_no_context", "complete_single_view")
+MODELS = ("text_to_mv", "image_to_mv", "segment", "complete", "complete_no_context", "complete_single_view")
 SAMPLER = ("solver", "steps", "guidance", "colours", "grid_size")
 """What a model's index says of how it is sampled."""
 
@@ -32,6 +32,13 @@ REASSEMBLY: Mapping[str, str] = {
     "union's volume that two or more claim",
     "absent": "parts without a surface, as a share; their meshes are empty",
 }
+GENERATION: Mapping[str, str] = {
+    "drawn": "each object once, from its caption and from one random view of it",
+    "closer than to others": "share of the other evaluated objects to whose true grids what was drawn is farther "
+    "than to the object's own, by ST-LPIPS, mean over the four views; chance: .5",
+    "than to nine tenths": "share of the objects for which that is .9 or more; chance: .1",
+    "that view, four times over": "in place of the grid: what colours and size alone tell",
+}
 
 
 def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
@@ -42,6 +49,7 @@ def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
         "segmentation": {**ranking.CONVENTIONS, **baseline, **_sam2(params)},
         "completion": dict(COMPLETION),
         "reassembly": dict(REASSEMBLY),
+        "generation": dict(GENERATION),
         "pictures": dict(view_measures.CONVENTIONS),
         "shapes": {**shape_metrics.CONVENTIONS, **shapes},
         "intervals": {

@@ -1,4 +1,5 @@
-"""The figures of one object: what the stage `evaluate` runs in its pool processes (Tables 1 to 3 of the paper).
+"""The figures of one object: what the stage `evaluate` runs in its pool processes (Tables 1 to 3 of the paper, and how
+like itself the object is when it is drawn from its caption or from one view).
 
 Ground truth and what the stages before made of it are rows of their tables. Where a stage has no rows of the object,
 because it failed there, the figures that need them are missing.
@@ -22,14 +23,15 @@ from pipeline.evaluation.ranking import Pool, automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
 from pipeline.evaluation.view_measures import OPAQUE, ViewMeasures
+from pipeline.generation.generate_tables import GIVEN_VIEW
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.table import Table, decode_png
-from pipeline.views.cameras import over_white, untile
+from pipeline.views.cameras import GRID_AZIMUTHS, over_white, untile
 
 if TYPE_CHECKING:
     from pipeline.evaluation.sam2 import Sam2Segmenter
 
-CONTRACT = "evaluate/1"
+CONTRACT = "evaluate/2"
 """Raised when the same inputs give other rows."""
 
 FIGURES = Table(
@@ -39,9 +41,9 @@ FIGURES = Table(
         [
             ("object_id", pa.string()),
             ("split", pa.string()),
-            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3
+            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation
             ("method", pa.string()),
-            ("setting", pa.string()),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap
+            ("setting", pa.string()),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap; views
             ("figure", pa.string()),
             ("value", pa.float64()),  # finite: what is not is missing
         ]
@@ -60,6 +62,8 @@ ASSEMBLED = {
     ("whole", "whole"): "whole",
 }
 """What Table 3 calls the source and the method of what was put together again."""
+NEAREST = 0.9
+"""A picture is closer to its own object than to this share of the others, to be in the nearest tenth."""
 SAM2_FORMS = {"sam2": "sam2", "sam2-mask-decoder": "sam2_mask_decoder", "sam2-grid": "sam2_grid"}
 """The method of Table 1 whose weights a key of the params gives."""
 
@@ -74,8 +78,12 @@ class EvaluateTask:
     """renders/grids: the whole and all parts."""
     novel: Rows
     """renders/novel, the same."""
+    given: Rows
+    """renders/conditioning."""
     labels: Rows
     """masks/labels."""
+    generations: Rows
+    """generations/grids."""
     runs: Rows
     """segmentations/runs."""
     completions: Rows
@@ -88,6 +96,8 @@ class EvaluateTask:
     """reconstructions/objects."""
     glbs: Rows
     """assets/glbs."""
+    wholes: Mapping[str, bytes]
+    """PNGs of the grids of all objects that are evaluated, by object."""
     params: EvaluateParams
 
 
@@ -102,6 +112,7 @@ def evaluate_object(task: EvaluateTask) -> dict[str, list[dict[str, Any]]]:
             ("segmentation", segmentation(task)),
             ("completion", completion(task)),
             ("reassembly", reassembly(task)),
+            ("generation", generation(task)),
         )
         for method, setting, figures in found
         for figure, value in figures.items()
@@ -186,6 +197,32 @@ def reassembly(task: EvaluateTask) -> Found:
             of_parts.setdefault(ASSEMBLED[row["source"], row["method"]], []).append(figures)
     for name, parts in of_parts.items():
         yield name, "part shape", _mean_of_known(parts)
+
+
+def generation(task: EvaluateTask) -> Found:
+    """How like itself the object is when it is drawn from its caption or from one view; and that view, four times over.
+
+    By the perceptual distance ST-LPIPS of a grid, the mean over its views: `closer_than` is the share of the other
+    objects to whose grids it is farther than to the object's own, `in_nearest_tenth` whether that is .9 or more.
+    """
+    distance, others = loaded_measures(task.params.lpips, task.params.clip).measures["st_lpips"], dict(task.wholes)
+    own = others.pop(task.object_id)
+    drawn = {row["method"]: untile(_picture(row)) for row in task.generations}
+    if not drawn:
+        return
+    view = next(decode_png(row["image"]["bytes"]) for row in task.given if row["view"] == GIVEN_VIEW)
+    drawn["view"] = np.stack([over_white(view)] * len(GRID_AZIMUTHS))
+    views = np.concatenate(list(drawn.values()))
+    distances = []
+    for png in (own, *others.values()):
+        grid = np.concatenate([untile(over_white(decode_png(png)))] * len(drawn))
+        distances.append(distance(views, grid).reshape(len(drawn), -1).mean(axis=1))
+    for method, (to_own, *to_others) in zip(drawn, np.stack(distances, axis=1).tolist(), strict=True):
+        figures = {"st_lpips": to_own}
+        if to_others:
+            closer = float(np.mean(np.array(to_others) > to_own))
+            figures |= {"closer_than": closer, "in_nearest_tenth": float(closer >= NEAREST)}
+        yield method, "views", figures
 
 
 @lru_cache(maxsize=1)

@@ -1,12 +1,12 @@
 """What the stage `evaluate` reads: the rows of every object in the tables of the stages before it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate_object import CONTRACT, EvaluateTask
+from pipeline.evaluation.evaluate_object import CONTRACT, WHOLE, EvaluateTask
 from pipeline.folders import content_digest
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.build import Item
@@ -18,7 +18,9 @@ HOW_TO_RUN = {"max_failed_share", "timeout_s"}
 TABLES = {
     "grids": ("renders/grids", ["part_id", "image"]),
     "novel": ("renders/novel", ["part_id", "image"]),
+    "given": ("renders/conditioning", ["view", "image"]),
     "labels": ("masks/labels", ["labels"]),
+    "generations": ("generations/grids", ["method", "image"]),
     "runs": ("segmentations/runs", ["run", "labels"]),
     "completions": ("completions/grids", ["source", "method", "label", "image"]),
     "views": ("reconstructions/views", ["source", "method", "label", "image"]),
@@ -30,7 +32,7 @@ TABLES = {
     "glbs": ("assets/glbs", ["glb"]),
 }
 """By the field of a task, the table and the columns that count."""
-STAGES = ("segmentations", "completions", "reconstructions")
+STAGES = ("generations", "segmentations", "completions", "reconstructions")
 """Folders of the stages that may have failed with an object."""
 
 
@@ -52,10 +54,12 @@ def tasks(data: Path, params: EvaluateParams) -> Iterator[Item]:
     weights = {name: content_digest(Path(path)) for name, path in params.weights().items()}
     index = read_table(data / "segmentations/runs", ["object_id", "split"])
     splits = dict(zip(*index.to_pydict().values(), strict=True))
+    wholes = {object_id: _whole(tables["grids"], object_id) for object_id in sorted(splits)}
+    everyone = content_key(*wholes, *wholes.values())
     for object_id, split in sorted(splits.items()):
-        load = partial(_task, tables, object_id, split, params)
+        load = partial(_task, tables, wholes, object_id, split, params)
         contents = [part for table in tables.values() for row in table.of(object_id) for part in _contents(row)]
-        inputs = {"object_id": object_id, "split": split, "weights": weights}
+        inputs = {"object_id": object_id, "split": split, "weights": weights, "beside": everyone}
         key = content_key(CONTRACT, inputs, params.model_dump(exclude=HOW_TO_RUN), *contents)
         yield Item(object_id, key, load)
 
@@ -65,9 +69,16 @@ def failures(data: Path) -> dict[str, int]:
     return {stage: read_manifest(data / stage / "failures").rows for stage in STAGES}
 
 
-def _task(tables: dict[str, ObjectRows], object_id: str, split: str, params: EvaluateParams) -> EvaluateTask:
+def _task(
+    tables: dict[str, ObjectRows], wholes: Mapping[str, bytes], object_id: str, split: str, params: EvaluateParams
+) -> EvaluateTask:
     rows = {name: table.of(object_id) for name, table in tables.items()}
-    return EvaluateTask(object_id=object_id, split=split, params=params, **rows)
+    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, params=params, **rows)
+
+
+def _whole(grids: ObjectRows, object_id: str) -> bytes:
+    png: bytes = next(row["image"]["bytes"] for row in grids.of(object_id) if row["part_id"] == WHOLE)
+    return png
 
 
 def _contents(row: dict[str, Any]) -> Iterator[bytes | dict[str, Any]]:

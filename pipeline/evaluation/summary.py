@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.evaluation.bootstrap import Interval, mean_interval, paired_difference
 
 DIGITS = 5
-TABLES = ("segmentation", "completion", "reassembly")
+TABLES = ("segmentation", "completion", "reassembly", "generation")
 DIFFERENCE = "3d minus whole"
 """The setting of Table 3 that holds the differences to the whole reconstructed at once, pair by pair."""
 RECALL = re.compile(r"recall(\d+)_at_(\d+)")

@@ -1,4 +1,4 @@
-"""Tables 1 to 3 as text, each row beside the paper's."""
+"""Tables 1 to 3 as text, each row beside the paper's, and that of the objects drawn from a text and from a view."""
 
 from collections.abc import Mapping
 
@@ -31,6 +31,9 @@ LABELS = {
     "oracle parts": "true parts, as rendered",
     "whole": "whole, at once",
     "part123": "Part123",
+    "image_to_mv": "from one view",
+    "text_to_mv": "from the caption",
+    "view": "that view, four times over",
     "sam2": "SAM2",
     "sam2-mask-decoder": "SAM2, mask decoder tuned",
     "sam2-grid": "SAM2, tuned on the grid",
@@ -53,6 +56,14 @@ SHAPES = {
     "f_score_10": ("F .1", 3),
     "absent": ("absent", 3),
 }
+LIKENESSES = {
+    "closer_than": ("closer than to others", 3),
+    "in_nearest_tenth": ("than to nine tenths", 3),
+    "st_lpips": ("ST-LPIPS", 3),
+}
+GENERATION = "Text and image to four views: like the object itself, or like another"
+GENERATED = ("image_to_mv", "text_to_mv", "view")
+"""The rows of that table."""
 OVERLAPS = {"mean_iou": ("mean IoU", 4), "max_iou": ("largest IoU", 4), "contested": ("contested", 4)}
 
 Figures = Mapping[str, Mean]
@@ -62,7 +73,7 @@ Columns = Mapping[str, tuple[str, int]]
 def print_tables(summary: Summary) -> None:
     """All tables, with intervals in brackets."""
     console = Console(width=WIDTH)
-    for table in (*_segmentation(summary), *_completion(summary), *_reassembly(summary)):
+    for table in (*_segmentation(summary), *_completion(summary), *_reassembly(summary), _generation(summary)):
         console.print(table)
     print(published.NOTE)
 
@@ -121,6 +132,11 @@ def _reassembly(summary: Summary) -> list[Table]:
         rows = {method: settings[setting] for method, settings in found.items() if setting in settings}
         tables.append(_figures(title, rows, columns, theirs))
     return tables
+
+
+def _generation(summary: Summary) -> Table:
+    found = summary["generation"]
+    return _figures(GENERATION, {name: found.get(name, {}).get("views", {}) for name in GENERATED}, LIKENESSES)
 
 
 def _figures(

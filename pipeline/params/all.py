@@ -11,6 +11,7 @@ from pipeline.params.captions import CaptionsParams
 from pipeline.params.complete import CompleteParams
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.evaluate import EvaluateParams
+from pipeline.params.generate import GenerateParams
 from pipeline.params.masks import MasksParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
@@ -29,6 +30,7 @@ GROUPS: dict[str, type[StageGroup]] = {
         DiffusionParams,
         TrainParams,
         ReconstructionParams,
+        GenerateParams,
         SegmentParams,
         CompleteParams,
         ReconstructParams,

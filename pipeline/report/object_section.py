@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.generation.generate_tables import FROM_IMAGE, FROM_TEXT, GIVEN_VIEW
 from pipeline.report.page_files import PageFiles
 from pipeline.report.result_tables import ResultTable, figures_table
 from pipeline.report.rows import require
@@ -24,6 +25,8 @@ TABLES = {
     "novel": "renders/novel",
     "labels": "masks/labels",
     "captions": "captions/captions",
+    "given": "renders/conditioning",
+    "generated": "generations/grids",
     "runs": "segmentations/runs",
     "chosen": "segmentations/parts",
     "completions": "completions/grids",
@@ -89,6 +92,8 @@ class ObjectSection:
     parts: Sequence[NamedLabel]
     """The true ones, with their captions."""
     pictures: Sequence[Shown]
+    generated: Sequence[Shown]
+    """Drawn from the caption, the view that was given, and drawn from it."""
     runs: Sequence[Shown]
     completed: Sequence[Shown]
     """The predicted parts, and what was drawn for an empty mask."""
@@ -131,6 +136,7 @@ def object_section(
         caption=captions.get(WHOLE, ""),
         parts=[NamedLabel(part_id, name, captions.get(part_id, "")) for part_id, name in sorted(names.items())],
         pictures=section.maps(renders, rows),
+        generated=section.generated(rows),
         runs=section.runs(renders, rows),
         completed=section.completed(rows["completions"]),
         true_parts=section.true_parts(renders, names, rows["completions"]),
@@ -163,6 +169,17 @@ class _Pictures:
             note += f", {_count(row['merged'], 'region')} merged" if row["merged"] else ""
             found.append(self.shown("predicted", overlay(labels, whole), "Segmentation that was assembled", note))
         return found
+
+    def generated(self, rows: Mapping[str, list[dict[str, Any]]]) -> list[Shown]:
+        drawn = {row["method"]: _pixels(row["image"]) for row in rows["generated"]}
+        views = {row["view"]: over_white(_pixels(row["image"])) for row in rows["given"]}
+        if not drawn:
+            return []
+        return [
+            self.shown("from-text", drawn[FROM_TEXT], "From the caption"),
+            self.shown("view", views[GIVEN_VIEW], "One view"),
+            self.shown("from-view", drawn[FROM_IMAGE], "From that view"),
+        ]
 
     def runs(self, renders: Mapping[int, np.ndarray], rows: Mapping[str, list[dict[str, Any]]]) -> list[Shown]:
         """Every segmentation, those that the others agree with most first."""

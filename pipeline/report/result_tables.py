@@ -7,8 +7,18 @@ from typing import Any
 from pipeline.evaluation import published
 from pipeline.evaluation.evaluate_object import ASSEMBLED
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
-from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
-from pipeline.evaluation.tables import LABELS, MODES, NOT_RUN, OVERLAPS, PICTURES, SHAPES
+from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
+from pipeline.evaluation.tables import (
+    GENERATED,
+    GENERATION,
+    LABELS,
+    LIKENESSES,
+    MODES,
+    NOT_RUN,
+    OVERLAPS,
+    PICTURES,
+    SHAPES,
+)
 from pipeline.report.charts import Chart, chart
 
 Columns = Mapping[str, tuple[str, int]]
@@ -36,8 +46,14 @@ class ResultTable:
 
 
 def result_tables(summary: Summary) -> list[ResultTable]:
-    """Tables 1 to 3, and what belongs to them."""
-    return [_precision(summary["segmentation"]), *_completion(summary["completion"]), *_reassembly(summary)]
+    """Tables 1 to 3, what belongs to them, and that of the objects drawn from a text and from a view."""
+    generated = {method: summary["generation"].get(method, {}).get("views", {}) for method in GENERATED}
+    return [
+        _precision(summary["segmentation"]),
+        *_completion(summary["completion"]),
+        *_reassembly(summary),
+        _likeness(GENERATION, generated, LIKENESSES, {}),
+    ]
 
 
 def recall_charts(summary: Summary) -> list[Chart]:
@@ -58,8 +74,8 @@ def recall_charts(summary: Summary) -> list[Chart]:
 
 
 def figures_table(rows: Sequence[Mapping[str, Any]]) -> list[ResultTable]:
-    """The figures of one object, out of its rows of evaluation/figures: what Tables 1 to 3 are the means of."""
-    found: dict[str, dict[str, dict[str, dict[str, Mean]]]] = {"segmentation": {}, "completion": {}, "reassembly": {}}
+    """The figures of one object, out of its rows of evaluation/figures: what those tables are the means of."""
+    found: dict[str, dict[str, dict[str, dict[str, Mean]]]] = {table: {} for table in TABLES}
     for row in rows:
         figures = found[row["table"]].setdefault(row["method"], {}).setdefault(row["setting"], {})
         figures[row["figure"]] = {"mean": row["value"]}
@@ -75,6 +91,11 @@ def figures_table(rows: Sequence[Mapping[str, Any]]) -> list[ResultTable]:
             "Put together",
             {method: found["reassembly"].get(method, {}) for method in ASSEMBLED.values()},
             {"3d": _brief(PICTURES), "shape": _brief(SHAPES), "overlap": {"mean_iou": OVERLAPS["mean_iou"]}},
+        ),
+        _grouped(
+            "Drawn from a text and from a view",
+            {method: found["generation"].get(method, {}) for method in GENERATED},
+            {"views": {name: LIKENESSES[name] for name in ("closer_than", "st_lpips")}},
         ),
     ]
     return [table for table in tables if table.rows]

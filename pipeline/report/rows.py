@@ -14,6 +14,7 @@ STAGE_OF = {
     "renders": "render",
     "masks": "masks",
     "captions": "captions",
+    "generations": "generate",
     "segmentations": "segment",
     "completions": "complete",
     "reconstructions": "reconstruct",

@@ -1,0 +1,73 @@
+"""Stage `generate`: held-out objects are drawn from four sides, out of their caption and out of one view."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.folders import content_digest
+from pipeline.generation.generate_object import CONTRACT, GenerateTask, generate_object
+from pipeline.generation.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS, GIVEN_VIEW
+from pipeline.params.generate import GenerateParams
+from pipeline.shards.build import Item, Report, build_shards
+from pipeline.shards.dataset import ObjectRows
+from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.store import content_key
+from pipeline.shards.write import write_metrics
+from stages.entry import stage_main
+
+HOW_TO_RUN = {"split", "max_failed_share", "timeout_s"}
+
+
+def run(params: GenerateParams, data: Path = Path("data"), force: bool = False) -> Report:
+    """Draw the objects of one split; those without a caption, with which the stage captions failed, are left out."""
+    settings = read_manifest(data / "captions/captions").settings
+    items = list(_items(data, params))
+    if not items:
+        raise UserError(f"There are no objects of the split `{params.split}` in {data / 'captions/captions'}.")
+    report = build_shards(
+        stage="generate",
+        out=data / "generations",
+        tables=(GENERATIONS,),
+        items=items,
+        function=generate_object,
+        shards=settings["shards"],
+        settings={**settings, "generate": params.model_dump(exclude=HOW_TO_RUN)},
+        max_failed_share=params.max_failed_share,
+        timeout_s=params.timeout_s,
+        force=force,
+    )
+    rows = read_manifest(data / "generations" / GENERATIONS.name).rows
+    write_metrics(
+        "generate", {"objects": report.total - len(report.failures), "failed": len(report.failures), "grids": rows}
+    )
+    return report
+
+
+def _items(data: Path, params: GenerateParams) -> Iterator[Item]:
+    models = data / "models"
+    digests = {name: content_digest(models / name) for name in (FROM_TEXT, FROM_IMAGE)}
+    captions = ObjectRows(data / "captions/captions", ["part_id", "caption"])
+    views = ObjectRows(data / "renders/conditioning", ["view", "image"])
+    index = read_table(data / "captions/captions", ["object_id", "split"])
+    splits = dict(zip(*index.to_pydict().values(), strict=True))
+    for object_id, split in sorted(splits.items()):
+        if split != params.split:
+            continue
+        load = partial(_task, object_id, captions, views, models, params)
+        task = load()
+        inputs = {"object_id": object_id, "split": split, "caption": task.caption, "models": digests}
+        key = content_key(CONTRACT, task.view, inputs, params.model_dump(exclude=HOW_TO_RUN))
+        yield Item(object_id, key, load)
+
+
+def _task(
+    object_id: str, captions: ObjectRows, views: ObjectRows, models: Path, params: GenerateParams
+) -> GenerateTask:
+    caption = next(row["caption"] for row in captions.of(object_id) if row["part_id"] == 0)
+    view = next(row["image"]["bytes"] for row in views.of(object_id) if row["view"] == GIVEN_VIEW)
+    return GenerateTask(object_id, params.split, caption, view, models, params)
+
+
+if __name__ == "__main__":
+    stage_main(GenerateParams, run)
