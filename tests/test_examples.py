@@ -181,14 +181,6 @@ def test_augmented_colours_lie_on_their_parts(data: Path, truths: dict[str, Trut
     assert len(colourings) > 4
 
 
-def test_colours_by_size_are_the_part_ids(data: Path, truths: dict[str, Truth]) -> None:
-    samples = examples(data, "segment", augment=True, params=PARAMS.model_copy(update={"palette": "size"}))
-    for number in range(2 * samples.count):
-        item = samples[number]
-        codes = decode_colours(item["images"]["colours"], PARAMS.colours)
-        assert any(torch.equal(codes, labels) for labels in transforms(truths[item["object_id"]].labels.long()))
-
-
 def test_colours_by_appearance_follow_the_picture_as_it_is_shown(data: Path) -> None:
     samples = examples(data, "segment", augment=True, params=PARAMS.model_copy(update={"palette": "appearance"}))
     told = set()

@@ -89,8 +89,6 @@ class Examples(Dataset[dict[str, Any]]):
         draws = np.random.default_rng((self.seed, number))
         dropped = bool(draws.random() < self.drop_condition)
         permutation = torch.from_numpy(draws.permutation(self.colours) + 1)
-        if self.palette == "size":
-            permutation = torch.arange(1, self.colours + 1)  # part ids go by size
         view = int(draws.integers(4)) if self.augment else number % 4
         change = Augmentation.drawn(draws, self.task.augmentations) if self.augment else Augmentation()
         images, masks = self._pictures(whole, record, change, permutation, view if self.task.views == 1 else None)

@@ -111,6 +111,6 @@ class DiffusionParams(StageGroup):
     sampler: SamplerParams
     colours: Annotated[int, Field(ge=2, le=20)]
     """Q reference colours, at least as many as an object has parts. Not published."""
-    palette: Literal["random", "size", "appearance"]
-    """Which part gets which of them. random: chance, for each sample, as in the paper. size: the part with the largest
-    surface the first, and so on. appearance: every part one like its own colour. docs/weights.md compares them."""
+    palette: Literal["random", "appearance"]
+    """Which part gets which of them. random: chance, for each sample, as in the paper. appearance: every part one like
+    its own colour. docs/weights.md compares them."""
