@@ -224,7 +224,7 @@ def memorised(
         task,
         model,
         noise,
-        params.sampler,
+        params.sampler.of(task.name),
         Examples(data, task, "train", params, loop.seed, drop_condition=0.0, augment=task.views == 1, only=ids),
         None,
         loop.seed,

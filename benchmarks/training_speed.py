@@ -69,7 +69,7 @@ def measure(task: Task, diffusion: DiffusionParams, data: Path, size: int, round
             task,
             Model(unet, autoencoder, text, image),
             training_schedule(diffusion.schedule, task),
-            diffusion.sampler,
+            diffusion.sampler.of(task.name),
             examples,
             None,
             0,

@@ -35,7 +35,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params["assets"]["sweethome3d"]["objects"] = 0
     params["render"] |= {"view_size": 48, "samples": 2, "conditioning_views": 1}
     params["diffusion"]["unet"]["channels"] = [32, 32, 32]
-    params["diffusion"]["sampler"]["steps"] = 2
+    for sampler in params["diffusion"]["sampler"].values():
+        sampler["steps"] = 2
     for task in ("autoencoder", "text_to_mv", "segment"):
         params["train"][task] |= {"steps": 1, "batch": 1, "micro_batch": 1}
     write_params(folder, params)

@@ -38,6 +38,7 @@ from pipeline.params.diffusion import (
     DiffusionParams,
     ImageParams,
     SamplerParams,
+    SamplersParams,
     ScheduleParams,
     TextParams,
     UNetParams,
@@ -51,7 +52,7 @@ PARAMS = DiffusionParams(
     text=TextParams(encoder="minilm", path="", max_tokens=8),
     image=ImageParams(encoder="efficientnet-lite0", path="", queries=3, width=8, hidden=8, depth=1, heads=2),
     schedule=ScheduleParams(steps=1000, beta_start=0.00085, beta_end=0.012, snr_scale=1.0, colours_snr_scale=1.0),
-    sampler=SamplerParams(solver="ddim", steps=2, guidance=1.0),
+    sampler=SamplersParams(**dict.fromkeys(TASKS, SamplerParams(solver="ddim", steps=2, guidance=1.0))),
     colours=4,
     palette="random",
 )
@@ -86,7 +87,7 @@ def model(task_name: str) -> MultiViewPipeline:
         task=task_name,
         grid_size=GRID,
         colours=PARAMS.colours,
-        **PARAMS.sampler.model_dump(),
+        **PARAMS.sampler.of(task_name).model_dump(),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

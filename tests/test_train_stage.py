@@ -36,7 +36,8 @@ def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
     diffusion["unet"] |= {"channels": [16, 32], "attention": [False, True], "transformer_layers": [1, 1]}
     diffusion["unet"]["head_channels"] = 16
     diffusion["image"] |= {"queries": 4, "width": 32, "hidden": 32, "depth": 1, "heads": 2}
-    diffusion["sampler"]["steps"] = 2
+    for sampler in diffusion["sampler"].values():
+        sampler["steps"] = 2
     training["loop"] |= {"warmup_steps": 0, "checkpoint_every": 1000}
     for task in TRAININGS:
         training[task] = {"steps": 2, "batch": 2, "micro_batch": 2, "learning_rate": 0.001} | train
@@ -116,7 +117,7 @@ def rolled(conditions: Conditions) -> Conditions:
 
 def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> None:
     train, diffusion = tiny()
-    assert diffusion.palette == "size"
+    assert diffusion.palette == "appearance"
     pictures = autoencoder_objective(train, Shards(Path("data"), diffusion, 0, VIEW_SIZE)).examples()
     seen = set()
     for number in range(0, 80, 2):

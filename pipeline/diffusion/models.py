@@ -107,9 +107,7 @@ def save_model(
         task=task.name,
         grid_size=grid_size,
         colours=params.colours,
-        solver=params.sampler.solver,
-        steps=params.sampler.steps,
-        guidance=params.sampler.guidance,
+        **params.sampler.of(task.name).model_dump(),
     )
     with replaced(out) as partial:
         pipeline.save_pretrained(partial)

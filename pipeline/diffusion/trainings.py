@@ -69,7 +69,7 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
         task,
         model,
         training_schedule(diffusion.schedule, task),
-        diffusion.sampler,
+        diffusion.sampler.of(task.name),
         examples,
         validation,
         loop.seed,
@@ -80,7 +80,7 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
 
 def autoencoder_objective(params: TrainParams, shards: Shards) -> AutoencoderObjective:
     """The autoencoder, as its training starts: as it was trained before, from the checkpoint's or the closed form."""
-    # every part gets every colour: where colours go by size, the last of them are too rare to be learnt
+    # every part gets every colour: by appearance some would be too rare to be learnt
     shards = replace(shards, diffusion=shards.diffusion.model_copy(update={"palette": "random"}))
     diffusion, seed = shards.diffusion, shards.seed
     autoencoder = start_autoencoder(diffusion, params.init_from)

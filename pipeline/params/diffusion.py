@@ -85,7 +85,7 @@ class ScheduleParams(Group):
 
 
 class SamplerParams(Group):
-    """How the models are sampled, where a caller does not say otherwise."""
+    """How a model is sampled, where a caller does not say otherwise."""
 
     solver: Literal["ddim", "dpm-solver++", "unipc"]
     """`ddim` is the paper's; the others are for few steps."""
@@ -93,6 +93,23 @@ class SamplerParams(Group):
     """250 in the paper."""
     guidance: Annotated[float, Field(ge=0)]
     """Scale of classifier-free guidance; 1 for none. Not published."""
+
+
+class SamplersParams(Group):
+    """The sampler of each task."""
+
+    text_to_mv: SamplerParams
+    image_to_mv: SamplerParams
+    segment: SamplerParams
+    complete: SamplerParams
+    edit: SamplerParams
+    complete_no_context: SamplerParams
+    complete_single_view: SamplerParams
+
+    def of(self, task: str) -> SamplerParams:
+        """That of one task."""
+        sampler: SamplerParams = getattr(self, task)
+        return sampler
 
 
 class DiffusionParams(StageGroup):
@@ -108,7 +125,7 @@ class DiffusionParams(StageGroup):
     text: TextParams
     image: ImageParams
     schedule: ScheduleParams
-    sampler: SamplerParams
+    sampler: SamplersParams
     colours: Annotated[int, Field(ge=2, le=20)]
     """Q reference colours, at least as many as an object has parts. Not published."""
     palette: Literal["random", "appearance"]

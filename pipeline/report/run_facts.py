@@ -87,7 +87,10 @@ def _loss_chart(name: str, curve: Sequence[tuple[Point, Point]]) -> Chart:
 
 
 def _sampler(sampling: Mapping[str, Mapping[str, Any]]) -> str:
-    for values in sampling.values():
-        if {"solver", "steps"} <= values.keys():
-            return f" The diffusion models drew with {values['steps']} steps of {str(values['solver']).upper()}."
-    return ""
+    ways = {
+        name: f"{values['steps']} steps of {str(values['solver']).upper()}, guidance {values['guidance']:g}"
+        for name, values in sampling.items()
+    }
+    tasks = {way: ", ".join(name for name in ways if ways[name] == way) for way in ways.values()}
+    said = "; ".join(f"{names}: {way}" for way, names in tasks.items())
+    return f" The diffusion models drew with these samplers: {said}." if said else ""
