@@ -50,7 +50,6 @@ def run(
     UserError when the shards' views are not of `view_size` pixels.
     """
     tables = TABLES[:2] if task == "autoencoder" else TABLES
-    base = {"autoencoder": None, BASE: "autoencoder"}.get(task, BASE)
     folder = training_folder(
         task,
         AUTOENCODER_CONTRACT if task == "autoencoder" else CONTRACT,
@@ -60,7 +59,7 @@ def run(
         params.loop.deciding(),
         params.schedule(task).deciding(),
         {table: read_manifest(data / table).digest for table in tables},
-        content_digest(data / "models" / base) if base else "",
+        "".join(content_digest(data / "models" / network) for network in _starts_from(task)),
         content_digest(Path(params.init_from) / task) if params.init_from else "",
     )
     if force:
@@ -71,6 +70,13 @@ def run(
         train_autoencoder(params, shards, folder)
     else:
         train_task(task, params, shards, folder)
+
+
+def _starts_from(task: str) -> list[str]:
+    """The networks below data/models that a training starts from, however they are sampled."""
+    if task == "autoencoder":
+        return []
+    return ["autoencoder"] if task == BASE else [f"{BASE}/{name}" for name in ("autoencoder", "text_encoder", "unet")]
 
 
 def train_task(name: str, params: TrainParams, shards: Shards, folder: Path) -> None:

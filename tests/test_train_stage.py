@@ -19,8 +19,9 @@ from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
 from pipeline.errors import UserError
 from pipeline.params.base import validate
-from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.diffusion import DiffusionParams, SamplersParams
 from pipeline.params.train import TrainParams
+from pipeline.shards.scratch import scratch
 from stages.train import BASE, launch, run
 from tests.toy_corpus import write_toy_corpus
 
@@ -125,6 +126,21 @@ def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> 
         assert sample["coloured"]
         seen |= set(decode_colours(sample["picture"], diffusion.colours).unique().tolist())
     assert len(seen) == diffusion.colours + 1
+
+
+def test_another_sampler_trains_nothing_anew(project: Path) -> None:
+    train, diffusion = tiny()
+    for task in ("autoencoder", BASE, "segment"):
+        run(task, train, diffusion, VIEW_SIZE)
+    folders = sorted((scratch() / "training").iterdir())
+    quicker = {task: sampler | {"steps": 1} for task, sampler in diffusion.sampler.model_dump().items()}
+    resampled = diffusion.model_copy(update={"sampler": SamplersParams.model_validate(quicker)})
+    for task in (BASE, "segment"):
+        run(task, train, resampled, VIEW_SIZE)
+        assert json.loads(Path(f"data/models/{task}/model_index.json").read_text())["steps"] == 1
+    assert sorted((scratch() / "training").iterdir()) == folders
+    run("segment", tiny(steps=1)[0], resampled, VIEW_SIZE)
+    assert len(list((scratch() / "training").iterdir())) == len(folders) + 1
 
 
 def test_trainings_go_on_from_a_folder_of_models(project: Path) -> None:
