@@ -87,7 +87,7 @@ def train_task(name: str, params: TrainParams, shards: Shards, folder: Path) -> 
     if start(params.loop).is_main_process:
         grid_size, out = 2 * shards.view_size, shards.models / name
         save_model(objective.model, task, objective.schedule, shards.diffusion, grid_size, out)
-        report(name, objective, params.schedule(name))
+        report(name, objective, params)
 
 
 def train_autoencoder(params: TrainParams, shards: Shards, folder: Path) -> None:
@@ -99,7 +99,7 @@ def train_autoencoder(params: TrainParams, shards: Shards, folder: Path) -> None
     if start(params.loop).is_main_process:
         with replaced(shards.models / "autoencoder") as partial:
             objective.autoencoder.save_pretrained(partial)
-        report("autoencoder", objective, params.autoencoder)
+        report("autoencoder", objective, params)
 
 
 def launch(task: str, overrides: Sequence[str] = (), force: bool = False) -> None:

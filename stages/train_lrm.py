@@ -70,7 +70,7 @@ def run(
     if start(loop).is_main_process:
         with replaced(data / "models" / NAME) as partial:
             model.save_pretrained(partial)
-        report(NAME, objective, schedule)
+        report(NAME, objective, params)
 
 
 def start_lrm(reconstruction: ReconstructionParams, render: RenderParams, init_from: str) -> LRM:

@@ -32,6 +32,8 @@ class Training:
     name: str
     work: str
     parameters: int
+    init_from: str
+    """Folder of the network that it went on from; empty when it started anew."""
     steps: int
     samples: int
     validation: str
@@ -69,9 +71,8 @@ def _training(project: Path, name: str) -> Training:
     metrics, curve = read_metrics(project, f"train/{name}", stage), read_curve(project, name, stage)
     validation: Mapping[str, Any] = metrics["validation"]
     shown = f"{validation['loss']:.3g}" if "loss" in validation else ""
-    return Training(
-        name, WORK[name], metrics["parameters"], metrics["steps"], metrics["samples"], shown, _loss_chart(name, curve)
-    )
+    numbers = {key: metrics[key] for key in ("parameters", "init_from", "steps", "samples")}
+    return Training(name, WORK[name], **numbers, validation=shown, curve=_loss_chart(name, curve))
 
 
 def _loss_chart(name: str, curve: Sequence[tuple[Point, Point]]) -> Chart:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.params.train import TaskParams
+from pipeline.params.train import TrainParams
 from pipeline.shards.write import write_metrics
 from pipeline.training.loop import Objective
 
@@ -18,12 +18,14 @@ def curve_of(name: str) -> Path:
     return PLOTS / f"{name}.csv"
 
 
-def report(name: str, objective: Objective, schedule: TaskParams) -> None:
+def report(name: str, objective: Objective, params: TrainParams) -> None:
     """Measure and draw with the network as it is, and write both where dvc.yaml declares them."""
+    schedule = params.schedule(name)
     objective.module.eval()
     with torch.no_grad():
         validation, pictures = objective.validation(), objective.pictures()
     metrics = {
+        "init_from": params.init_from,
         "parameters": sum(parameter.numel() for parameter in objective.module.parameters()),
         "steps": schedule.steps,
         "samples": schedule.steps * schedule.batch,
