@@ -14,6 +14,7 @@ from pipeline.params.generate import GenerateParams
 from pipeline.params.segment import SegmentParams
 from pipeline.shards.read import read_table
 from pipeline.shards.table import decode_png
+from pipeline.views.cameras import over_white
 from stages.complete import run as complete
 from stages.generate import run as generate
 from stages.segment import run
@@ -81,23 +82,30 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     run(PARAMS)
 
     methods = CompleteParams(
-        methods=["complete", "complete_single_view"], seed=0, max_failed_share=0.0, timeout_s=120.0
+        methods=["complete", "complete_single_view"], seed=0, keep_visible=True, max_failed_share=0.0, timeout_s=120.0
     )
     assert complete(methods).computed == report.total
     completed = read_table(Path("data/completions/grids")).to_pylist()
     truth = read_table(Path("data/masks/labels")).to_pylist()
     labels = {row["object_id"]: decode_png(row["labels"]["bytes"]) for row in truth}
     drawn = read_table(Path("data/renders/grids")).to_pylist()
+    wholes = {row["object_id"]: over_white(decode_png(row["image"]["bytes"])) for row in drawn if not row["part_id"]}
     of_parts = {(row["object_id"], row["part_id"]) for row in drawn if row["split"] == "val" and row["part_id"]}
     for method in methods.methods:
         rows = [row for row in completed if (row["source"], row["method"]) == ("truth", method)]
         assert {(row["object_id"], row["label"]) for row in rows} == of_parts
         for row in rows:
-            assert row["pixels"] == np.count_nonzero(labels[row["object_id"]] == row["label"])
-            assert decode_png(row["image"]["bytes"]).shape == (2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)
+            mask = labels[row["object_id"]] == row["label"]
+            assert row["pixels"] == np.count_nonzero(mask)
+            picture = decode_png(row["image"]["bytes"])
+            assert picture.shape == (2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)
+            assert np.array_equal(picture[mask], (wholes[row["object_id"]][mask] * 255).round())
     assert {row["label"] for row in completed if row["source"] == "imagined"} == {0}
     assert any(row["source"] == "predicted" for row in completed)
     assert complete(methods).reused == report.total
+    assert complete(methods.model_copy(update={"keep_visible": False})).computed == report.total
+    images = zip(completed, read_table(Path("data/completions/grids")).to_pylist(), strict=True)
+    assert any(kept["image"] != drawn["image"] for kept, drawn in images)
 
     drawing = GenerateParams(split="val", seed=0, max_failed_share=0.0, timeout_s=120.0)
     assert generate(drawing).computed == report.total

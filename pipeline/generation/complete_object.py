@@ -16,7 +16,7 @@ from pipeline.params.complete import CompleteParams
 from pipeline.shards.table import Table, decode_png, encode_png, image_cell, image_field
 from pipeline.views.cameras import over_white
 
-CONTRACT = "complete/2"
+CONTRACT = "complete/3"
 """Raised when the same inputs give other rows."""
 BATCH = 8
 """Parts that are denoised together; the results do not depend on it."""
@@ -60,7 +60,7 @@ def complete_object(task: CompleteTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `grids`."""
     whole, rows = over_white(decode_png(task.grid)), []
     for source, method, masks in _work(task):
-        pictures = complete(loaded(CompletionPipeline, task.models / method), whole, masks, task.params.seed)
+        pictures = complete(loaded(CompletionPipeline, task.models / method), whole, masks, task.params)
         for label, mask in masks.items():
             png = encode_png((pictures[label] * 255).round().astype(np.uint8))
             rows.append(
@@ -78,18 +78,21 @@ def complete_object(task: CompleteTask) -> dict[str, list[dict[str, Any]]]:
 
 
 def complete(
-    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], seed: int
+    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], params: CompleteParams
 ) -> dict[int, np.ndarray]:
     """The grids J, (H, W, 3) float32 in [0, 1], of parts of a grid (H, W, 3) by their masks, bool (H, W).
 
-    An empty mask is allowed. What is drawn of a part depends on its label, its mask and `seed` alone.
+    An empty mask is allowed. What is drawn of a part depends on its label, its mask and the params' seed alone.
     """
     labels, drawn = list(masks), []
     for start in range(0, len(labels), BATCH):
         some = labels[start : start + BATCH]
-        noise = [torch.Generator().manual_seed(run_seed(seed, label)) for label in some]
+        noise = [torch.Generator().manual_seed(run_seed(params.seed, label)) for label in some]
         drawn += list(model(whole, [masks[label] for label in some], generator=noise).images)
-    return dict(zip(labels, drawn, strict=True))
+    found = dict(zip(labels, drawn, strict=True))
+    if params.keep_visible:
+        found = {label: np.where(masks[label][..., None], whole, picture) for label, picture in found.items()}
+    return found
 
 
 def _work(task: CompleteTask) -> Iterator[tuple[str, str, dict[int, np.ndarray]]]:

@@ -8,6 +8,7 @@ from typing import Self
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, load_group
 from pipeline.params.captions import CaptionsParams
+from pipeline.params.complete import CompleteParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -22,6 +23,7 @@ class Settings:
     render: RenderParams
     captions: CaptionsParams
     segment: SegmentParams
+    complete: CompleteParams
     reconstruction: ReconstructionParams
     reconstruct: ReconstructParams
     overrides: tuple[str, ...]
@@ -35,6 +37,7 @@ class Settings:
             load_group(RenderParams, overrides, path),
             load_group(CaptionsParams, overrides, path),
             load_group(SegmentParams, overrides, path),
+            load_group(CompleteParams, overrides, path),
             load_group(ReconstructionParams, overrides, path),
             load_group(ReconstructParams, overrides, path),
             tuple(overrides),

@@ -19,7 +19,7 @@ from pipeline.views.cameras import over_white
 
 REST_NAME = "rest"
 NO_MATTER = {"split", "seed", "max_failed_share", "timeout_s"}
-"""Parameters of the stage `segment` on which a result does not depend."""
+"""Parameters of the stages on which a result does not depend, or that it states elsewhere."""
 
 
 def take_apart(
@@ -27,11 +27,12 @@ def take_apart(
 ) -> PartObject:
     """The object in parts. UserError as of `choose_parts`; parts without a surface are recorded as absent."""
     params, whole = choice.params(settings.segment), over_white(source.grid)
+    completing = settings.complete.model_copy(update={"seed": seed})
     with step(f"Segmentation, {params.runs} runs"):
         chosen = choose_parts(networks.get(SegmentationPipeline), whole, source.shown, choice, params, seed)
     masks = {label: chosen.labels == label for label in chosen.scores}
     with step(f"Completion of {len(masks)} parts"):
-        drawn = complete(networks.get(CompletionPipeline), whole, masks, seed)
+        drawn = complete(networks.get(CompletionPipeline), whole, masks, completing)
     grids = {label: (picture * 255).round().astype(np.uint8) for label, picture in drawn.items()}
     with step("Names"):
         told = name_parts(settings.captions, source.grid, chosen.labels, source.subject)
@@ -67,6 +68,7 @@ def take_apart(
             "cameras": dict(networks.cameras),
             "steps": networks.steps,
             "segment": params.model_dump(exclude=NO_MATTER),
+            "complete": completing.model_dump(exclude=NO_MATTER | {"methods"}),
             "captions": settings.captions.backend,
             "reconstruct": scene.kept,
         },

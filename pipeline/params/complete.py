@@ -18,6 +18,9 @@ class CompleteParams(StageGroup):
     """Networks that complete the true parts, for Table 2; predicted parts are completed by `complete` alone."""
     seed: int
     """Of the parts' noise."""
+    keep_visible: bool
+    """Whether pixels of the mask stay as the grid shows them; else all of the part is drawn by the network, as in the
+    paper."""
     max_failed_share: Annotated[float, Field(ge=0, le=1)]
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]
