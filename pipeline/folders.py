@@ -5,6 +5,26 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+
+class Configured(Protocol):
+    """A network of diffusers."""
+
+    def register_to_config(self, **kwargs: Any) -> None: ...
+
+
+Network = TypeVar("Network", bound=Configured)
+
+
+def without_origin(network: Network) -> Network:
+    """The network, of which the folder that it was loaded from is forgotten.
+
+    diffusers keeps that folder in the config and writes it wherever the network is saved: a path of one machine in a
+    model that is passed on, and two digests of one and the same model.
+    """
+    network.register_to_config(_name_or_path="")
+    return network
 
 
 @contextmanager

@@ -159,6 +159,9 @@ def test_trainings_go_on_from_a_folder_of_models(project: Path) -> None:
         now, then = (load_file(f"{folder}/{network}/{file}") for folder in ("data/models", "weights"))
         assert now.keys() == then.keys()
         assert all(value.dtype == torch.float32 and torch.equal(value, then[key].float()) for key, value in now.items())
+    configs = [json.loads(file.read_text()) for file in Path("data/models").rglob("config.json")]
+    assert configs
+    assert not [config for config in configs if config.get("_name_or_path")], "where a network came from is kept in it"
 
     with pytest.raises(UserError, match=r"nowhere/segment/unet holds no network"):
         run("segment", train.model_copy(update={"init_from": "nowhere"}), diffusion, VIEW_SIZE)

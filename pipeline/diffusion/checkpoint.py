@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 from pipeline.diffusion.text import ClipText, load_clip_text, load_tokenizer
 from pipeline.diffusion.unet import MultiViewUNet, load_unet
 from pipeline.errors import UserError
+from pipeline.folders import without_origin
 
 FILES = ("*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder*/*.safetensors")
 """What is downloaded of a checkpoint that is given by id."""
@@ -84,7 +85,7 @@ def _load_autoencoder(folder: Path) -> AutoencoderKL:
     autoencoder, found = loaded
     if found["missing_keys"]:
         raise UserError(f"{folder}: the layer {min(found['missing_keys'])} is missing; copy the checkpoint again.")
-    return autoencoder
+    return without_origin(autoencoder)
 
 
 def _prediction(folder: Path) -> str:

@@ -23,7 +23,7 @@ from pipeline.diffusion.tasks import Task
 from pipeline.diffusion.text import ClipText, MiniLM, build_text_encoder
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, check_shapes, fine_tuned_from, load_unet, shapes
 from pipeline.errors import UserError
-from pipeline.folders import replaced
+from pipeline.folders import replaced, without_origin
 from pipeline.params.diffusion import DiffusionParams
 
 BASE = "text_to_mv"
@@ -121,7 +121,7 @@ def _load(folder: Path, kinds: Sequence[type[Loaded]]) -> Loaded:
     except (OSError, ValueError, KeyError):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise UserError(f"{folder} holds no {expected}; train it first (`partgen run`).") from None
-    return kind.from_pretrained(folder).float()
+    return without_origin(kind.from_pretrained(folder).float())
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pipeline.diffusion.image import image_embed_width
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
+from pipeline.folders import without_origin
 from pipeline.params.diffusion import DiffusionParams, ImageParams, UNetParams
 
 
@@ -186,7 +187,8 @@ def load_unet(folder: Path, expected: MultiViewUNet | None = None) -> MultiViewU
         with torch.device("meta"):
             expected = MultiViewUNet.from_config(MultiViewUNet.load_config(folder))
     check_shapes(folder, shapes(expected))
-    return MultiViewUNet.from_pretrained(str(folder), torch_dtype=torch.float32)
+    network: MultiViewUNet = MultiViewUNet.from_pretrained(str(folder), torch_dtype=torch.float32)
+    return without_origin(network)
 
 
 def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
