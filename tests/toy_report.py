@@ -38,6 +38,8 @@ STAGES = (
     "evaluation",
 )
 STEPS = 30
+KEPT = "autoencoder"
+"""The network that was not trained on."""
 
 
 def write_toy_project(project: Path) -> Path:
@@ -120,8 +122,10 @@ def write_metrics(project: Path, figures: list[dict[str, Any]]) -> None:
     write_json(project / "metrics/assets.json", assets)
     (project / "plots/train").mkdir(parents=True)
     for name in (*TRAININGS, "lrm"):
-        values = {"parameters": 1234567, "init_from": "weights/toy" if name == "segment" else "", "steps": STEPS}
-        values |= {"samples": 2 * STEPS, "validation": {"loss": 0.5}}
+        steps = 0 if name == KEPT else STEPS
+        init_from = "weights/toy" if name in ("segment", KEPT) else ""
+        values = {"parameters": 1234567, "init_from": init_from, "steps": steps}
+        values |= {"samples": 2 * steps, "validation": {"loss": 0.5}}
         write_json(project / f"metrics/train/{name}.json", values)
-        rows = [f"{step},{1 / step:.6g},{2 / step:.6g}" for step in range(1, STEPS + 1)]
+        rows = [f"{step},{1 / step:.6g},{2 / step:.6g}" for step in range(1, steps + 1)]
         (project / f"plots/train/{name}.csv").write_text("\n".join(["step,loss,validation", *rows]) + "\n")

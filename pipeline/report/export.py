@@ -82,8 +82,9 @@ def _draw_curves(project: Path, path: Path) -> None:
             points = [row[number] for row in curve if row[number][1] > 0]
             if points:
                 axes.plot(*zip(*thinned(points, MOST_POINTS), strict=True), label=label)
-        axes.set(title=name, yscale="log", xlabel="step")
-        axes.legend()
+        axes.set(title=name if curve else f"{name}: not trained on", yscale="log", xlabel="step")
+        if curve:
+            axes.legend()
     figure.savefig(path, dpi=80)
 
 

@@ -38,7 +38,8 @@ class Training:
     samples: int
     validation: str
     """The last loss on validation objects."""
-    curve: Chart
+    curve: Chart | None
+    """None where no step was taken."""
 
 
 def sentences(data: Path, project: Path) -> list[str]:
@@ -72,7 +73,7 @@ def _training(project: Path, name: str) -> Training:
     validation: Mapping[str, Any] = metrics["validation"]
     shown = f"{validation['loss']:.3g}" if "loss" in validation else ""
     numbers = {key: metrics[key] for key in ("parameters", "init_from", "steps", "samples")}
-    return Training(name, WORK[name], **numbers, validation=shown, curve=_loss_chart(name, curve))
+    return Training(name, WORK[name], **numbers, validation=shown, curve=_loss_chart(name, curve) if curve else None)
 
 
 def _loss_chart(name: str, curve: Sequence[tuple[Point, Point]]) -> Chart:
