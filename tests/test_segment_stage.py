@@ -26,6 +26,7 @@ PARAMS = SegmentParams(
     split="val",
     runs=3,
     seed=0,
+    min_patch_pixels=2,
     min_pixels=2,
     max_parts=4,
     recolour=True,

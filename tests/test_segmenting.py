@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.generation.segmenting import recoloured, run_scores, tidy
+from pipeline.generation.segmenting import cleaned, recoloured, run_scores, tidy
 
 torch.set_num_threads(1)
 SIDE = 8
@@ -38,6 +38,33 @@ def test_pixels_without_a_label_take_their_views_nearest() -> None:
     labels[0, 0], labels[0, 3] = 5, 9  # both in the first view
     assert tidy(labels, shown, 10, 0).labels[:4, :4].tolist() == [[1, 1, 2, 2]] * 4
     assert not tidy(labels, shown, 10, 0).labels[4:].any()  # the other views know no part
+
+
+def test_specks_take_the_part_around_them() -> None:
+    labels, shown = np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), bool)
+    shown[:, :4] = True
+    labels[:4, :4] = [[1, 1, 2, 2], [1, 3, 2, 2], [1, 1, 4, 2], [1, 1, 2, 4]]  # 4 hangs together by its corners
+    labels[4, 0] = 5  # the only one of its view
+    labels[:4, 4:] = 6  # beside the object
+    found = cleaned(labels, shown, 2)
+    assert found[:4, :4].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [1, 1, 4, 2], [1, 1, 2, 4]]
+    assert (found[4:, :4] == 5).all()
+    assert not found[:, 4:].any()
+
+
+@given(maps, masks, st.integers(0, 6))
+@settings(max_examples=200, deadline=None)
+def test_a_clean_map_covers_the_object_and_stays_as_it_is(labels: np.ndarray, shown: np.ndarray, least: int) -> None:
+    found = cleaned(labels, shown, least)
+    half = SIDE // 2
+    for y, x in np.ndindex(2, 2):
+        view = np.s_[y * half : (y + 1) * half, x * half : (x + 1) * half]
+        known = (labels[view] > 0) & shown[view]
+        np.testing.assert_array_equal(found[view] > 0, shown[view] & known.any())
+        assert {*found[view].flat} <= {*labels[view][known].flat, 0}
+        if not least:
+            np.testing.assert_array_equal(found[view][known], labels[view][known])
+    np.testing.assert_array_equal(cleaned(found, shown, 0), found)
 
 
 def test_a_small_region_joins_the_one_it_touches_most() -> None:

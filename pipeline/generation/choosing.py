@@ -96,7 +96,7 @@ def choose_parts(
     if at is not None and not shown_HW[at]:
         x, y = at[1] % (len(shown_HW) // 2), at[0] % (len(shown_HW) // 2)
         raise UserError(f"The pixel {x},{y} of view {choice.view} is background; give a seed point on the object.")
-    maps_RHW = segment(model, grid, params.runs, seed, params.min_pixels, params.recolour)
+    maps_RHW = segment(model, grid, shown_HW, params, seed)
     pool = Pool.of_runs(maps_RHW)
     ranked = _automatic(maps_RHW, shown_HW, params) if at is None else _seeded(pool, at, shown_HW, params.runs)
     if len(ranked) < choice.use:

@@ -36,11 +36,11 @@ class SegmentTask:
 def segment_object(task: SegmentTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `runs`, `proposals` and `parts`. Where no run finds a part, maps are empty: that counts."""
     params, rgba = task.params, decode_png(task.grid)
-    model = loaded(SegmentationPipeline, task.model)
-    maps = segment(model, over_white(rgba), params.runs, params.seed, params.min_pixels, params.recolour)
+    model, shown = loaded(SegmentationPipeline, task.model), rgba[..., 3] >= SHOWN_ALPHA
+    maps = segment(model, over_white(rgba), shown, params, params.seed)
     scores, ranked = run_scores(maps), Pool.of_runs(maps).ranked()
     chosen = int(scores.argmax())
-    parts = tidy(maps[chosen], rgba[..., 3] >= SHOWN_ALPHA, params.max_parts, params.min_part_pixels)
+    parts = tidy(maps[chosen], shown, params.max_parts, params.min_part_pixels)
     identity = {"object_id": task.object_id, "split": task.split}
     columns = (ranked.run_N, ranked.label_N, ranked.score_N, ranked.area_N)
     return {

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, distance_transform_edt
+from skimage import measure
 
 from pipeline.diffusion.augment import ColourShift, jitter
+from pipeline.diffusion.part_colours import drop_small
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.evaluation.ranking import Pool
+from pipeline.params.segment import SegmentParams
 from pipeline.views.cameras import tile, untile
 
 BATCH = 8
@@ -22,20 +25,49 @@ MAX_DEPTH = 0.25
 
 
 def segment(
-    model: SegmentationPipeline, grid: np.ndarray, runs: int, seed: int, min_pixels: int, recolour: bool
+    model: SegmentationPipeline, grid: np.ndarray, shown_HW: np.ndarray, params: SegmentParams, seed: int
 ) -> np.ndarray:
     """Label maps (R, H, W) uint8 of a grid (H, W, 3) float32 in [0, 1]; run r depends on `seed` and r alone.
 
     0 is the background; parts of fewer than `min_pixels` pixels over the four views become background. The runs have
-    other noise each, and with `recolour` all but the first are shown the grid in other colours.
+    other noise each, and with `recolour` all but the first are shown the grid in other colours. Unless
+    `min_patch_pixels` is 0, maps are `cleaned` first; `shown_HW` marks the object's pixels.
     """
     maps = []
-    for start in range(0, runs, BATCH):
-        seeds = [run_seed(seed, run) for run in range(start, min(start + BATCH, runs))]
-        shown = [recoloured(grid, one) if recolour and start + number else grid for number, one in enumerate(seeds)]
+    for start in range(0, params.runs, BATCH):
+        seeds = [run_seed(seed, run) for run in range(start, min(start + BATCH, params.runs))]
+        grids = [recoloured(grid, one) if params.recolour and start + n else grid for n, one in enumerate(seeds)]
         noise = [torch.Generator().manual_seed(one) for one in seeds]
-        maps.append(model(shown, min_pixels, generator=noise).labels)
-    return np.concatenate(maps)
+        maps += list(model(grids, generator=noise).labels)
+    if params.min_patch_pixels:
+        maps = [cleaned(labels_HW, shown_HW, params.min_patch_pixels) for labels_HW in maps]
+    return drop_small(torch.from_numpy(np.stack(maps)), params.min_pixels).numpy()
+
+
+def cleaned(labels_HW: np.ndarray, shown_HW: np.ndarray, min_patch_pixels: int) -> np.ndarray:
+    """A label map of the object's pixels, `shown_HW`, all of them, and without specks; 0 elsewhere.
+
+    A speck has fewer than `min_patch_pixels` pixels of one label that hang together within a view, corners included.
+    Specks, and pixels that the map leaves to the background, get the label of their view's nearest pixel that is
+    neither. In a view of nothing but specks these count; one without labels stays without.
+    """
+    views = []
+    for labels, shown in zip(untile(labels_HW), untile(shown_HW), strict=True):
+        labels = np.where(shown, labels, 0)
+        large = (labels > 0) & (_patch_pixels(labels) >= min_patch_pixels)
+        known = large if large.any() else labels > 0
+        if known.any():
+            nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+            labels = np.where(shown, labels[tuple(nearest)], 0)
+        views.append(labels)
+    return tile(np.stack(views))
+
+
+def _patch_pixels(labels_HW: np.ndarray) -> np.ndarray:
+    """Of each pixel of a view, how many of its label it hangs together with, corners included."""
+    patches_HW = measure.label(labels_HW, connectivity=2, background=-1)
+    sizes: np.ndarray = np.bincount(patches_HW.ravel())[patches_HW]
+    return sizes
 
 
 def recoloured(grid: np.ndarray, seed: int) -> np.ndarray:
@@ -83,14 +115,7 @@ def tidy(labels_HW: np.ndarray, shown_HW: np.ndarray, max_parts: int, min_part_p
     labelled pixel of their view. Then, the smallest first, regions of fewer than `min_part_pixels` pixels, and those
     beyond `max_parts`, join the region that they touch most, or the largest where they touch none.
     """
-    views = []
-    for labels, shown in zip(untile(labels_HW), untile(shown_HW), strict=True):
-        known = (labels > 0) & shown
-        if known.any():
-            nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-            labels = labels[tuple(nearest)]
-        views.append(np.where(shown, labels, 0))
-    filled = tile(np.stack(views))
+    filled = cleaned(labels_HW, shown_HW, min_patch_pixels=0)
     pixels_merged: dict[int, int] = {}
     joined = np.arange(256, dtype=np.uint8)  # of each label, the one that it is part of by now
     while True:

@@ -23,6 +23,9 @@ class SegmentParams(StageGroup):
     recolour: bool
     """Whether all runs but the first are shown the grid in other hues and depths of colour; else they differ in their
     noise alone, as in the paper."""
+    min_patch_pixels: Annotated[int, Field(ge=0)]
+    """Pixels of one colour that hang together in a view and are fewer take the part that is nearest there, and so do
+    the object's pixels without a part. 0 leaves both as they are, as in the paper."""
     min_pixels: Annotated[int, Field(ge=0)]
     """A region of fewer pixels over the four views is no proposal ("only a few pixels", Sec. 3.2). Not published."""
     max_parts: Annotated[int, Field(ge=1, le=254)]
