@@ -21,7 +21,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project with two samples, small pictures and a scratch folder of its own."""
     folder = tmp_path / "project"
     ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local", "sweethome3d")
-    for name in (".dvc", "pipeline", "stages", "data/sources", "data/splits"):
+    weights = (f"weights/nano/{network}" for network in ("autoencoder", "text_to_mv", "segment"))
+    for name in (".dvc", "pipeline", "stages", "data/sources", "data/splits", *weights):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
@@ -33,6 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(ROOT / "data" / "samples" / name, samples)
     params = yaml.safe_load((ROOT / "presets" / "nano.yaml").read_text())
     params["assets"]["sweethome3d"]["objects"] = 0
+    params["train"]["init_from"] = ""
     params["render"] |= {"view_size": 48, "samples": 2, "conditioning_views": 1}
     params["diffusion"]["unet"]["channels"] = [32, 32, 32]
     for sampler in params["diffusion"]["sampler"].values():

@@ -51,7 +51,7 @@ CHANGES = [Augmentation(turns, mirrored) for turns in range(4) for mirrored in (
 
 
 def training(checkpoint_every: int = 1000, **schedule: Any) -> TrainParams:
-    values = yaml.safe_load(NANO.read_text())["train"]
+    values = yaml.safe_load(NANO.read_text())["train"] | {"init_from": ""}
     values["loop"] |= {"warmup_steps": 0, "checkpoint_every": checkpoint_every, "validate_every": 1000}
     values["lrm"] |= {"steps": 2, "batch": 2, "micro_batch": 2, "pieces": 2} | schedule
     return validate(TrainParams, values, "train")

@@ -30,7 +30,7 @@ VIEW_SIZE = 16
 
 
 def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
-    """The preset nano with small networks; `train` overrides the schedule of every task."""
+    """The preset nano with small networks that start anew; `train` overrides the schedule of every task."""
     values = yaml.safe_load((ROOT / "presets/nano.yaml").read_text())
     diffusion, training = values["diffusion"], values["train"]
     diffusion["autoencoder"] |= {"widths": [16], "blocks": 1}
@@ -39,6 +39,7 @@ def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
     diffusion["image"] |= {"queries": 4, "width": 32, "hidden": 32, "depth": 1, "heads": 2}
     for sampler in diffusion["sampler"].values():
         sampler["steps"] = 2
+    training["init_from"] = ""
     training["loop"] |= {"warmup_steps": 0, "checkpoint_every": 1000}
     for task in TRAININGS:
         training[task] = {"steps": 2, "batch": 2, "micro_batch": 2, "learning_rate": 0.001} | train
