@@ -51,7 +51,9 @@ PARAMS = DiffusionParams(
     unet=UNetParams(channels=[16], attention=[True], layers=1, transformer_layers=[1], head_channels=8),
     text=TextParams(encoder="minilm", path="", max_tokens=8),
     image=ImageParams(encoder="efficientnet-lite0", path="", queries=3, width=8, hidden=8, depth=1, heads=2),
-    schedule=ScheduleParams(steps=1000, beta_start=0.00085, beta_end=0.012, snr_scale=1.0, colours_snr_scale=1.0),
+    schedule=ScheduleParams(
+        steps=1000, beta_start=0.00085, beta_end=0.012, snr_scale=1.0, parts_snr_scale=1.0, colours_snr_scale=1.0
+    ),
     sampler=SamplersParams(**dict.fromkeys(TASKS, SamplerParams(solver="ddim", steps=2, guidance=1.0))),
     colours=4,
     palette="random",

@@ -12,7 +12,8 @@ from pipeline.params.diffusion import ScheduleParams
 
 
 def schedule_params(snr_scale: float = 1.0, steps: int = 1000) -> ScheduleParams:
-    return ScheduleParams(steps=steps, beta_start=0.00085, beta_end=0.012, snr_scale=snr_scale, colours_snr_scale=0.05)
+    scales = {"snr_scale": snr_scale, "parts_snr_scale": 0.02, "colours_snr_scale": 0.05}
+    return ScheduleParams(steps=steps, beta_start=0.00085, beta_end=0.012, **scales)
 
 
 torch.set_num_threads(1)  # with more, threads of a busy machine wait for one another
@@ -36,10 +37,13 @@ def test_the_unscaled_schedule_is_stable_diffusions_with_the_published_rescaling
     torch.testing.assert_close(SCHEDULE.alphas_cumprod.double(), expected, atol=1e-5, rtol=1e-3)
 
 
-def test_colour_maps_have_a_scale_of_their_own() -> None:
-    params = schedule_params(1.0)  # whose colours_snr_scale is .05
-    colours = training_schedule(params, TASKS["segment"]).alphas_cumprod
-    torch.testing.assert_close(colours, training_schedule(schedule_params(0.05), TASKS["complete"]).alphas_cumprod)
+@pytest.mark.parametrize(
+    ("task", "scale"),
+    [("segment", 0.05), ("edit", 0.02), *((task, 0.02) for task in TASKS if task.startswith("complete"))],
+)
+def test_colour_maps_and_parts_have_scales_of_their_own(task: str, scale: float) -> None:
+    abar = training_schedule(schedule_params(1.0), TASKS[task]).alphas_cumprod
+    torch.testing.assert_close(abar, training_schedule(schedule_params(scale), TASKS["image_to_mv"]).alphas_cumprod)
 
 
 def test_snr_scale_moves_every_step_towards_noise() -> None:

@@ -26,7 +26,8 @@ SOLVERS: dict[str, type[Sampler]] = {
 
 def training_schedule(params: ScheduleParams, task: Task) -> DDPMScheduler:
     """DDPM of scaled-linear betas, v-prediction and zero terminal SNR: alphas_cumprod[-1] is exactly 0."""
-    scale = params.colours_snr_scale if task.target == "colours" else params.snr_scale
+    scales = {"colours": params.colours_snr_scale, "part": params.parts_snr_scale}
+    scale = scales.get(task.target, params.snr_scale)
     return DDPMScheduler(
         num_train_timesteps=params.steps,
         trained_betas=_scaled_betas(params, scale).tolist(),

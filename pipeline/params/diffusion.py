@@ -80,6 +80,9 @@ class ScheduleParams(Group):
     """Variance that the last step adds, before the rescaling to zero terminal SNR; .012 in Stable Diffusion."""
     snr_scale: Annotated[float, Field(gt=0, le=1)]
     """Multiplies every signal-to-noise ratio; below 1 it moves steps to where a picture's layout is decided."""
+    parts_snr_scale: Annotated[float, Field(gt=0, le=1)]
+    """The same for parts alone (`complete` and its ablations, `edit`): mostly white, and whether anything is drawn in a
+    view is decided in more noise."""
     colours_snr_scale: Annotated[float, Field(gt=0, le=1)]
     """The same for the colour maps of `segment`: flat areas of many pixels, whose colours are decided in more noise."""
 
