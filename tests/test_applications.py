@@ -59,6 +59,7 @@ def overrides() -> Iterator[list[str]]:
             "captions.backend=openai",
             f"captions.endpoint.base_url={server.url}",
             "segment.runs=3",
+            "segment.min_patch_pixels=2",
             "segment.min_pixels=2",
             "segment.min_part_pixels=4",
             "reconstruct.reconstructor=carve",
