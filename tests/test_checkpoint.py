@@ -173,9 +173,12 @@ def test_fine_tuning_starts_at_the_checkpoint_and_is_kept(saved: Saved, name: st
     noised, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([999])
     with torch.no_grad():
         prediction = predict(unet, noised, timesteps, given)
-        assert torch.equal(prediction, predict(base.unet.eval(), noised, timesteps, plain))
+        # Not bit for bit: some CPUs' kernels round otherwise with other channels, or where the same weights lie elsewhere.
+        torch.testing.assert_close(prediction, predict(base.unet.eval(), noised, timesteps, plain))
         unet.save_pretrained(tmp_path)
-        assert torch.equal(predict(load_unet(tmp_path).eval(), noised, timesteps, given), prediction)
+        kept = load_unet(tmp_path).eval()
+        torch.testing.assert_close(predict(kept, noised, timesteps, given), prediction)
+    torch.testing.assert_close(kept.state_dict(), unet.state_dict(), rtol=0, atol=0)
 
 
 def test_a_checkpoint_of_noise_prediction_is_trained_to_predict_v(saved: Saved) -> None:
