@@ -173,7 +173,7 @@ def test_fine_tuning_starts_at_the_checkpoint_and_is_kept(saved: Saved, name: st
     noised, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([999])
     with torch.no_grad():
         prediction = predict(unet, noised, timesteps, given)
-        # Not bit for bit: with other channels, or weights elsewhere in memory, the kernels of some CPUs round otherwise.
+        # Not bit for bit: with other channels, or weights elsewhere in memory, the kernels of some CPUs round otherwise
         torch.testing.assert_close(prediction, predict(base.unet.eval(), noised, timesteps, plain))
         unet.save_pretrained(tmp_path)
         kept = load_unet(tmp_path).eval()
