@@ -91,5 +91,9 @@ def test_the_run_that_the_others_agree_with_scores_best() -> None:
     two_parts[:, :4], two_parts[:, 4:] = 1, 2
     other_colours = np.where(two_parts == 1, 6, 3).astype(np.uint8)
     stripes = np.broadcast_to(np.arange(1, 9, dtype=np.uint8)[:, None], (SIDE, SIDE))
-    scores = run_scores(np.stack([stripes, two_parts, other_colours]))
-    np.testing.assert_allclose(scores, [1 / 3, 2 / 3, 2 / 3])
+    one_part = np.ones((SIDE, SIDE), np.uint8)
+    scores = run_scores(np.stack([stripes, one_part, two_parts, other_colours, np.zeros_like(one_part)]))
+    assert scores[2] == scores[3] > max(scores[:2])
+    assert scores[1] == 0.2, "of one part for all, only with itself"
+    assert scores[4] == 0
+    assert run_scores(one_part[None]).tolist() == [1.0]

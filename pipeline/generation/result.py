@@ -69,7 +69,7 @@ class Segmentation:
     labels: np.ndarray
     """(H, W) uint8: 1..S, the largest part first; 0 the background."""
     score: float
-    """How much all runs agree with it, in [0, 1]: a whole segmentation's `run_scores`, a seeded part's reliability."""
+    """How much all runs agree with it, at most 1: a whole segmentation's `run_scores`, a seeded part's reliability."""
     run: int
 
 

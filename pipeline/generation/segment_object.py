@@ -15,7 +15,7 @@ from pipeline.shards.table import decode_png, encode_png, image_cell
 from pipeline.views.cameras import over_white
 from pipeline.views.palette import PART_COLOURS
 
-CONTRACT = "segment/1"
+CONTRACT = "segment/2"
 """Raised when the same inputs give other rows."""
 SHOWN_ALPHA = 128
 """A pixel of a render with at least this alpha, of 255, is the object's."""

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, distance_transform_edt
 from skimage import measure
+from sklearn.metrics import adjusted_rand_score
 
 from pipeline.diffusion.augment import ColourShift, jitter
 from pipeline.diffusion.part_colours import drop_small
 from pipeline.diffusion.pipelines import SegmentationPipeline
-from pipeline.evaluation.ranking import Pool
 from pipeline.params.segment import SegmentParams
 from pipeline.views.cameras import tile, untile
 
@@ -85,16 +85,18 @@ def run_seed(seed: int, run: int) -> int:
 
 
 def run_scores(maps_RHW: np.ndarray) -> np.ndarray:
-    """How much the other runs agree with each: the mean reliability of its pixels' regions over R, (R,) in [0, 1].
+    """How much the runs agree with each: its mean adjusted Rand index with all of them, (R,), at most 1.
 
-    Supplement B ranks regions; this is how a whole segmentation is chosen among several, which is not published.
+    Over the pixels to which any run gives a part. The index of one part for all with any other map is 0, so that answer
+    wins only where most runs give it. A run without parts has 0, and counts as 0 for the others. Supplement B ranks
+    regions; this is how a whole segmentation is chosen among several, which is not published.
     """
-    proposals = Pool.of_runs(maps_RHW).proposals
-    scores = np.zeros(len(maps_RHW))
-    for run in range(len(maps_RHW)):
-        of_run = proposals.run_N == run
-        if of_run.any():
-            scores[run] = np.average(proposals.score_N[of_run], weights=proposals.area_N[of_run]) / len(maps_RHW)
+    labels_RN = maps_RHW[:, (maps_RHW > 0).any(axis=0)]
+    known_R = labels_RN.any(axis=1)
+    scores = np.zeros(len(labels_RN))
+    for run in np.flatnonzero(known_R):
+        agreed = [adjusted_rand_score(labels_RN[run], other_N) for other_N in labels_RN[known_R]]
+        scores[run] = sum(agreed) / len(labels_RN)
     return scores
 
 
