@@ -1,6 +1,7 @@
 """Stage `complete`: every true and every predicted part of the segmented objects, whole and alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
+from pipeline.views.cameras import Camera
 from stages.entry import stage_main
 
 WHOLE = 0
@@ -27,7 +29,7 @@ def run(params: CompleteParams, data: Path = Path("data"), force: bool = False) 
         stage="complete",
         out=data / "completions",
         tables=(COMPLETIONS,),
-        items=list(_items(data, params)),
+        items=list(_items(data, params, settings)),
         function=complete_object,
         shards=settings["shards"],
         settings={**settings, "complete": params.model_dump(exclude=HOW_TO_RUN)},
@@ -39,13 +41,15 @@ def run(params: CompleteParams, data: Path = Path("data"), force: bool = False) 
     return report
 
 
-def _items(data: Path, params: CompleteParams) -> Iterator[Item]:
-    shards = _Shards(data)
+def _items(data: Path, params: CompleteParams, settings: Mapping[str, Any]) -> Iterator[Item]:
+    camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
+    shards = _Shards(data, camera, settings["elevation_deg"])
     digests = {name: content_digest(data / "models" / name) for name in sorted({FULL, *params.methods})}
     for number in range(len(shards.predicted)):
         load = partial(shards.task, number, params)
         task = load()
         inputs = {"object_id": task.object_id, "split": task.split, "parts": task.parts, "models": digests}
+        inputs |= asdict(shards.camera) | {"elevation_deg": shards.elevation_deg}
         key = content_key(CONTRACT, task.grid, *task.labels.values(), inputs, params.model_dump(exclude=HOW_TO_RUN))
         yield Item(task.object_id, key, load)
 
@@ -53,8 +57,8 @@ def _items(data: Path, params: CompleteParams) -> Iterator[Item]:
 class _Shards:
     """What a completion is made from, by the number of its object in the table of segmentations."""
 
-    def __init__(self, data: Path) -> None:
-        self.models = data / "models"
+    def __init__(self, data: Path, camera: Camera, elevation_deg: float) -> None:
+        self.models, self.camera, self.elevation_deg = data / "models", camera, elevation_deg
         self.predicted = TableRows(data / "segmentations/parts")
         self.truth = TableRows(data / "masks/labels", ["object_id", "labels"])
         self.grids = TableRows(data / "renders/grids", ["object_id", "image"])
@@ -76,7 +80,10 @@ class _Shards:
         grid = self.grids[self.whole_rows[object_id]]["image"]["bytes"]
         truth = self.truth[self.truth_rows[object_id]]["labels"]["bytes"]
         labels = {"truth": truth, "predicted": row["labels"]["bytes"]}
-        return CompleteTask(object_id, row["split"], grid, labels, sorted(self.parts[object_id]), self.models, params)
+        parts = sorted(self.parts[object_id])
+        return CompleteTask(
+            object_id, row["split"], grid, labels, parts, self.models, params, self.camera, self.elevation_deg
+        )
 
 
 def _metrics(out: Path, report: Report) -> dict[str, Any]:

@@ -83,7 +83,12 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     run(PARAMS)
 
     methods = CompleteParams(
-        methods=["complete", "complete_single_view"], seed=0, keep_visible=True, max_failed_share=0.0, timeout_s=120.0
+        methods=["complete", "complete_single_view"],
+        seed=0,
+        draws=1,
+        keep_visible=True,
+        max_failed_share=0.0,
+        timeout_s=120.0,
     )
     assert complete(methods).computed == report.total
     completed = read_table(Path("data/completions/grids")).to_pylist()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from pipeline.diffusion.pipelines import CompletionPipeline
 from pipeline.generation.models import loaded
 from pipeline.generation.segmenting import run_seed
 from pipeline.params.complete import CompleteParams
+from pipeline.reconstruction.carving import Carver
 from pipeline.shards.table import Table, decode_png, encode_png, image_cell, image_field
-from pipeline.views.cameras import over_white
+from pipeline.views.cameras import Camera, over_white
 
-CONTRACT = "complete/3"
+CONTRACT = "complete/4"
 """Raised when the same inputs give other rows."""
+HULL_CELLS = 64
+"""Along each side of the visual hull that a part's silhouettes are compared with."""
 BATCH = 8
 """Parts that are denoised together; the results do not depend on it."""
 FULL = "complete"
@@ -54,13 +58,16 @@ class CompleteTask:
     """The ids of all true parts, those out of sight too."""
     models: Path
     params: CompleteParams
+    camera: Camera
+    elevation_deg: float
 
 
 def complete_object(task: CompleteTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `grids`."""
     whole, rows = over_white(decode_png(task.grid)), []
+    carver = Carver(task.camera, task.elevation_deg, HULL_CELLS)
     for source, method, masks in _work(task):
-        pictures = complete(loaded(CompletionPipeline, task.models / method), whole, masks, task.params)
+        pictures = complete(loaded(CompletionPipeline, task.models / method), whole, masks, task.params, carver)
         for label, mask in masks.items():
             png = encode_png((pictures[label] * 255).round().astype(np.uint8))
             rows.append(
@@ -78,16 +85,35 @@ def complete_object(task: CompleteTask) -> dict[str, list[dict[str, Any]]]:
 
 
 def complete(
-    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], params: CompleteParams
+    model: CompletionPipeline,
+    whole: np.ndarray,
+    masks: Mapping[int, np.ndarray],
+    params: CompleteParams,
+    carver: Carver,
 ) -> dict[int, np.ndarray]:
     """The grids J, (H, W, 3) float32 in [0, 1], of parts of a grid (H, W, 3) by their masks, bool (H, W).
 
-    An empty mask is allowed. What is drawn of a part depends on its label, its mask and the params' seed alone.
+    An empty mask is allowed. What is drawn of a part depends on its label, its mask and the params' seed alone. Of
+    several draws it is the one with the largest `Carver.agreement`, the first of equal ones.
     """
+    draws = [_draw(model, whole, masks, params, params.seed + number) for number in range(params.draws)]
+    if len(draws) == 1:
+        return draws[0]
+    return {label: max((one[label] for one in draws), key=partial(_agreement, carver)) for label in masks}
+
+
+def _agreement(carver: Carver, picture: np.ndarray) -> float:
+    return carver.agreement(torch.from_numpy(picture).movedim(-1, 0))
+
+
+def _draw(
+    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], params: CompleteParams, seed: int
+) -> dict[int, np.ndarray]:
+    """Each part once."""
     labels, drawn = list(masks), []
     for start in range(0, len(labels), BATCH):
         some = labels[start : start + BATCH]
-        noise = [torch.Generator().manual_seed(run_seed(params.seed, label)) for label in some]
+        noise = [torch.Generator().manual_seed(run_seed(seed, label)) for label in some]
         drawn += list(model(whole, [masks[label] for label in some], generator=noise).images)
     found = dict(zip(labels, drawn, strict=True))
     if params.keep_visible:

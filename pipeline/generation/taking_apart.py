@@ -8,13 +8,14 @@ from pipeline.assets.names import unique_names
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
 from pipeline.generation.building import Scene, build, fields_of
 from pipeline.generation.choosing import REST, Choice, choose_parts
-from pipeline.generation.complete_object import complete
+from pipeline.generation.complete_object import HULL_CELLS, complete
 from pipeline.generation.naming import name_parts
 from pipeline.generation.networks import Networks
 from pipeline.generation.result import Part, PartObject
 from pipeline.generation.settings import Settings
 from pipeline.generation.sources import Source
 from pipeline.generation.steps import step
+from pipeline.reconstruction.carving import Carver
 from pipeline.views.cameras import over_white
 
 REST_NAME = "rest"
@@ -32,7 +33,8 @@ def take_apart(
         chosen = choose_parts(networks.get(SegmentationPipeline), whole, source.shown, choice, params, seed)
     masks = {label: chosen.labels == label for label in chosen.scores}
     with step(f"Completion of {len(masks)} parts"):
-        drawn = complete(networks.get(CompletionPipeline), whole, masks, completing)
+        carver = Carver(scene.camera, scene.elevation_deg, HULL_CELLS)
+        drawn = complete(networks.get(CompletionPipeline), whole, masks, completing, carver)
     grids = {label: (picture * 255).round().astype(np.uint8) for label, picture in drawn.items()}
     with step("Names"):
         told = name_parts(settings.captions, source.grid, chosen.labels, source.subject)

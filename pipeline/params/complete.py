@@ -18,6 +18,9 @@ class CompleteParams(StageGroup):
     """Networks that complete the true parts, for Table 2; predicted parts are completed by `complete` alone."""
     seed: int
     """Of the parts' noise."""
+    draws: Annotated[int, Field(ge=1)]
+    """Times that each part is drawn, from different noise; the one whose four silhouettes fit each other best is taken.
+    The paper draws one."""
     keep_visible: bool
     """Whether pixels of the mask stay as the grid shows them; else all of the part is drawn by the network, as in the
     paper."""

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from pipeline.reconstruction.field import Decoder, Field
-from pipeline.reconstruction.rays import split_views
+from pipeline.reconstruction.rays import grid_rays, split_views
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world
 
 BACKGROUND_ALPHA = 0.02
@@ -45,7 +45,8 @@ class Carver:
 
     def __init__(self, camera: Camera, elevation_deg: float, resolution: int, gain: float | None = None) -> None:
         """`gain` is that of the decoder that will read the logits of opacity; one for SHARPNESS when not given."""
-        self.camera, self.resolution, self.cell = camera, resolution, 2 / resolution
+        self.camera, self.elevation_deg = camera, elevation_deg
+        self.resolution, self.cell = resolution, 2 / resolution
         steepness = ABSORBED / (self.cell * (1 - INSIDE))
         self.gain = steepness / SHARPNESS if gain is None else gain
         self.sharpness = steepness / self.gain
@@ -96,6 +97,25 @@ class Carver:
             cells_N, least_N = cells_N[least_N > 0], least_N[least_N > 0]
         occupancy_N = outlines_VHW.new_zeros(len(points_N3)).index_copy(0, cells_N, least_N)
         return occupancy_N.view(3 * (self.resolution,))
+
+    @torch.no_grad()
+    def agreement(self, grid_CHW: Tensor) -> float:
+        """How well a grid's silhouettes fit each other, in [0, 1]: the mean IoU over views with those of their hull.
+
+        1 when one body has all four outlines, but for what cells and pixels round; 0 when no cell is within all four.
+        """
+        (views_VCHW,) = split_views(grid_CHW[None])
+        outlines_VHW = silhouettes(views_VCHW)
+        rays_VHW = grid_rays(self.camera, self.elevation_deg, grid_CHW.device)
+        points_VHWS3 = rays_VHW.points(3 * self.resolution // 2)
+        occupancy_DHW = self.hull(outlines_VHW)
+        along_NS = F.grid_sample(
+            occupancy_DHW[None, None], points_VHWS3.flatten(0, 2)[None, None], align_corners=False
+        )[0, 0, 0]
+        hull_VHW = along_NS.amax(dim=1).view_as(outlines_VHW) > INSIDE
+        drawn_VHW = outlines_VHW > 1 / 2
+        shared_V = (hull_VHW & drawn_VHW).sum(dim=(1, 2))
+        return float((shared_V / (hull_VHW | drawn_VHW).sum(dim=(1, 2)).clamp(min=1)).mean())
 
     def _projected(self, points_N3: Tensor, view: int) -> Tensor:
         """Where a view sees points: (N, 2), right and down, from -1 to 1 over the picture."""
