@@ -119,6 +119,18 @@ def test_a_box_is_carved_to_its_extent(carver: Carver) -> None:
         assert extent.max() == pytest.approx(float(high[axis]), abs=0.1)
 
 
+def test_silhouettes_of_one_body_agree_and_others_less(carver: Carver) -> None:
+    ball = ball_grid()
+    assert carver.agreement(ball) > 0.9
+    assert carver.agreement(ball[:3]) > 0.9  # without alpha
+    moved, blank = ball.clone(), ball.clone()
+    moved[:, :32, :32] = ball[:, :32, :32].roll(8, dims=1)
+    blank[:, :32, :32] = 1.0
+    blank[3, :32, :32] = 0.0
+    assert carver.agreement(moved) < carver.agreement(ball) - 0.1
+    assert carver.agreement(blank) == 0  # a view that shows nothing leaves no hull
+
+
 def test_the_views_come_back(carver: Carver) -> None:
     grid = ball_grid()
     field = carver.fields(grid[None])[0]

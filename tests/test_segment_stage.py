@@ -9,12 +9,14 @@ import torch
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
 from pipeline.evaluation.ranking import Pool
+from pipeline.generation.complete_object import HULL_CELLS
 from pipeline.params.complete import CompleteParams
 from pipeline.params.generate import GenerateParams
 from pipeline.params.segment import SegmentParams
-from pipeline.shards.read import read_table
+from pipeline.reconstruction.carving import Carver
+from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.table import decode_png
-from pipeline.views.cameras import over_white
+from pipeline.views.cameras import Camera, over_white
 from stages.complete import run as complete
 from stages.generate import run as generate
 from stages.segment import run
@@ -112,6 +114,24 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     assert complete(methods.model_copy(update={"keep_visible": False})).computed == report.total
     images = zip(completed, read_table(Path("data/completions/grids")).to_pylist(), strict=True)
     assert any(kept["image"] != drawn["image"] for kept, drawn in images)
+
+    singles = []
+    for seed in range(3):
+        complete(methods.model_copy(update={"seed": seed}))
+        singles.append([row["image"]["bytes"] for row in read_table(Path("data/completions/grids")).to_pylist()])
+    assert complete(methods.model_copy(update={"draws": 3})).computed == report.total
+    best = [row["image"]["bytes"] for row in read_table(Path("data/completions/grids")).to_pylist()]
+    settings = read_manifest(Path("data/renders/grids")).settings
+    camera = Camera(settings["fov_deg"], settings["distance"], VIEW_SIZE)
+    carver = Carver(camera, settings["elevation_deg"], HULL_CELLS)
+    chosen = set()
+    for picture, drawn in zip(best, zip(*singles, strict=True), strict=True):
+        agree = [
+            carver.agreement(torch.from_numpy(decode_png(png).astype(np.float32) / 255).movedim(-1, 0)) for png in drawn
+        ]
+        chosen.add(drawn.index(picture))
+        assert agree[drawn.index(picture)] == pytest.approx(max(agree), abs=0.02)  # pictures were rounded to bytes
+    assert len(chosen) > 1
 
     drawing = GenerateParams(split="val", seed=0, max_failed_share=0.0, timeout_s=120.0)
     assert generate(drawing).computed == report.total

@@ -5,7 +5,7 @@ Images of a sample, each the 2x2 grid or, for a task of one view, one view of it
 | name | is |
 |---|---|
 | `whole` | I, the object |
-| `colours` | C, the label map in the reference colours, of which chance, size or appearance gives each part one |
+| `colours` | C, the label map in the reference colours, of which chance or appearance gives each part one |
 | `part` | J, the part alone from the same cameras |
 | `masked` | I * M, the visible pixels of the part, white elsewhere |
 | `rest` | I * M_rest, the visible pixels of the other parts, white elsewhere |
