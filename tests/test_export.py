@@ -22,6 +22,7 @@ from pipeline.reconstruction.field import Decoder, Field
 from pipeline.report.export import export_models
 from pipeline.report.gallery import ranked
 from pipeline.shards.read import read_table
+from pipeline.views.mask_tables import VISIBILITY
 from tests.toy_report import NUMBERS, figures_of, put, write_toy_project
 
 NANO = Path(__file__).parents[1] / "presets/nano.yaml"
@@ -94,12 +95,17 @@ def test_a_failed_export_leaves_the_older_one(project: Path) -> None:
 
 def test_the_gallery_goes_by_rank(project: Path) -> None:
     assert list(ranked(project / "data").values()) == [(1, 0.4567), (2, 0.4567)]
-    rows = []
-    for number in range(9):
-        for row in figures_of(f"toy-{number:03d}"):
+    rows, seen = [], []
+    for number in range(10):
+        name = f"toy-{number:03d}"
+        for row in figures_of(name):
             changes = {"ap50": number // 2 / 10, "psnr_foreground": float(-number)}
             rows.append({**row, "value": changes.get(row["figure"], row["value"])})
+        for part in (1, 2):
+            pixels = [0, 0, 0, 0] if (number, part) == (9, 2) else [5, 0, 0, 0]  # of the last one part is in sight
+            seen.append({"object_id": name, "split": "test", "part_id": part, "pixels": pixels})
     put(project / "data/evaluation", FIGURES, rows)
+    put(project / "data/masks", VISIBILITY, seen)
     shown = ranked(project / "data")
     assert list(shown) == [f"toy-{number:03d}" for number in (8, 6, 4, 5, 0, 1)]
     assert list(shown.values()) == [(1, 0.4), (2, 0.3), (4, 0.2), (5, 0.2), (8, 0.0), (9, 0.0)]

@@ -27,6 +27,7 @@ LOOP = LoopParams(
     clip_norm=10.0,
     ema_decay=0.0,
     drop_condition=0.0,
+    part_balance=0.0,
     precompute=False,
     checkpoint_every=1000,
     validate_every=1000,

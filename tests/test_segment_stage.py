@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
@@ -16,7 +17,7 @@ from pipeline.params.segment import SegmentParams
 from pipeline.reconstruction.carving import Carver
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.table import decode_png
-from pipeline.views.cameras import Camera, over_white
+from pipeline.views.cameras import Camera, over_white, tile, untile
 from stages.complete import run as complete
 from stages.generate import run as generate
 from stages.segment import run
@@ -108,6 +109,9 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
             picture = decode_png(row["image"]["bytes"])
             assert picture.shape == (2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)
             assert np.array_equal(picture[mask], (wholes[row["object_id"]][mask] * 255).round())
+            views = untile(labels[row["object_id"]] > 0)
+            beyond = tile(np.stack([~binary_dilation(view, np.ones((3, 3))) for view in views]))
+            assert (picture[beyond] == 255).all()
     assert {row["label"] for row in completed if row["source"] == "imagined"} == {0}
     assert any(row["source"] == "predicted" for row in completed)
     assert complete(methods).reused == report.total

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.diffusion.denoiser import Conditions
-from pipeline.diffusion.objective import DiffusionObjective
+from pipeline.diffusion.objective import DiffusionObjective, part_weights
 from pipeline.diffusion.part_colours import decode_colours
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import TASKS, TRAININGS
@@ -82,6 +82,31 @@ def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytes
     run("segment", *tiny(), VIEW_SIZE)
     assert "trained before" in capsys.readouterr().err
     assert weights.read_bytes() == before
+
+
+def test_pixels_of_small_parts_count_more(project: Path) -> None:
+    pictures = torch.ones(3, 3, 20, 20)
+    pictures[0, 1, :6, :4] = 0.5  # 6 %
+    pictures[1, 2, :3, :2] = 0.0  # a quarter of that
+    weights = part_weights(pictures, 0.5)
+    assert weights.shape == (3, 20, 20)
+    assert torch.equal(weights[0], torch.ones(20, 20))
+    assert weights[1, :3, :2] == pytest.approx(torch.full((3, 2), 2.0))
+    assert weights[1].sum() == pytest.approx(394 + 6 * 2)
+    assert torch.equal(weights[2], torch.ones(20, 20))  # there is no part
+    assert part_weights(pictures, 4.0).max() == 10
+
+    train, diffusion = tiny()
+    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE)
+    for task in ("autoencoder", BASE):
+        run(task, train, diffusion, VIEW_SIZE)
+    for task, differs in (("complete", True), ("segment", False)):
+        torch.manual_seed(0)
+        objective = task_objective(TASKS[task], train, shards)
+        batch = objective.collate([objective.examples()[number] for number in range(4)])
+        balanced = objective.loss(objective.module, batch)
+        objective.part_balance = 0.0
+        assert torch.equal(balanced, objective.loss(objective.module, batch)) != differs
 
 
 def test_conditions_condition(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

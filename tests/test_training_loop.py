@@ -35,6 +35,7 @@ SETTINGS = LoopParams(
     clip_norm=1e6,
     ema_decay=0.9,
     drop_condition=0.0,
+    part_balance=0.0,
     precompute=False,
     checkpoint_every=5,
     validate_every=4,

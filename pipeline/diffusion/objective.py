@@ -24,12 +24,18 @@ VALIDATION_BATCH = 8
 GOLDEN = 0.6180339887
 """The multiples of this, modulo 1, are spread evenly however many are taken."""
 PICTURES = 4
+EVEN_SHARE, MOST_WEIGHT = 0.06, 10.0
+"""Of `part_weights`: the share of a picture at which a part's pixels count 1, and the most that one counts."""
+WHITE = 0.97
+"""A pixel of a part's picture that is at least this in all channels counts as background."""
 NOISE = 1
 """Keeps the draws of noise apart from those of the augmentation, which come from the same seed and number."""
 
 
 class DiffusionObjective:
     """The loss of one task over its training examples.
+
+    With a `part_balance`, errors of a task that draws parts count by `part_weights`; with 0 all alike, as in the paper.
 
     The noise and the noise level of a sample are functions of the seed and the sample's number alone, so that neither
     an interruption nor the number of processes changes what is learnt.
@@ -48,19 +54,21 @@ class DiffusionObjective:
         seed: int,
         text_outputs: FrozenOutputs | None = None,
         image_outputs: FrozenOutputs | None = None,
+        part_balance: float = 0.0,
     ) -> None:
         """`text_outputs` and `image_outputs` are tokens computed beforehand; None to encode every batch's."""
         self.task, self.model, self.schedule, self.sampler, self.seed = task, model, schedule, sampler, seed
         self.module = model.unet
         self._examples, self._validation = examples, validation
         self._text_outputs, self._image_outputs = text_outputs, image_outputs
+        self.part_balance = part_balance
 
     def examples(self) -> Examples:
         """The training examples."""
         return self._examples
 
     def loss(self, module: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """The mean squared error of v, for each sample of the batch: (B,)."""
+        """The mean squared error of v, weighted, for each sample of the batch: (B,)."""
         timesteps = [self._draw(number).timestep for number in batch["number"].tolist()]
         return self._loss_at(module, batch, torch.tensor(timesteps))
 
@@ -116,7 +124,11 @@ class DiffusionObjective:
         noised_BCHW = self.schedule.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
         v_BCHW = self.schedule.get_velocity(latents_BCHW, noise_BCHW, timesteps_B)
         predicted_BCHW = predict(module, noised_BCHW, timesteps_B, conditions)
-        return (predicted_BCHW.float() - v_BCHW).square().mean(dim=(1, 2, 3))
+        errors_BHW = (predicted_BCHW.float() - v_BCHW).square().mean(dim=1)
+        if self.task.of_parts and self.part_balance:
+            weights_BHW = part_weights(batch["images"][self.task.target].to(self._device), self.part_balance)
+            errors_BHW = errors_BHW * nn.functional.adaptive_avg_pool2d(weights_BHW, errors_BHW.shape[1:])
+        return errors_BHW.mean(dim=(1, 2))
 
     def _target_latents(self, batch: dict[str, Any]) -> Tensor:
         return to_latents(self.model.autoencoder, batch["images"][self.task.target].to(self._device))
@@ -157,6 +169,18 @@ class DiffusionObjective:
             return self._image_outputs[batch["image_row"]].to(self._device)
         assert self.model.image is not None
         return self.model.image.encode(images[self.task.image_tokens])
+
+
+def part_weights(images_B3HW: Tensor, balance: float) -> Tensor:
+    """What the errors of pixels count, (B, H, W), in pictures (B, 3, H, W) in [0, 1] of a part over white.
+
+    1 for the background; for the part (EVEN_SHARE / share)^balance, at most MOST_WEIGHT, where share is that of the
+    picture's pixels which it has. With a balance of 1 parts count alike, whatever their size. Not published.
+    """
+    part_BHW = images_B3HW.amin(dim=1) < WHITE
+    share_B11 = part_BHW.float().mean(dim=(1, 2), keepdim=True)
+    weight_B11 = (EVEN_SHARE / share_B11).pow(balance).clamp(max=MOST_WEIGHT)
+    return torch.where(part_BHW, weight_B11, 1.0)
 
 
 class Draw:

@@ -75,6 +75,7 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
         loop.seed,
         text_outputs=text_outputs(data, model.text) if task.caption and pays("captions/captions") else None,
         image_outputs=image_outputs(data, model.image) if model.image and pays("renders/conditioning", 2) else None,
+        part_balance=loop.part_balance,
     )
 
 

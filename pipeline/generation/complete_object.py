@@ -1,6 +1,6 @@
 """One object's completed parts: what the stage `complete` runs in its pool processes (main paper, 3.3)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from scipy.ndimage import binary_dilation
 
 from pipeline.diffusion.pipelines import CompletionPipeline
+from pipeline.diffusion.tasks import find_task
 from pipeline.generation.models import loaded
 from pipeline.generation.segmenting import run_seed
 from pipeline.params.complete import CompleteParams
 from pipeline.reconstruction.carving import Carver
 from pipeline.shards.table import Table, decode_png, encode_png, image_cell, image_field
-from pipeline.views.cameras import Camera, over_white
+from pipeline.views.cameras import Camera, over_white, tile, untile
 
-CONTRACT = "complete/4"
+CONTRACT = "complete/5"
 """Raised when the same inputs give other rows."""
 HULL_CELLS = 64
 """Along each side of the visual hull that a part's silhouettes are compared with."""
@@ -93,8 +95,9 @@ def complete(
 ) -> dict[int, np.ndarray]:
     """The grids J, (H, W, 3) float32 in [0, 1], of parts of a grid (H, W, 3) by their masks, bool (H, W).
 
-    An empty mask is allowed. What is drawn of a part depends on its label, its mask and the params' seed alone. Of
-    several draws it is the one with the largest `Carver.agreement`, the first of equal ones.
+    An empty mask is allowed. What is drawn of a part depends on its label, its mask and the params' seed, and with
+    `keep_visible` on what all masks together cover, since no part is beyond the object. Of several draws it is the one
+    with the largest `Carver.agreement`, the first of equal ones.
     """
     draws = [_draw(model, whole, masks, params, params.seed + number) for number in range(params.draws)]
     if len(draws) == 1:
@@ -117,8 +120,17 @@ def _draw(
         drawn += list(model(whole, [masks[label] for label in some], generator=noise).images)
     found = dict(zip(labels, drawn, strict=True))
     if params.keep_visible:
+        if "whole" in find_task(model.config.task).stacked:
+            around = _around(masks.values())
+            found = {label: np.where(around[..., None], picture, 1.0) for label, picture in found.items()}
         found = {label: np.where(masks[label][..., None], whole, picture) for label, picture in found.items()}
     return found
+
+
+def _around(masks: Collection[np.ndarray]) -> np.ndarray:
+    """The pixels (H, W) of some masks and their neighbours within the views; all when the masks are empty."""
+    shown = np.any(list(masks), axis=0)
+    return tile(np.stack([binary_dilation(view, np.ones((3, 3))) for view in untile(shown)])) | ~shown.any()
 
 
 def _work(task: CompleteTask) -> Iterator[tuple[str, str, dict[int, np.ndarray]]]:

@@ -22,8 +22,8 @@ class CompleteParams(StageGroup):
     """Times that each part is drawn, from different noise; the one whose four silhouettes fit each other best is taken.
     The paper draws one."""
     keep_visible: bool
-    """Whether pixels of the mask stay as the grid shows them; else all of the part is drawn by the network, as in the
-    paper."""
+    """Whether what the grid shows stays: pixels of the mask as they are, and, for a network that sees the whole object,
+    white where no part's mask is near; else all of the part's picture is the network's, as in the paper."""
     max_failed_share: Annotated[float, Field(ge=0, le=1)]
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]

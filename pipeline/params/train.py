@@ -29,6 +29,9 @@ class LoopParams(Group):
     """Of the exponential moving average of the weights, which is what is kept; 0 for none."""
     drop_condition: Share
     """Share of the samples trained without their conditions, for classifier-free guidance. Not published."""
+    part_balance: Annotated[float, Field(ge=0)]
+    """How much more the pixels of small parts count than those of large ones where parts are drawn alone; 0 for not at
+    all, as in the paper. Not published."""
     precompute: bool
     """Compute the tokens of frozen text and image encoders once, into scratch, where they are fewer than the training
     samples; otherwise with every batch."""

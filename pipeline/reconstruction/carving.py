@@ -106,16 +106,14 @@ class Carver:
         """
         (views_VCHW,) = split_views(grid_CHW[None])
         outlines_VHW = silhouettes(views_VCHW)
-        rays_VHW = grid_rays(self.camera, self.elevation_deg, grid_CHW.device)
-        points_VHWS3 = rays_VHW.points(3 * self.resolution // 2)
         occupancy_DHW = self.hull(outlines_VHW)
-        along_NS = F.grid_sample(
-            occupancy_DHW[None, None], points_VHWS3.flatten(0, 2)[None, None], align_corners=False
-        )[0, 0, 0]
-        hull_VHW = along_NS.amax(dim=1).view_as(outlines_VHW) > INSIDE
-        drawn_VHW = outlines_VHW > 1 / 2
-        shared_V = (hull_VHW & drawn_VHW).sum(dim=(1, 2))
-        return float((shared_V / (hull_VHW | drawn_VHW).sum(dim=(1, 2)).clamp(min=1)).mean())
+        rays_VHW, ious = grid_rays(self.camera, self.elevation_deg, grid_CHW.device), []
+        for view, outline_HW in enumerate(outlines_VHW):  # one by one, since the samples of all rays are many
+            points_HWS3 = rays_VHW[view].points(3 * self.resolution // 2)
+            along_HWS = F.grid_sample(occupancy_DHW[None, None], points_HWS3[None], align_corners=False)[0, 0]
+            hull_HW, drawn_HW = along_HWS.amax(dim=2) > INSIDE, outline_HW > 1 / 2
+            ious.append((hull_HW & drawn_HW).sum() / (hull_HW | drawn_HW).sum().clamp(min=1))
+        return float(torch.stack(ious).mean())
 
     def _projected(self, points_N3: Tensor, view: int) -> Tensor:
         """Where a view sees points: (N, 2), right and down, from -1 to 1 over the picture."""

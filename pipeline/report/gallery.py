@@ -1,6 +1,7 @@
 """A picture of some held-out objects, best, typical and worst, chosen by the rank of their score and not by hand."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,8 +60,12 @@ def write_gallery(path: Path, data: Path) -> None:
 def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
     """The objects to show: rank, from 1, and AP50 of the automatic segmentation with the most runs, the best first.
 
-    Ties go by AP75, then by the foreground's PSNR of the parts put together, then by id.
+    Ties go by AP75, then by the foreground's PSNR of the parts put together, then by id. Objects that show one part
+    only are left out: they can hardly be cut wrongly.
     """
+    in_sight = Counter(
+        row["object_id"] for row in read_table(data / "masks/visibility").to_pylist() if any(row["pixels"])
+    )
     wanted: dict[str, dict[str, float]] = {}
     for row in read_table(data / "evaluation/figures").to_pylist():
         kept = wanted.setdefault(row["object_id"], {})
@@ -72,7 +77,7 @@ def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
     scores = {
         object_id: (kept[f"ap50 of {most}"], kept[f"ap75 of {most}"], kept.get("psnr_foreground", -np.inf))
         for object_id, kept in sorted(wanted.items())
-        if f"ap50 of {most}" in kept
+        if f"ap50 of {most}" in kept and in_sight[object_id] > 1
     }
     order = sorted(scores, key=lambda object_id: scores[object_id], reverse=True)
     middle, count = (len(order) - EACH) // 2, len(order)
