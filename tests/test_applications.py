@@ -26,6 +26,7 @@ from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.render import RenderParams
 from pipeline.params.segment import SegmentParams
+from pipeline.reconstruction.carving import Carver
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.reconstructor import Carving
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
@@ -35,6 +36,7 @@ from tests.test_pipelines import GRID, VIEW, model
 from tests.toy_corpus import COLOURS, DISTANCE, ELEVATION_DEG, FOV_DEG, draw_boxes, hits
 
 ROOT = Path(__file__).parents[1]
+CARVER = Carver(Camera(FOV_DEG, DISTANCE, VIEW), ELEVATION_DEG, 16)
 TASKS = ("text_to_mv", "image_to_mv", "segment", "complete", "edit")
 PROMPT = "a wooden thing"
 
@@ -60,6 +62,7 @@ def overrides() -> Iterator[list[str]]:
             f"captions.endpoint.base_url={server.url}",
             "segment.runs=3",
             "segment.min_patch_pixels=2",
+            "segment.vote_radius=0.05",
             "segment.min_pixels=2",
             "segment.min_part_pixels=4",
             "reconstruct.reconstructor=carve",
@@ -137,17 +140,17 @@ def test_seed_points_without_an_answer(made: PartObject) -> None:
     grid, shown = over_white(made.grid), np.zeros((GRID, GRID), bool)
     shown[VIEW:, :VIEW] = True
     with pytest.raises(UserError, match=r"pixel 3,4 of view 1 is background"):
-        choose_parts(model("segment"), grid, shown, Choice(seed_point=(3, 4), view=1), params, seed=0)
+        choose_parts(model("segment"), grid, shown, Choice(seed_point=(3, 4), view=1), params, 0, CARVER)
     many = Choice(samples=9, use=9, seed_point=(3, 4), view=2)
     with pytest.raises(UserError, match=r"Of 2 segmentations there are [012] different parts at the seed point"):
-        choose_parts(model("segment"), grid, shown, many, params, seed=0)
+        choose_parts(model("segment"), grid, shown, many, params, 0, CARVER)
 
 
 def test_an_object_in_which_no_part_is_found_is_one_part(made: PartObject) -> None:
     everything = ["segment.runs=2", f"segment.min_pixels={GRID**2}"]
     params = load_group(SegmentParams, everything, ROOT / "presets/nano.yaml")
     shown = np.random.default_rng(0).random((GRID, GRID)) > 0.5
-    chosen = choose_parts(model("segment"), over_white(made.grid), shown, Choice(), params, seed=0)
+    chosen = choose_parts(model("segment"), over_white(made.grid), shown, Choice(), params, 0, CARVER)
     np.testing.assert_array_equal(chosen.labels, shown)
     assert dict(chosen.scores) == {1: 0.0}
 

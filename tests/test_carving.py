@@ -131,6 +131,19 @@ def test_silhouettes_of_one_body_agree_and_others_less(carver: Carver) -> None:
     assert carver.agreement(blank) == 0  # a view that shows nothing leaves no hull
 
 
+def test_rays_meet_the_surface_of_the_hull(carver: Carver) -> None:
+    outlines = torch.from_numpy(np.stack(np.split(ball_grid()[3].numpy(), 2))).unflatten(2, (2, -1))
+    outlines = outlines.permute(0, 2, 1, 3).flatten(0, 1) > 1 / 2
+    points = carver.surface(outlines.float())
+    assert points.shape == (4, 32, 32, 3)
+    met = points.isfinite().all(dim=-1)
+    assert (met == outlines).float().mean() > 0.98
+    rays = grid_rays(CAMERA, ELEVATION_DEG)
+    distance = (points - rays.origins).norm(dim=-1)[met]
+    assert (distance < 3.1 - 0.3).float().mean() > 0.9  # on the near side
+    assert points[met].norm(dim=-1).median() == pytest.approx(RADIUS, abs=0.08)
+
+
 def test_the_views_come_back(carver: Carver) -> None:
     grid = ball_grid()
     field = carver.fields(grid[None])[0]

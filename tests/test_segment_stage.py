@@ -10,11 +10,10 @@ from scipy.ndimage import binary_dilation
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
 from pipeline.evaluation.ranking import Pool
-from pipeline.generation.complete_object import HULL_CELLS
 from pipeline.params.complete import CompleteParams
 from pipeline.params.generate import GenerateParams
 from pipeline.params.segment import SegmentParams
-from pipeline.reconstruction.carving import Carver
+from pipeline.reconstruction.carving import HULL_CELLS, Carver
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import Camera, over_white, tile, untile
@@ -30,6 +29,8 @@ PARAMS = SegmentParams(
     runs=3,
     seed=0,
     min_patch_pixels=2,
+    vote_radius=0.3,
+    vote_colour=0.5,
     min_pixels=2,
     max_parts=4,
     recolour=True,
@@ -83,6 +84,9 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     plain = [decode_png(row["labels"]["bytes"]) for row in read_table(Path("data/segmentations/runs")).to_pylist()[:3]]
     assert np.array_equal(plain[0], maps[0])
     assert not np.array_equal(plain[1], maps[1])  # the same noise, other colours
+    assert run(PARAMS.model_copy(update={"vote_radius": 0.0})).computed == report.total
+    alone = [decode_png(row["labels"]["bytes"]) for row in read_table(Path("data/segmentations/runs")).to_pylist()[:3]]
+    assert not np.array_equal(alone, maps)
     run(PARAMS)
 
     methods = CompleteParams(

@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.generation.segmenting import cleaned, recoloured, run_scores, tidy
+from pipeline.generation.segmenting import cleaned, recoloured, run_scores, tidy, voted
+from pipeline.reconstruction.carving import Carver
+from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
+from tests.toy_corpus import draw_boxes
 
 torch.set_num_threads(1)
 SIDE = 8
@@ -50,6 +53,27 @@ def test_specks_take_the_part_around_them() -> None:
     assert found[:4, :4].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [1, 1, 4, 2], [1, 1, 2, 4]]
     assert (found[4:, :4] == 5).all()
     assert not found[:, 4:].any()
+
+
+def test_views_agree_after_a_vote_and_colours_stay_apart() -> None:
+    boxes = np.array([[[-0.15, -0.15, -0.8], [0.15, 0.15, 0.0]], [[-0.15, -0.15, 0.0], [0.15, 0.15, 0.8]]])
+    colours = np.array([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])
+    camera = Camera(40.0, 3.1, 32)
+    rgba = tile(np.stack([draw_boxes(boxes, colours, (azimuth, 20.0), camera.size) for azimuth in GRID_AZIMUTHS]))
+    grid, shown = over_white(rgba), rgba[..., 3] >= 128
+    truth = np.where(shown, np.where(grid[..., 0] > grid[..., 2], 1, 2), 0).astype(np.uint8)
+    assert {1, 2} <= set(truth[shown].tolist())
+    wrong = truth.copy()
+    wrong[:32, :32] = np.where(truth[:32, :32] == 1, 3, truth[:32, :32])  # one view calls a part what no other does
+    wrong[44:47] = 0  # and some pixels of two are not known
+    carver = Carver(camera, 20.0, 32)
+    once, unknown = voted([wrong, np.zeros_like(truth)], grid, shown, carver, radius=0.4, colour=0.1)
+    assert (wrong != truth).sum() > 60
+    assert (once != truth).sum() < 15
+    assert not unknown.any()
+    hidden = shown.copy()
+    hidden[:32, :32] = False  # three views have no hull without the fourth, so there is nobody to ask
+    np.testing.assert_array_equal(voted([wrong], grid, hidden, carver, 0.3, 0.1)[0], wrong)
 
 
 @given(maps, masks, st.integers(0, 6))

@@ -16,6 +16,7 @@ from pipeline.generation.result import Segmentation
 from pipeline.generation.segmenting import Parts, run_scores, segment, tidy
 from pipeline.params.base import validate
 from pipeline.params.segment import SegmentParams
+from pipeline.reconstruction.carving import Carver
 
 SELECTED, REST = 1, 2
 """The labels of the part at a seed point, and of all the others together."""
@@ -86,6 +87,7 @@ def choose_parts(
     choice: Choice,
     params: SegmentParams,
     seed: int,
+    carver: Carver,
 ) -> Chosen:
     """Segment a grid (H, W, 3) in [0, 1] several times, and choose.
 
@@ -96,7 +98,7 @@ def choose_parts(
     if at is not None and not shown_HW[at]:
         x, y = at[1] % (len(shown_HW) // 2), at[0] % (len(shown_HW) // 2)
         raise UserError(f"The pixel {x},{y} of view {choice.view} is background; give a seed point on the object.")
-    maps_RHW = segment(model, grid, shown_HW, params, seed)
+    maps_RHW = segment(model, grid, shown_HW, params, seed, carver)
     pool = Pool.of_runs(maps_RHW)
     ranked = _automatic(maps_RHW, shown_HW, params) if at is None else _seeded(pool, at, shown_HW, params.runs)
     if len(ranked) < choice.use:

@@ -16,14 +16,12 @@ from pipeline.diffusion.tasks import find_task
 from pipeline.generation.models import loaded
 from pipeline.generation.segmenting import run_seed
 from pipeline.params.complete import CompleteParams
-from pipeline.reconstruction.carving import Carver
+from pipeline.reconstruction.carving import HULL_CELLS, Carver
 from pipeline.shards.table import Table, decode_png, encode_png, image_cell, image_field
 from pipeline.views.cameras import Camera, over_white, tile, untile
 
 CONTRACT = "complete/5"
 """Raised when the same inputs give other rows."""
-HULL_CELLS = 64
-"""Along each side of the visual hull that a part's silhouettes are compared with."""
 BATCH = 8
 """Parts that are denoised together; the results do not depend on it."""
 FULL = "complete"

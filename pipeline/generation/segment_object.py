@@ -11,11 +11,12 @@ from pipeline.evaluation.ranking import Pool
 from pipeline.generation.models import loaded
 from pipeline.generation.segmenting import run_scores, segment, tidy
 from pipeline.params.segment import SegmentParams
+from pipeline.reconstruction.carving import HULL_CELLS, Carver
 from pipeline.shards.table import decode_png, encode_png, image_cell
-from pipeline.views.cameras import over_white
+from pipeline.views.cameras import Camera, over_white
 from pipeline.views.palette import PART_COLOURS
 
-CONTRACT = "segment/2"
+CONTRACT = "segment/3"
 """Raised when the same inputs give other rows."""
 SHOWN_ALPHA = 128
 """A pixel of a render with at least this alpha, of 255, is the object's."""
@@ -31,13 +32,16 @@ class SegmentTask:
     """PNG of the whole object's 2x2 grid, with alpha."""
     model: Path
     params: SegmentParams
+    camera: Camera
+    elevation_deg: float
 
 
 def segment_object(task: SegmentTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `runs`, `proposals` and `parts`. Where no run finds a part, maps are empty: that counts."""
     params, rgba = task.params, decode_png(task.grid)
     model, shown = loaded(SegmentationPipeline, task.model), rgba[..., 3] >= SHOWN_ALPHA
-    maps = segment(model, over_white(rgba), shown, params, params.seed)
+    carver = Carver(task.camera, task.elevation_deg, HULL_CELLS)
+    maps = segment(model, over_white(rgba), shown, params, params.seed, carver)
     scores, ranked = run_scores(maps), Pool.of_runs(maps).ranked()
     chosen = int(scores.argmax())
     parts = tidy(maps[chosen], shown, params.max_parts, params.min_part_pixels)

@@ -1,6 +1,6 @@
 """From an object's grid to its parts: several segmentation runs, ranked, and one of them tidied up (3.2, suppl. B).
 
-Shape suffixes: R runs, H W pixels of the grid.
+Shape suffixes: R runs, H W pixels of the grid, V views, N pixels of a list, K neighbours of each.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.spatial import cKDTree
 from skimage import measure
 from sklearn.metrics import adjusted_rand_score
 
@@ -16,22 +17,31 @@ from pipeline.diffusion.augment import ColourShift, jitter
 from pipeline.diffusion.part_colours import drop_small
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.params.segment import SegmentParams
+from pipeline.reconstruction.carving import Carver
 from pipeline.views.cameras import tile, untile
 
 BATCH = 8
 """Runs that are denoised together; the results do not depend on it."""
+NEIGHBOURS = 128
+"""Pixels that vote on the label of one, itself included."""
 MAX_DEPTH = 0.25
 """By up to this share a recoloured grid is farther from white or nearer to it."""
 
 
 def segment(
-    model: SegmentationPipeline, grid: np.ndarray, shown_HW: np.ndarray, params: SegmentParams, seed: int
+    model: SegmentationPipeline,
+    grid: np.ndarray,
+    shown_HW: np.ndarray,
+    params: SegmentParams,
+    seed: int,
+    carver: Carver,
 ) -> np.ndarray:
     """Label maps (R, H, W) uint8 of a grid (H, W, 3) float32 in [0, 1]; run r depends on `seed` and r alone.
 
     0 is the background; parts of fewer than `min_pixels` pixels over the four views become background. The runs have
     other noise each, and with `recolour` all but the first are shown the grid in other colours. Unless
-    `min_patch_pixels` is 0, maps are `cleaned` first; `shown_HW` marks the object's pixels.
+    `min_patch_pixels` is 0, maps are `cleaned` first, and then, unless `vote_radius` is 0, `voted` on; `shown_HW` marks
+    the object's pixels.
     """
     maps = []
     for start in range(0, params.runs, BATCH):
@@ -41,6 +51,8 @@ def segment(
         maps += list(model(grids, generator=noise).labels)
     if params.min_patch_pixels:
         maps = [cleaned(labels_HW, shown_HW, params.min_patch_pixels) for labels_HW in maps]
+    if params.vote_radius:
+        maps = voted(maps, grid, shown_HW, carver, params.vote_radius, params.vote_colour)
     return drop_small(torch.from_numpy(np.stack(maps)), params.min_pixels).numpy()
 
 
@@ -68,6 +80,39 @@ def _patch_pixels(labels_HW: np.ndarray) -> np.ndarray:
     patches_HW = measure.label(labels_HW, connectivity=2, background=-1)
     sizes: np.ndarray = np.bincount(patches_HW.ravel())[patches_HW]
     return sizes
+
+
+def voted(
+    maps: Sequence[np.ndarray], grid: np.ndarray, shown_HW: np.ndarray, carver: Carver, radius: float, colour: float
+) -> list[np.ndarray]:
+    """Label maps of the object's pixels, `shown_HW`, after a vote among pixels that are alike, of all four views.
+
+    Every pixel stands for the point x at which its ray meets the visual hull of the object's silhouettes, and for its
+    colour c in the grid (H, W, 3). It takes the label for which the weights of its NEIGHBOURS sum up to the most; they
+    are exp(-d^2 / 2) with d^2 = |x - x'|^2 / radius^2 + |c - c'|^2 / colour^2, the bilateral kernel of a dense CRF, and
+    the neighbours those of the least d. Pixels without a label have no vote. Where there is none, and where the ray
+    misses the hull, the label stays. Not in the paper: there the views agree as far as the network makes them.
+    """
+    outlines_VHW = torch.from_numpy(untile(shown_HW)).float()
+    points_VHW3 = carver.surface(outlines_VHW).numpy()
+    voters_VHW = untile(shown_HW) & np.isfinite(points_VHW3[..., 0])
+    if not voters_VHW.any():
+        return list(maps)
+    features_N6 = np.concatenate((points_VHW3 / radius, untile(grid) / colour), axis=-1)[voters_VHW]
+    count = min(NEIGHBOURS, len(features_N6))
+    distance_NK, index_NK = cKDTree(features_N6).query(features_N6, k=range(1, count + 1))
+    weight_NK = np.exp(-(distance_NK**2) / 2)
+    after = []
+    for labels_HW in maps:
+        views_VHW = untile(labels_HW).copy()
+        labels_N = views_VHW[voters_VHW]
+        candidates = np.unique(labels_N[labels_N > 0])
+        if len(candidates):
+            votes = [(weight_NK * (labels_N[index_NK] == label)).sum(axis=1) for label in candidates]
+            won_N = candidates[np.argmax(votes, axis=0)]
+            views_VHW[voters_VHW] = np.where(np.max(votes, axis=0) > 0, won_N, labels_N)
+        after.append(tile(views_VHW))
+    return after
 
 
 def recoloured(grid: np.ndarray, seed: int) -> np.ndarray:

@@ -8,14 +8,14 @@ from pipeline.assets.names import unique_names
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
 from pipeline.generation.building import Scene, build, fields_of
 from pipeline.generation.choosing import REST, Choice, choose_parts
-from pipeline.generation.complete_object import HULL_CELLS, complete
+from pipeline.generation.complete_object import complete
 from pipeline.generation.naming import name_parts
 from pipeline.generation.networks import Networks
 from pipeline.generation.result import Part, PartObject
 from pipeline.generation.settings import Settings
 from pipeline.generation.sources import Source
 from pipeline.generation.steps import step
-from pipeline.reconstruction.carving import Carver
+from pipeline.reconstruction.carving import HULL_CELLS, Carver
 from pipeline.views.cameras import over_white
 
 REST_NAME = "rest"
@@ -29,11 +29,11 @@ def take_apart(
     """The object in parts. UserError as of `choose_parts`; parts without a surface are recorded as absent."""
     params, whole = choice.params(settings.segment), over_white(source.grid)
     completing = settings.complete.model_copy(update={"seed": seed})
+    carver = Carver(scene.camera, scene.elevation_deg, HULL_CELLS)
     with step(f"Segmentation, {params.runs} runs"):
-        chosen = choose_parts(networks.get(SegmentationPipeline), whole, source.shown, choice, params, seed)
+        chosen = choose_parts(networks.get(SegmentationPipeline), whole, source.shown, choice, params, seed, carver)
     masks = {label: chosen.labels == label for label in chosen.scores}
     with step(f"Completion of {len(masks)} parts"):
-        carver = Carver(scene.camera, scene.elevation_deg, HULL_CELLS)
         drawn = complete(networks.get(CompletionPipeline), whole, masks, completing, carver)
     grids = {label: (picture * 255).round().astype(np.uint8) for label, picture in drawn.items()}
     with step("Names"):

@@ -26,6 +26,11 @@ class SegmentParams(StageGroup):
     min_patch_pixels: Annotated[int, Field(ge=0)]
     """Pixels of one colour that hang together in a view and are fewer take the part that is nearest there, and so do
     the object's pixels without a part. 0 leaves both as they are, as in the paper."""
+    vote_radius: Annotated[float, Field(ge=0)]
+    """Labels are voted on by pixels whose surface points lie about so near to each other, in units of the bounding
+    sphere's radius, whichever view they are in. 0 for no vote, as in the paper."""
+    vote_colour: Annotated[float, Field(gt=0)]
+    """And whose colours differ by about so much, from 0 to 1."""
     min_pixels: Annotated[int, Field(ge=0)]
     """A region of fewer pixels over the four views is no proposal ("only a few pixels", Sec. 3.2). Not published."""
     max_parts: Annotated[int, Field(ge=1, le=254)]

@@ -8,6 +8,7 @@ Shape suffixes: B grids, V views, H W pixels, D H W a volume's sides along z, y 
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ VIEW_EXPONENT = 2.0
 """Of the cosine between a view's direction and the surface's normal, the weight of the view's colour."""
 COLOUR_LOGIT = 6.0
 """Colours are kept within the sigmoid of plus and minus this."""
+HULL_CELLS = 64
+"""Along each side of the hulls by which views of one object are compared, in segmentation and completion."""
 
 
 class Carver:
@@ -105,15 +108,33 @@ class Carver:
         1 when one body has all four outlines, but for what cells and pixels round; 0 when no cell is within all four.
         """
         (views_VCHW,) = split_views(grid_CHW[None])
-        outlines_VHW = silhouettes(views_VCHW)
-        occupancy_DHW = self.hull(outlines_VHW)
-        rays_VHW, ious = grid_rays(self.camera, self.elevation_deg, grid_CHW.device), []
-        for view, outline_HW in enumerate(outlines_VHW):  # one by one, since the samples of all rays are many
-            points_HWS3 = rays_VHW[view].points(3 * self.resolution // 2)
-            along_HWS = F.grid_sample(occupancy_DHW[None, None], points_HWS3[None], align_corners=False)[0, 0]
-            hull_HW, drawn_HW = along_HWS.amax(dim=2) > INSIDE, outline_HW > 1 / 2
+        outlines_VHW, ious = silhouettes(views_VCHW), []
+        for outline_HW, (_, inside_HWS) in zip(outlines_VHW, self._along_rays(outlines_VHW), strict=True):
+            hull_HW, drawn_HW = inside_HWS.any(dim=2), outline_HW > 1 / 2
             ious.append((hull_HW & drawn_HW).sum() / (hull_HW | drawn_HW).sum().clamp(min=1))
         return float(torch.stack(ious).mean())
+
+    @torch.no_grad()
+    def surface(self, outlines_VHW: Tensor) -> Tensor:
+        """Where the pixels' rays meet the hull of silhouettes (V, H, W): (V, H, W, 3), and nan where they miss it."""
+        points = []
+        for points_HWS3, inside_HWS in self._along_rays(outlines_VHW):
+            first_HW = inside_HWS.byte().argmax(dim=2)
+            points_HW3 = points_HWS3.take_along_dim(first_HW[..., None, None], dim=2)[:, :, 0]
+            points.append(points_HW3.where(inside_HWS.any(dim=2, keepdim=True), math.nan))
+        return torch.stack(points)
+
+    def _along_rays(self, outlines_VHW: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of one view after the other, since all samples are many: the samples of its rays, and which are in the hull.
+
+        (H, W, S, 3) and (H, W, S).
+        """
+        occupancy_DHW = self.hull(outlines_VHW)
+        rays_VHW = grid_rays(self.camera, self.elevation_deg, outlines_VHW.device)
+        for view in range(len(outlines_VHW)):
+            points_HWS3 = rays_VHW[view].points(3 * self.resolution // 2)
+            along_HWS = F.grid_sample(occupancy_DHW[None, None], points_HWS3[None], align_corners=False)[0, 0]
+            yield points_HWS3, along_HWS > INSIDE
 
     def _projected(self, points_N3: Tensor, view: int) -> Tensor:
         """Where a view sees points: (N, 2), right and down, from -1 to 1 over the picture."""
