@@ -109,3 +109,6 @@ def test_the_gallery_goes_by_rank(project: Path) -> None:
     shown = ranked(project / "data")
     assert list(shown) == [f"toy-{number:03d}" for number in (8, 6, 4, 5, 0, 1)]
     assert list(shown.values()) == [(1, 0.4), (2, 0.3), (4, 0.2), (5, 0.2), (8, 0.0), (9, 0.0)]
+    put(project / "data/masks", VISIBILITY, [row for row in seen if row["part_id"] == 1])
+    with pytest.raises(UserError, match="None of the evaluated objects shows more than one part"):
+        ranked(project / "data")

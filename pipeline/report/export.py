@@ -34,7 +34,7 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
     """Write the folder `out`, of the layout of `data`/models, and return its model card.
 
     Weights are float16; an older `out` is replaced when all went well. UserError when a model or a figure of the card
-    is missing, or when a weight is too large for float16.
+    is missing, when a weight is too large for float16, or when no evaluated object shows more than one part.
     """
     models = data / "models"
     for name in (*TRAININGS, LRM):

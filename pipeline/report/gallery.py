@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipeline.errors import UserError
 from pipeline.generation.reconstruct_tables import PREDICTED
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.reconstruction.turntable import exploded, part_picture, view
@@ -61,7 +62,7 @@ def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
     """The objects to show: rank, from 1, and AP50 of the automatic segmentation with the most runs, the best first.
 
     Ties go by AP75, then by the foreground's PSNR of the parts put together, then by id. Objects that show one part
-    only are left out: they can hardly be cut wrongly.
+    only are left out: they can hardly be cut wrongly. UserError when none is left.
     """
     in_sight = Counter(
         row["object_id"] for row in read_table(data / "masks/visibility").to_pylist() if any(row["pixels"])
@@ -79,6 +80,11 @@ def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
         for object_id, kept in sorted(wanted.items())
         if f"ap50 of {most}" in kept and in_sight[object_id] > 1
     }
+    if not scores:
+        raise UserError(
+            "None of the evaluated objects shows more than one part, so there is nothing to choose for the gallery; "
+            "evaluate objects of several parts."
+        )
     order = sorted(scores, key=lambda object_id: scores[object_id], reverse=True)
     middle, count = (len(order) - EACH) // 2, len(order)
     places = {*range(EACH), *range(middle, middle + EACH), *range(count - EACH, count)} & {*range(count)}
