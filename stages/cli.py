@@ -10,6 +10,7 @@ import typer
 
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
+from pipeline.folders import written
 from pipeline.params.all import GROUPS, check_params, check_values
 from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
 from stages.applications import applications
@@ -65,8 +66,10 @@ def preset(name: Annotated[str, typer.Argument(help="nano, corpus, sd or paper")
         raise UserError(f"There is no preset `{name}`{nearest(name, known)}; the presets are {', '.join(known)}.")
     check_values(read_yaml(source), str(source))
     if PARAMS_FILE.exists() and PARAMS_FILE.read_bytes() != source.read_bytes():
-        shutil.copyfile(PARAMS_FILE, PARAMS_FILE.with_suffix(".yaml.bak"))
-    shutil.copyfile(source, PARAMS_FILE)
+        with written(PARAMS_FILE.with_suffix(".yaml.bak")) as partial:
+            shutil.copyfile(PARAMS_FILE, partial)
+    with written(PARAMS_FILE) as partial:
+        shutil.copyfile(source, partial)
     print(f"params.yaml is now the preset {name}.")
 
 

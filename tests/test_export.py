@@ -15,11 +15,12 @@ from pipeline.diffusion.models import load_autoencoder
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate_object import FIGURES
+from pipeline.folders import STAGE, changed_files, check_replaceable, write_sums
 from pipeline.generation.reconstruct_tables import FIELDS
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.reconstruction.field import Decoder, Field
-from pipeline.report.export import export_models
+from pipeline.report.export import KIND, export_models
 from pipeline.report.gallery import ranked
 from pipeline.shards.read import read_table
 from pipeline.views.mask_tables import VISIBILITY
@@ -91,6 +92,51 @@ def test_a_failed_export_leaves_the_older_one(project: Path) -> None:
     with pytest.raises(UserError, match=r"models/lrm is missing; run the stage `train_lrm`"):
         export_models(out, project / "data", project)
     assert (out / "README.md").read_bytes() == card
+
+
+def tree(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("folder", ["data", "results", "presets", ".", "data/models/segment", "params.yaml"])
+def test_nothing_but_an_export_is_replaced(project: Path, folder: str) -> None:
+    for name in ("results/chair/object.glb", "presets/mine.yaml"):
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text("mine")
+    before = tree(project)
+    with pytest.raises(UserError, match=r"name a new folder|is a file and no folder"):
+        export_models(project / folder, project / "data", project)
+    assert tree(project) == before
+
+
+def test_an_export_that_was_changed_is_not_replaced(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = project / "weights/toy"
+    export_models(out, project / "data", project)
+    assert "replaced" not in capfd.readouterr().err
+    export_models(out, project / "data", project)
+    assert f"The older export in {out} will be replaced." in capfd.readouterr().err
+    with (out / "README.md").open("a") as card:
+        card.write("What I found out.")
+    before = tree(out)
+    with pytest.raises(UserError, match=r"README\.md was changed since it was exported; move it away"):
+        export_models(out, project / "data", project)
+    assert tree(out) == before
+
+
+def test_a_damaged_model_is_not_exported(project: Path) -> None:
+    models = project / "data/models"
+    write_sums(models / "segment", STAGE)
+    content = bytearray((models / "segment" / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (models / "segment" / WEIGHTS).write_bytes(content)
+    with pytest.raises(UserError, match=f"segment/{WEIGHTS} is damaged"):
+        export_models(project / "weights/toy", project / "data", project)
+
+
+def test_the_shipped_weights_are_what_was_exported() -> None:
+    shipped = NANO.parents[1] / "weights/nano"
+    assert changed_files(shipped) == [], "write_sums(weights/nano) after a change by hand"
+    check_replaceable(shipped, KIND)
 
 
 def test_the_gallery_goes_by_rank(project: Path) -> None:

@@ -1,8 +1,11 @@
 """Tokens computed beforehand against the encoders that they come from: the real ones, on a toy corpus."""
 
 import pickle
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,6 +32,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project") / "data"
     write_toy_corpus(folder, objects=10)  # more captions than an encoder is given at once
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A scratch folder on 300 kB that said to have more, as where another process fills the disk meanwhile."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    monkeypatch.setenv("PARTGEN_SCRATCH", str(folder))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 class Counting(MiniLM):
@@ -94,6 +111,40 @@ def test_a_killed_run_goes_on_where_it_was(data: Path, capfd: pytest.CaptureFixt
     again = Counting(LIMIT)
     text_outputs(data, again)
     assert again.seen == []
+
+
+def test_a_row_that_was_damaged_is_noticed(data: Path) -> None:
+    outputs = text_outputs(data, MiniLM(LIMIT))
+    expected = outputs[[0, 2]]
+    with outputs.file.open("r+b") as file:
+        file.seek(outputs.shape[1] * outputs.shape[2] * 2 + 7)  # in row 1
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 4]))
+    damaged = text_outputs(data, MiniLM(LIMIT))
+    assert torch.equal(damaged[[0, 2]], expected)
+    with pytest.raises(UserError, match=r"\.f16 is damaged; remove it, and its tokens are computed again"):
+        damaged[[0, 1]]
+    outputs.file.unlink()
+    assert torch.equal(text_outputs(data, MiniLM(LIMIT))[[0, 2]], expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"done": 3}', b'{"done": 99999, "shape": [1, 2, 3]}'])
+def test_files_that_do_not_fit_are_made_anew(data: Path, content: bytes) -> None:
+    outputs = text_outputs(data, MiniLM(LIMIT))
+    expected = outputs[[0, 2]]
+    outputs.file.with_suffix(".json").write_bytes(content)
+    assert torch.equal(text_outputs(data, MiniLM(LIMIT))[[0, 2]], expected)
+    outputs.file.write_bytes(b"short")
+    assert torch.equal(text_outputs(data, MiniLM(LIMIT))[[0, 2]], expected)
+
+
+def test_a_full_disk_is_noticed_before_the_encoder_runs(data: Path, small_disk: Path) -> None:
+    encoder = Counting(LIMIT)
+    with pytest.raises(UserError, match=r"GB free; make room, move PARTGEN_SCRATCH, or set train\.loop\.precompute"):
+        text_outputs(data, encoder)
+    assert len(encoder.seen) == 1  # whose shape is needed
+    assert not list(small_disk.rglob("*.f16"))
 
 
 def test_other_weights_lengths_and_captions_have_other_rows(data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """params.yaml, the presets, and what a mistake in them says."""
 
+import errno
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.params.all import GROUPS, check_params
 from pipeline.params.base import load_group, with_overrides
 from pipeline.params.render import RenderParams
+from stages.cli import preset as write_preset
 
 PROJECT = Path(__file__).parents[1]
 PRESETS = sorted((PROJECT / "presets").glob("*.yaml"))
@@ -119,3 +122,22 @@ def test_preset_keeps_the_file_it_replaces(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "params.yaml").read_text() == (PROJECT / "presets/sd.yaml").read_text()
     assert (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n"
+
+
+def test_a_preset_that_cannot_be_written_leaves_the_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(PROJECT / "presets", tmp_path / "presets")
+    (tmp_path / "params.yaml").write_text("mine: 1\n")
+    monkeypatch.chdir(tmp_path)
+
+    def half(source: Path, target: Path) -> None:
+        if "params.yaml.bak" in target.name:
+            target.write_bytes(source.read_bytes())
+            return
+        target.write_bytes(source.read_bytes()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", half)
+    with pytest.raises(OSError, match="No space"):
+        write_preset("sd")
+    assert (tmp_path / "params.yaml").read_text() == (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "params.yaml.bak", "presets"]

@@ -1,6 +1,10 @@
 """The folder of an object in parts: written whole or not at all, never over another, read back as it was."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from pipeline.generation.diagnostics import Diagnostic
 from pipeline.generation.result import Part, PartObject, Segmentation, file_name, next_free
 from pipeline.reconstruction.field import Decoder, Field
 
+ROOT = Path(__file__).parents[1]
 SIDE = 4
 NAMES = ("seat", "Leg / left 🪑")
 
@@ -69,6 +74,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 def test_the_folder(tmp_path: Path) -> None:
     folder = an_object().save(tmp_path / "chair")
     assert sorted(files(folder)) == [
+        "SHA256SUMS",
         "exploded.gif",
         "fields/01.safetensors",
         "fields/02.safetensors",
@@ -142,7 +148,8 @@ def test_parts_are_found_by_name_and_number() -> None:
 )
 def test_other_folders_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
     folder = an_object().save(tmp_path / "chair")
-    (folder / "result.json").unlink()
+    for name in ("SHA256SUMS", "result.json"):
+        (folder / name).unlink()
     if content is not None:
         (folder / "result.json").write_text(content)
     with pytest.raises(UserError, match=message):
@@ -153,8 +160,62 @@ def test_other_folders_are_refused(tmp_path: Path, content: str | None, message:
 def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path, name: str) -> None:
     folder = an_object().save(tmp_path / "chair")
     (folder / name).unlink()
-    with pytest.raises(UserError, match=r"is missing|no field"):
+    with pytest.raises(UserError, match=rf"{name} is missing"):
         PartObject.load(folder)
+
+
+DAMAGED = ("grid.png", "object.glb", "parts/01-seat.glb", "fields/02.safetensors", "result.json", "turntable.gif")
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_bit_that_flipped_is_noticed(tmp_path: Path, name: str) -> None:
+    folder = an_object().save(tmp_path / "chair")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 4
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} is damaged|result\.json is no result"):
+        PartObject.load(folder)
+
+
+@pytest.mark.parametrize("name", ["grid.png", "object.glb", "fields/01.safetensors", "turntable.gif", "result.json"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 99, b"\x89PNG\r\n\x1a\n", b"[" * 99_999, b'{"a": {}}', None])
+def test_rubbish_in_a_folder_without_checksums_is_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = an_object().save(tmp_path / "chair")
+    for file in ("SHA256SUMS", name):
+        (folder / file).unlink()
+    (folder / name).mkdir() if content is None else (folder / name).write_bytes(content)
+    if name in ("object.glb", "turntable.gif") and content is not None:
+        PartObject.load(folder)  # its content is handed on as it is
+    else:
+        with pytest.raises(UserError, match=r"no whole result|is no field|is no result|is no file"):
+            PartObject.load(folder)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", ["grid.png", "object.glb", "fields/01.safetensors", "result.json"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str, checked: bool) -> None:
+    folder = an_object().save(tmp_path / "chair")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    if not checked:
+        (folder / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match=name):
+        PartObject.load(folder)
+
+
+def test_what_a_killed_save_left_goes_with_the_next(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from tests.test_result import an_object
+from pipeline.generation import result
+result.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+an_object().save(Path({str(tmp_path)!r}) / "chair")
+"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    an_object().save(tmp_path / "chair")
+    assert [path.name for path in tmp_path.iterdir()] == ["chair"]
 
 
 def test_a_name_in_the_file_leads_to_no_file_elsewhere(tmp_path: Path) -> None:
@@ -162,6 +223,7 @@ def test_a_name_in_the_file_leads_to_no_file_elsewhere(tmp_path: Path) -> None:
     values = json.loads((folder / "result.json").read_text())
     values["parts"][0] |= {"name": "../../secret", "grid": "../../secret.png"}
     (folder / "result.json").write_text(json.dumps(values))
+    (folder / "SHA256SUMS").unlink()
     (tmp_path.parent / "secret.png").write_bytes((folder / "grid.png").read_bytes())
     with pytest.raises(UserError, match=r"parts/01-secret\.png is missing"):
         PartObject.load(folder)

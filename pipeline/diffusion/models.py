@@ -23,7 +23,7 @@ from pipeline.diffusion.tasks import Task
 from pipeline.diffusion.text import ClipText, MiniLM, build_text_encoder
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, check_shapes, fine_tuned_from, load_unet, shapes
 from pipeline.errors import UserError
-from pipeline.folders import replaced, without_origin
+from pipeline.folders import reading, replaced, without_origin
 from pipeline.params.diffusion import DiffusionParams
 
 BASE = "text_to_mv"
@@ -114,14 +114,15 @@ def save_model(
 
 
 def _load(folder: Path, kinds: Sequence[type[Loaded]]) -> Loaded:
-    """A network whose class is named in its config; UserError where there is none."""
+    """A network whose class is named in its config; UserError where there is none, or where it is damaged."""
     try:
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         kind = {kind.__name__: kind for kind in kinds}[name]
     except (OSError, ValueError, KeyError):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise UserError(f"{folder} holds no {expected}; train it first (`partgen run`).") from None
-    return without_origin(kind.from_pretrained(folder).float())
+    with reading(folder, name):
+        return without_origin(kind.from_pretrained(folder).float())
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:

@@ -21,8 +21,10 @@ from pipeline.diffusion.schedule import sampler, set_steps
 from pipeline.diffusion.tasks import find_task
 from pipeline.diffusion.unet import MultiViewUNet
 from pipeline.errors import UserError
+from pipeline.folders import reading
 from pipeline.params.base import explain
 from pipeline.params.diffusion import SamplerParams
+from pipeline.telemetry import without_telemetry
 from pipeline.views.cameras import tile, untile
 
 
@@ -148,13 +150,15 @@ class MultiViewPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """The model in a folder that `save_pretrained` wrote; UserError when there is none."""
+        """The model in a folder that `save_pretrained` wrote; UserError when there is none, or it is damaged."""
         if not (Path(pretrained_model_name_or_path) / cls.config_name).is_file():
             raise UserError(
                 f"{pretrained_model_name_or_path} holds no model (no {cls.config_name}); "
                 f"train it with `partgen run`, or name a folder that has one."
             )
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        without_telemetry()
+        with reading(Path(pretrained_model_name_or_path), "model"):
+            return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
 
     @property
     def view_size(self) -> int:
@@ -202,6 +206,11 @@ class MultiViewPipeline(DiffusionPipeline):
             self.unet, self.scheduler, conditions, shape, settings, generator, self._text([""]), self.progress_bar
         )
         drawn = to_images(self.autoencoder, latents_BCHW.to(self.autoencoder.dtype))
+        if not drawn.isfinite().all():
+            raise UserError(
+                f"The network of {self.config.task} drew numbers that are not finite: its weights are damaged, or too "
+                "large for their precision; copy them again, or train it again."
+            )
         pictures = drawn.float().permute(0, 2, 3, 1).cpu().numpy()
         if task.views == 1:
             return np.stack([tile(views) for views in pictures.reshape(-1, 4, *pictures.shape[1:])])

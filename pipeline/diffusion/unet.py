@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.diffusion.image import image_embed_width
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
-from pipeline.folders import without_origin
+from pipeline.folders import reading, without_origin
 from pipeline.params.diffusion import DiffusionParams, ImageParams, UNetParams
 
 
@@ -183,11 +183,12 @@ def load_unet(folder: Path, expected: MultiViewUNet | None = None) -> MultiViewU
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no network: no config.json; name a folder written by save_pretrained.")
-    if expected is None:
-        with torch.device("meta"):
-            expected = MultiViewUNet.from_config(MultiViewUNet.load_config(folder))
-    check_shapes(folder, shapes(expected))
-    network: MultiViewUNet = MultiViewUNet.from_pretrained(str(folder), torch_dtype=torch.float32)
+    with reading(folder, "network"):
+        if expected is None:
+            with torch.device("meta"):
+                expected = MultiViewUNet.from_config(MultiViewUNet.load_config(folder))
+        check_shapes(folder, shapes(expected))
+        network: MultiViewUNet = MultiViewUNet.from_pretrained(str(folder), torch_dtype=torch.float32)
     return without_origin(network)
 
 

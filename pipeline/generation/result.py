@@ -8,13 +8,12 @@
     segmentations/K.png     the ways to see its parts that were kept, the best first
     turntable.gif, exploded.gif
     result.json             everything else: seed, scores, models, settings, notice, diagnostics, history
+    SHA256SUMS              checksums of all these, by which a damaged file is noticed when the result is read
 
 Everything that an edit starts from is in the folder, so that a result can be edited on another machine, too.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.folders import check_sums, regular, whole_folder
 from pipeline.generation.diagnostics import Diagnostic
 from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
@@ -123,15 +123,11 @@ class PartObject:
         """Write everything into a new folder, whole or not at all; UserError when there is something already."""
         out = Path(folder)
         check_free(out)
-        partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-        try:
+        with whole_folder(out, "result") as partial:
             for name in ("parts", "fields", "segmentations"):
-                (partial / name).mkdir(parents=True)
+                (partial / name).mkdir()
             self._write(partial)
             check_free(out)
-            partial.rename(out)  # an empty folder gives way
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         return out
 
     def _write(self, folder: Path) -> None:
@@ -175,29 +171,30 @@ class PartObject:
 
     @classmethod
     def load(cls, folder: str | Path) -> "PartObject":
-        """What `save` wrote; UserError when it is something else, of another version, or not whole."""
+        """What `save` wrote; UserError when it is something else, of another version, not whole, or damaged."""
         path = Path(folder)
         values = _read_values(path)
+        check_sums(path)
         try:
             return cls(
-                grid=decode_png((path / "grid.png").read_bytes()),
-                labels=decode_png((path / "labels.png").read_bytes()),
+                grid=decode_png(regular(path / "grid.png").read_bytes()),
+                labels=decode_png(regular(path / "labels.png").read_bytes()),
                 parts=[_read_part(path, row) for row in values["parts"]],
                 segmentations=[
                     Segmentation(
-                        decode_png((path / f"segmentations/{number}.png").read_bytes()), row["score"], row["run"]
+                        decode_png(regular(path / f"segmentations/{number}.png").read_bytes()), row["score"], row["run"]
                     )
                     for number, row in enumerate(values["segmentations"], start=1)
                 ],
-                glb=(path / "object.glb").read_bytes() if any(row["glb"] for row in values["parts"]) else None,
-                turntable=(path / "turntable.gif").read_bytes(),
-                exploded=(path / "exploded.gif").read_bytes(),
+                glb=regular(path / "object.glb").read_bytes() if any(row["glb"] for row in values["parts"]) else None,
+                turntable=regular(path / "turntable.gif").read_bytes(),
+                exploded=regular(path / "exploded.gif").read_bytes(),
                 diagnostics=[Diagnostic(**row) for row in values["diagnostics"]],
                 **{name: values[name] for name in COPIED},
             )
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} is missing; copy the result's whole folder, or make it again.") from None
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, SyntaxError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} is no whole result ({type(error).__name__}: {reason}); make it again.") from None
 
@@ -206,7 +203,7 @@ def check_free(folder: Path) -> None:
     """UserError when `folder` is there and holds anything, or is no folder: nothing is ever overwritten."""
     if folder.is_dir() and not any(folder.iterdir()):
         return
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder} is there already and would be overwritten; name a new folder with --out.")
 
 
@@ -229,11 +226,11 @@ def file_name(text: str) -> str:
 def _read_values(folder: Path) -> Mapping[str, Any]:
     path = folder / "result.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(regular(path).read_bytes())
         found = (values["format"], values["version"])
     except FileNotFoundError:
         raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path} is no result of this program; `partgen decompose` makes one.") from None
     if found != (FORMAT, VERSION):
         raise UserError(
@@ -254,8 +251,8 @@ def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
         triangles=row["triangles"],
         absent=row["absent"],
     )
-    grid = decode_png((folder / f"parts/{part.stem}.png").read_bytes())
-    glb = (folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
+    grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes())
+    glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
     return replace(part, grid=grid, glb=glb)
 
 

@@ -27,9 +27,9 @@ class MeshParams(Group):
 class TurntableParams(Group):
     """Animations around the object, assembled and exploded."""
 
-    frames: Positive
+    frames: Annotated[int, Field(gt=0, le=1000)]
     """Of one turn."""
-    size: Annotated[int, Field(ge=8)]
+    size: Annotated[int, Field(ge=8, le=4096)]
     """Pixels a side."""
     elevation_deg: Annotated[float, Field(gt=-90, lt=90)]
     """Of the camera."""

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.folders import regular
 from pipeline.reconstruction.rays import BOUND
 
 METADATA = "field"
@@ -222,13 +223,13 @@ class Field:
         # One entry: safetensors writes several in an order of chance.
         values = {"decoder": self.decoder.config, "offset": self.offset_3, "scale": self.scale}
         metadata = {METADATA: json.dumps(values)}
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, path, metadata)
+        path.write_bytes(save({name: value.detach().contiguous() for name, value in tensors.items()}, metadata))
 
 
 def load_field(path: Path, device: torch.device | str = "cpu") -> Field:
     """Read what `Field.save` wrote; UserError when it is something else, or holds numbers that are not finite."""
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(regular(path), framework="pt", device=str(device)) as file:
             values: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         decoder = Decoder(**values["decoder"]).to(device, tensors["volume"].dtype)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.folders import reading
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.carving import Carver, silhouettes
@@ -95,16 +96,11 @@ class Learned:
 
 
 def load_lrm(folder: Path) -> LRM:
-    """The model of a folder; UserError where there is none."""
+    """The model of a folder; UserError where there is none, or where it is damaged."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no reconstruction model; run the stage `train_lrm`, which trains it.")
-    try:
+    with reading(folder, "reconstruction model"):
         lrm: LRM = LRM.from_pretrained(folder).float()
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise UserError(
-            f"{folder} holds no reconstruction model that can be read ({type(error).__name__}); "
-            "run the stage `train_lrm` again."
-        ) from None
     return lrm
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
-from pipeline.folders import replaced
+from pipeline.folders import SUMS, changed_files, check_replaceable, check_sums, replaced
 from pipeline.params.base import PARAMS_FILE
 from pipeline.report.charts import thinned
 from pipeline.report.gallery import write_gallery
@@ -28,20 +29,32 @@ from pipeline.shards.read import read_table
 LRM = "lrm"
 CREDITS = ("object_id", "split", "name", "author", "licence", "source", "origin")
 CARD, OBJECTS, CURVES, GALLERY = "README.md", "objects.csv", "curves.png", "gallery.png"
+KIND = "export"
+"""Of the folder, in its SHA256SUMS."""
 
 
 def export_models(out: Path, data: Path, project: Path) -> Path:
     """Write the folder `out`, of the layout of `data`/models, and return its model card.
 
-    Weights are float16; an older `out` is replaced when all went well. UserError when a model or a figure of the card
-    is missing, when a weight is too large for float16, or when no evaluated object shows more than one part.
+    Weights are float16. An older export in `out` is replaced, and that is said on stderr, when all went well. UserError
+    when `out` is another folder that is not empty, or an export that somebody changed; when a model or a figure of the
+    card is missing or damaged, when a weight is too large for float16, or when no evaluated object shows more than one
+    part.
     """
+    check_replaceable(out, KIND)
+    if changed := changed_files(out):
+        raise UserError(
+            f"{out / changed[0]} was changed since it was exported; move it away, or export to a new folder."
+        )
     models = data / "models"
     for name in (*TRAININGS, LRM):
         if not (models / name).is_dir():
             raise UserError(f"{models / name} is missing; run the stage `{_stage(name)}`, which trains it.")
+        check_sums(models / name)
     kept = [row for row in read_table(data / "assets/objects").to_pylist() if row["status"] == "ok"]
-    with replaced(out) as folder:
+    if out.exists() and any(out.iterdir()):
+        print(f"The older export in {out} will be replaced.", file=sys.stderr, flush=True)
+    with replaced(out, KIND) as folder:
         for name in (*TRAININGS, LRM):
             _copy_in_half(models / name, folder / name)
         with (folder / OBJECTS).open("w", newline="", encoding="utf-8") as file:
@@ -58,7 +71,7 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
 def _copy_in_half(source: Path, target: Path) -> None:
     for path in sorted(source.rglob("*")):
         copy = target / path.relative_to(source)
-        if path.is_dir():
+        if path.is_dir() or path.name == SUMS:  # the halves have others
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix != ".safetensors":
