@@ -10,7 +10,9 @@ import trimesh
 from PIL import Image
 
 from pipeline.assets.build import PartSettings, Payload, build_object
-from pipeline.assets.bundle import Bundle, FolderReader, ObjectDropped, read_bundle
+from pipeline.assets.bundle import Bundle, read_bundle
+from pipeline.assets.readers import FolderReader
+from pipeline.assets.reasons import ObjectDropped
 
 SETTINGS = PartSettings(
     max_parts=10,

@@ -1,8 +1,11 @@
 """Files that are broken, missing, too large or refer to what they must not: dropped with a reason, never a crash."""
 
 import json
+import os
+import socket
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,16 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.assets.bundle import FolderReader, ObjectDropped, ZipReader, local_name, read_bundle, texture_name
-from tests.assets_files import ROW, SETTINGS, boxes, built, built_folder, gltf, obj_box, png, reason
+from pipeline.assets.bundle import read_bundle
+from pipeline.assets.mtl import texture_statement
+from pipeline.assets.readers import FolderReader, ZipReader
+from pipeline.assets.reasons import ObjectDropped
+from pipeline.errors import UserError
+from pipeline.generation.drawing import draw_object, read_object
+from pipeline.params.assets import AssetsParams
+from pipeline.params.base import load_group
+from pipeline.params.render import RenderParams
+from tests.assets_files import ROW, SETTINGS, boxes, build, built, built_folder, gltf, obj_box, png, reason
 
 TRIANGLES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], float), np.array([[0, 1, 2]])
 TWO = boxes(a=(1, 0), b=(1, 2))
@@ -27,7 +38,7 @@ def test_rubbish_is_dropped(kind, data):
 
 @pytest.mark.parametrize("length", [3, 11, 19, 40, 400, -1])
 def test_truncated_glb(length):
-    assert reason(built("a.glb", TWO[:length])) in ("truncated GLB", "corrupt glTF header")
+    assert reason(built("a.glb", TWO[:length])).startswith(("truncated GLB", "corrupt glTF header"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -100,7 +111,7 @@ def test_vertices_that_are_not_finite(value):
 def test_zero_area():
     vertices, faces = TRIANGLES
     tree = {"nodes": [{"mesh": 0}, {"mesh": 0, "scale": [0, 0, 0]}], "scenes": [{"nodes": [0, 1]}]}
-    assert reason(built("a.glb", gltf(tree, np.zeros_like(vertices), faces))) == "zero area"
+    assert reason(built("a.glb", gltf(tree, np.zeros_like(vertices), faces))).startswith("zero area: the corners")
 
 
 def test_single_part():
@@ -108,19 +119,40 @@ def test_single_part():
 
 
 def test_only_lines_are_no_triangles():
-    assert "no triangles" in reason(built("a.obj", b"v 0 0 0\nv 1 0 0\nl 1 2\n"))
+    assert reason(built("a.obj", b"v 0 0 0\nv 1 0 0\nl 1 2\n")) == "no triangles: lines left out"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.obj", b"v 0 0 0\nv 1 0 0\nv 1 1 0\n", "a point cloud: 3 points without faces; make a surface"),
+        (
+            "a.ply",
+            b"ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+            b"end_header\n0 0 0\n1 0 0\n",
+            "a point cloud: 2 points without faces; make a surface",
+        ),
+        ("a.glb", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        ("a.stl", b"\0" * 80 + b"\x09\0\0\0" + b"\0" * 50, "truncated STL"),
+    ],
+)
+def test_reasons_say_what_it_is(name, data, said):
+    assert reason(built(name, data)).startswith(said)
 
 
 def test_faces_that_refer_to_nothing():
     vertices, _ = TRIANGLES
     tree = {"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}
-    assert reason(built("a.glb", gltf(tree, vertices, np.array([[0, 1, 7]])))).startswith(("faces", "corrupt"))
+    assert "faces refer to vertices that do not exist" in reason(
+        built("a.glb", gltf(tree, vertices, np.array([[0, 1, 7]])))
+    )
 
 
 def test_required_extension():
     vertices, faces = TRIANGLES
-    tree = {"extensionsRequired": ["KHR_draco_mesh_compression"], "nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}
-    assert reason(built("a.glb", gltf(tree, vertices, faces))) == "needs the glTF extension KHR_draco_mesh_compression"
+    tree = {"extensionsRequired": ["ACME_bent_space"], "nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}
+    said = reason(built("a.glb", gltf(tree, vertices, faces)))
+    assert said == "needs the glTF extension ACME_bent_space; export it without that"
 
 
 @pytest.mark.parametrize(
@@ -139,13 +171,62 @@ def test_required_extension():
     ],
 )
 @pytest.mark.parametrize("key", ["buffers", "images"])
-def test_refused_uris(tmp_path, uri, key):
+def test_nothing_outside_the_folder_is_read(tmp_path, uri, key):
+    """A buffer is refused; a texture can be done without, but for one on the network."""
     folder = tmp_path / "inside"
     folder.mkdir()
     (tmp_path / "a.bin").write_bytes(b"secret" * 10)
     header = {"asset": {"version": "2.0"}, key: [{"uri": uri, "byteLength": 36}]}
     (folder / "a.gltf").write_text(json.dumps(header))
-    assert reason(built_folder(folder, "a.gltf")).startswith("refused reference")
+    if key == "buffers" or uri.lower().startswith(("http", "file")):
+        assert reason(built_folder(folder, "a.gltf")).startswith("refused reference")
+    else:
+        bundle = read_bundle("a.gltf", FolderReader(folder), 1000)
+        assert list(bundle.files) == ["a.gltf"]
+        assert bundle.warnings[0].startswith("missing ")
+
+
+def test_a_texture_beside_the_folder_of_the_model(tmp_path):
+    """As ShapeNet (`models`, `images`) and Sketchfab (`source`, `textures`) have it."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/wood.png").write_bytes(png())
+    write_obj(tmp_path / "models", "map_Kd ../images/wood.png")
+    (row,) = built_folder(tmp_path, "models/a.obj")["objects"]
+    assert (row["status"], row["textures"], row["warnings"]) == ("ok", 1, [])
+    assert "../images/wood.png" in read_object(tmp_path / "models/a.obj", 10**6).files
+    (row,) = built_folder(tmp_path / "models", "a.obj")["objects"]  # when only the inner folder was given
+    assert (row["status"], row["textures"]) == ("ok", 0)
+    assert row["warnings"] == ["missing ../images/wood.png, which lies outside the folder"]
+    (tmp_path / "secret.bin").write_bytes(b"secret")
+    (tmp_path / "models/a.gltf").write_text(json.dumps({"buffers": [{"uri": "../secret.bin"}]}))
+    with pytest.raises(ObjectDropped, match="leaves the folder"):
+        read_object(tmp_path / "models/a.gltf", 10**6)
+
+
+def test_a_link_that_the_user_names(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "here").mkdir()
+    for target in ("0a1b", "a.glb"):
+        (tmp_path / "cache" / target).write_bytes(TWO)
+        (tmp_path / "here/a.glb").unlink(missing_ok=True)
+        (tmp_path / "here/a.glb").symlink_to(tmp_path / "cache" / target)
+        assert build(read_object(tmp_path / "here/a.glb", 10**6))["objects"][0]["status"] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
+def test_what_is_no_file_is_one_sentence(tmp_path, kind):
+    path = tmp_path / "a.glb"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="is no regular file"):
+        draw_object(path, load_group(AssetsParams), load_group(RenderParams))
+    assert FolderReader(tmp_path, "a.glb")("a.glb", 10) is None
+    assert reason(built_folder(tmp_path, "a.glb")) == "missing file a.glb"
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path):
@@ -215,28 +296,35 @@ def test_missing_material_library_is_a_warning(tmp_path):
     assert (row["status"], row["warnings"]) == ("ok", ["missing a.mtl"])
 
 
-@pytest.mark.parametrize(
-    "statement", ["map_Kd http://example.org/a.png", "map_Bump ../a.png", "map_Kd -s 1 1 1 ../a.png"]
-)
-def test_refused_texture(tmp_path, statement):
-    write_obj(tmp_path, statement)
+def test_refused_texture(tmp_path):
+    write_obj(tmp_path, "map_Kd http://example.org/a.png")
     assert reason(built_folder(tmp_path, "a.obj")).startswith("refused reference")
 
 
-def test_texture_names():
-    assert texture_name("-s 1 1 1 -o .5 0 wood grain.png") == "wood grain.png"
-    assert texture_name("-clamp on -mm 0 1 wood.png") == "wood.png"
-    assert texture_name("maps\\wood.png") == "maps/wood.png"
+def test_texture_statements():
+    scaled = texture_statement("-s 1 2 1 -o .5 0 wood grain.png")
+    assert (scaled.file, scaled.options) == ("wood grain.png", {"s": ["1", "2", "1"], "o": [".5", "0"]})
+    assert texture_statement("-clamp on -mm 0 1 wood.png").options == {"clamp": ["on"], "mm": ["0", "1"]}
+    assert texture_statement("-blendu on ../images/wood.png").file == "../images/wood.png"
 
 
-@given(parts=st.lists(st.sampled_from(["a", "b", "..", ".", ""]), min_size=1, max_size=8))
-def test_local_names_stay_inside(parts):
-    try:
-        name = local_name("/".join(parts))
-    except ObjectDropped:
-        return
-    assert not name.startswith("/")
-    assert ".." not in name.split("/")
+@given(
+    parts=st.lists(st.sampled_from(["a", "b", "..", ".", ""]), min_size=1, max_size=8),
+    separator=st.sampled_from(["/", "\\"]),
+)
+def test_nothing_outside_is_asked_for(parts, separator):
+    """Whatever a reference says, only names below the root reach the disk."""
+    asked = []
+
+    def read(name, _):
+        asked.append(name)
+        reader = FolderReader(Path("/proc/self/nothing"))
+        return b"{}" if name == "x/y/a.gltf" else reader(name, 10)
+
+    header = json.dumps({"images": [{"uri": separator.join(parts)}]}).encode()
+    bundle = read_bundle("x/y/a.gltf", lambda name, n: header if name == "x/y/a.gltf" else read(name, n), 1000, "x")
+    assert all(name.startswith("x/") for name in asked)
+    assert list(bundle.files) == ["a.gltf"]
 
 
 def test_bundles_differ_by_content_and_name(tmp_path):
@@ -269,7 +357,7 @@ def test_a_bomb_in_an_accessor_count():
     text += b" " * (-len(text) % 4)
     rest = data[20 + length :]
     bomb = struct.pack("<III", 0x46546C67, 2, 20 + len(text) + len(rest)) + struct.pack("<II", len(text), 0x4E4F534A)
-    assert reason(built("a.glb", bomb + text + rest)).startswith("corrupt GLB")
+    assert "accessor 0 has the count 1000000000" in reason(built("a.glb", bomb + text + rest))
 
 
 def test_row_of_a_dropped_object_keeps_its_attribution():

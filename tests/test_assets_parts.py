@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trimesh.visual.material import PBRMaterial
 
-from pipeline.assets.bundle import ObjectDropped
-from pipeline.assets.load import Piece
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, name_group, unique_names
 from pipeline.assets.parts import divide
-from pipeline.assets.surface import Surface, components, surface_points, volume
+from pipeline.assets.reasons import ObjectDropped
+from pipeline.assets.surface import Piece, Surface, components, surface_points, volume
 
 
 def surface(mesh: trimesh.Trimesh) -> Surface:

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.assets import sweethome3d
+from pipeline.assets import index, sweethome3d
 from pipeline.assets.collect import collect_assets, work_items
+from pipeline.assets.glb import load_parts
 from pipeline.assets.names import name_group
 from pipeline.assets.sources import folder_assets
 from pipeline.assets.splits import Splits, choose_frozen, read_frozen
@@ -124,9 +127,9 @@ def test_folder_with_an_index_and_broken_files(project):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,name\ngone.glb,x\n", "gone.glb"),
-        ("name\nx\n", "without `file`"),
-        ("file,nmae\na.glb,x\n", "nmae"),
+        ("file,name\ngone.glb,x\n", "Entry 1 .* names a file that is not in"),
+        ("name\nx\n", "Entry 1 .* without `file`"),
+        ("file,nmae\na.glb,x\n", "Column 2 .* is none of file, name,"),
     ],
 )
 def test_a_wrong_index_is_one_sentence(tmp_path, text, message):
@@ -134,6 +137,87 @@ def test_a_wrong_index_is_one_sentence(tmp_path, text, message):
     (tmp_path / "index.csv").write_text(text)
     with pytest.raises(UserError, match=message):
         folder_assets(tmp_path, "folder", "index.csv")
+
+
+SECRETS = ("TOP-SECRET\nline\n", "file,TOP-SECRET\nx,y\n", "file\nTOP-SECRET\n", '{"TOP-SECRET": 1', "\xffTOP-SECRET")
+
+
+@pytest.mark.parametrize("text", SECRETS)
+@pytest.mark.parametrize(
+    "name", ["../secret.csv", "{}/secret.csv", "link.csv", "inside.csv", "secret.txt", "inside.json"]
+)
+def test_an_index_is_never_printed_nor_read_from_outside(tmp_path, text, name):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.glb").write_bytes(b"")
+    for path in (tmp_path / "secret.csv", folder / "secret.txt", folder / "inside.csv", folder / "inside.json"):
+        path.write_text(text, encoding="latin-1")
+    (folder / "link.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(UserError) as caught:
+        folder_assets(folder, "folder", name.format(tmp_path))
+    assert "TOP-SECRET" not in str(caught.value)
+    if not name.startswith("inside"):
+        assert any(said in str(caught.value) for said in ("is outside", "neither .csv nor .json"))
+
+
+def test_an_index_that_is_no_file_or_too_large(tmp_path, monkeypatch):
+    (tmp_path / "a.glb").write_bytes(b"")
+    os.mkfifo(tmp_path / "index.csv")
+    with pytest.raises(UserError, match="does not exist, or is no file"):
+        folder_assets(tmp_path, "folder", "index.csv")
+    (tmp_path / "large.csv").write_text("file\na.glb\n")
+    monkeypatch.setattr(index, "MOST_BYTES", 5)
+    with pytest.raises(UserError, match="cannot be read, or has more than"):
+        folder_assets(tmp_path, "folder", "large.csv")
+
+
+def test_odd_names_stop_nothing(project):
+    """A lone surrogate in a node's name and in the index, a folder and a file with Latin-1 names."""
+    folder = project / "mine"
+    latin = Path(os.fsdecode(b"mine/t\xfcr")), Path(os.fsdecode(b"mine/t\xfcr/caf\xe9.glb"))
+    latin[0].mkdir(parents=True)
+    latin[1].write_bytes(boxes(a=(1, 0), b=(1, 2)))
+    (folder / "odd.glb").write_bytes(odd := boxes(**{"a": (1, 0), "b00000": (1, 2)}).replace(b'"b00000"', b'"\\ud800"'))
+    assert b"ud800" in odd
+    (folder / "caf\xe9.glb").write_bytes(boxes(a=(1, 0), b=(1, 3)))
+    (folder / "index.json").write_text('[{"file": "odd.glb", "name": "x\\udc00y", "author": "\\ud800"}]')
+    settings = ("samples.use=false", "sweethome3d.objects=0", "folder.path=mine", "folder.index=index.json")
+    report = run(params(*settings))
+    rows = {row["object_id"]: row for row in iter_rows(Path("data/assets/objects"))}
+    assert report.failures == {}
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert rows["folder.odd"]["name"] == "x\\udc00y"
+    assert {row["name"] for row in rows.values()} == {"x\\udc00y", "café"}
+    assert len({row["origin"] for row in rows.values()}) == 3
+    raw = {name for row in iter_rows(Path("data/assets/parts")) for name in row["raw_names"]}
+    assert "\\ud800" in raw
+    assert run(params(*settings)).reused == 3  # the same ids again
+
+
+def test_a_stage_whose_objects_are_all_dropped_fails(project):
+    (project / "mine").mkdir()
+    for name in ("a", "b"):
+        (project / "mine" / f"{name}.obj").write_bytes(b"v 0 0 0\n" * 9)
+    with pytest.raises(UserError, match="None of the 2 objects can be used: a point cloud"):
+        run(params("samples.use=false", "sweethome3d.objects=0", "folder.path=mine"))
+
+
+def test_z_up(project):
+    """The param turns OBJ, PLY and STL, and not glTF, which says itself what is up."""
+    (project / "mine").mkdir()
+    vertices, faces = obj_box(0, 1)
+    tall = vertices.replace(" 1\n", " 9\n") + faces
+    (project / "mine/a.obj").write_text(f"{tall}{obj_box(3, 9)[0]}o b\n{obj_box(3, 9)[1]}")
+    (project / "mine/b.glb").write_bytes(boxes(a=(1, 0), b=(1, 2)))
+    heights = {}
+    for up in ("y", "z"):
+        run(params("samples.use=false", "sweethome3d.objects=0", "folder.path=mine", f"folder.up={up}"))
+        for row in iter_rows(Path("data/assets/glbs")):
+            extents = np.ptp(np.concatenate([m.bounds for p in load_parts(row["glb"]) for m in p.meshes]), axis=0)
+            heights[row["object_id"], up] = extents[1] / extents.max()
+    assert heights["folder.a", "y"] < 0.3
+    assert heights["folder.a", "z"] == 1
+    assert heights["folder.b", "y"] == heights["folder.b", "z"]
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
@@ -183,16 +267,22 @@ def test_model_rotation_stands_the_object_upright(project):
     folder.mkdir()
     library(folder / "Turned.sh3f", "a", modelRotation="0 -1 0 1 0 0 0 0 1")
     run(params("samples.use=false", "sweethome3d.objects=1", "sweethome3d.path=libraries"))
-    from pipeline.assets.glb import load_parts
-
     (row,) = iter_rows(Path("data/assets/glbs"))
     height = {part.name: part.meshes[0].centroid[1] for part in load_parts(row["glb"])}
     assert height["high"] > height["low"] + 0.5
 
 
-def test_a_broken_library_is_one_sentence(tmp_path):
-    (tmp_path / "a.sh3f").write_bytes(b"no zip")
-    with pytest.raises(UserError, match=r"a\.sh3f is not a furniture library"):
+@pytest.mark.parametrize(
+    "catalogue", [None, b"", b"name#1=x\n" * 2_000_000, b"id#1=a\nmodel#1=/a\nmodelRotation#1=x\n"]
+)
+def test_a_broken_library_is_one_sentence(tmp_path, catalogue):
+    """No archive, none with a catalogue, one that unpacks to more than any catalogue has, words for numbers."""
+    with zipfile.ZipFile(tmp_path / "a.sh3f", "w", zipfile.ZIP_DEFLATED) as archive:
+        if catalogue:
+            archive.writestr("PluginFurnitureCatalog.properties", catalogue)
+    if catalogue is None:
+        (tmp_path / "a.sh3f").write_bytes(b"no zip")
+    with pytest.raises(UserError, match=r"a\.sh3f"):
         sweethome3d_assets(tmp_path, 1)
 
 

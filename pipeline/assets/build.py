@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.assets.bundle import Bundle, ObjectDropped
+from pipeline.assets.bundle import Bundle
 from pipeline.assets.glb import normalise, read_header, write_glb
 from pipeline.assets.load import load_pieces
 from pipeline.assets.parts import Division, divide
-from pipeline.assets.surface import Surface
+from pipeline.assets.reasons import ObjectDropped, said_once
+from pipeline.assets.surface import Surface, Up
 from pipeline.params.base import Group
 
-CONTRACT = "assets/1"
+CONTRACT = "assets/2"
 """Raise it when the results for the same files and settings change."""
 
 
@@ -39,8 +40,10 @@ class Payload:
     reason: str
     """Why there is no bundle."""
     matrix: np.ndarray
-    """(4, 4), from the file's frame to the object's."""
+    """(4, 4), from the file's frame, once its +Y is up, to the object's."""
     settings: PartSettings
+    up: Up = "y"
+    """The axis that points up in an OBJ, PLY or STL; glTF says itself that it is +Y."""
 
 
 def build_object(payload: Payload) -> dict[str, list[dict[str, Any]]]:
@@ -55,8 +58,9 @@ def build_object(payload: Payload) -> dict[str, list[dict[str, Any]]]:
 
 def _kept(payload: Payload, bundle: Bundle) -> dict[str, list[dict[str, Any]]]:
     settings = payload.settings
+    up: Up = "y" if bundle.kind in (".glb", ".gltf") else payload.up
     pieces, warnings = load_pieces(
-        bundle, settings.texture_px, settings.min_opacity, settings.max_triangles, payload.matrix
+        bundle, settings.texture_px, settings.min_opacity, settings.max_triangles, payload.matrix, up
     )
     division = divide(
         pieces,
@@ -79,7 +83,7 @@ def _kept(payload: Payload, bundle: Bundle) -> dict[str, list[dict[str, Any]]]:
         "triangles": sum(map(_triangles, surfaces)),
         "textures": len(read_header(glb).get("textures", [])),
         "glb_bytes": len(glb),
-        "warnings": sorted({*bundle.warnings, *warnings}),
+        "warnings": said_once(sorted({*bundle.warnings, *warnings})),
     }
     return {
         "objects": [_object_row(payload, "ok", "", found)],

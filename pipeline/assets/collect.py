@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.assets.build import CONTRACT, PartSettings, Payload
-from pipeline.assets.bundle import ObjectDropped
+from pipeline.assets.reasons import ObjectDropped
 from pipeline.assets.sources import Asset, folder_assets
 from pipeline.assets.splits import Splits, read_frozen
 from pipeline.assets.sweethome3d import sweethome3d_assets
@@ -38,7 +38,7 @@ def collect_assets(params: AssetsParams) -> tuple[list[Asset], list[str]]:
             absent.append("sweethome3d")
         assets += found
     if params.folder.path:
-        assets += folder_assets(Path(params.folder.path), "folder", params.folder.index)
+        assets += folder_assets(Path(params.folder.path), "folder", params.folder.index, params.folder.up)
     if not assets:
         raise UserError("No source of objects is in use; set assets.samples.use, sweethome3d.objects or folder.path.")
     return assets, absent
@@ -56,7 +56,7 @@ def work_items(assets: Sequence[Asset], params: AssetsParams) -> list[Item]:
         duplicate_of = original if original != asset.object_id else ""
         row = _row(asset, splits)
         content = duplicate_of or asset.identity(max_bytes)
-        key = content_key(CONTRACT, row, settings, str(max_bytes), content, asset.matrix().tobytes())
+        key = content_key(CONTRACT, row, settings, str(max_bytes), content, asset.matrix().tobytes(), asset.up)
         items.append(Item(asset.object_id, key, partial(_payload, asset, row, settings, max_bytes, duplicate_of)))
     return items
 
@@ -68,7 +68,7 @@ def _payload(asset: Asset, row: dict[str, Any], settings: PartSettings, max_byte
             bundle = asset.read(max_bytes)
         except ObjectDropped as error:
             reason = str(error)
-    return Payload(row, bundle, reason, asset.matrix(), settings)
+    return Payload(row, bundle, reason, asset.matrix(), settings, asset.up)
 
 
 def _row(asset: Asset, splits: Splits) -> dict[str, Any]:

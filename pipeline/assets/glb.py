@@ -13,14 +13,9 @@ import trimesh
 from trimesh.exchange.gltf import export_glb
 
 from pipeline.assets.parts import Part as DividedPart
-from pipeline.assets.surface import Surface
+from pipeline.assets.surface import LINEAR_COLOURS, REPEAT, Surface
 
 GENERATOR = "PartGen"
-
-LINEAR_COLOURS = "_COLOR_0"
-"""Vertex attribute (V, 4) uint16 of a trimesh that is written as glTF's COLOR_0, which is linear; trimesh itself writes
-eight bits, too few for dark linear colours.
-"""
 
 
 @dataclass(frozen=True)
@@ -43,18 +38,26 @@ class Node:
     extras: Mapping[str, Any]
     meshes: Sequence[trimesh.Trimesh]
     """Each becomes a primitive of the node's mesh."""
+    pivot: Sequence[float] | None = None
+    """Where the origin of the meshes lies: the node's translation, around which a user turns it; None: at zero."""
 
 
 def normalise(parts: Sequence[DividedPart]) -> list[list[Surface]]:
-    """The surfaces of all parts, moved so that the centre of the object's box is the origin, and scaled so that its
-    farthest vertex lies on the unit sphere. Parts keep their place in the object.
+    """The surfaces of all parts in the unit frame. Parts keep their place in the object."""
+    matrix = to_unit([surface for part in parts for surface in part.surfaces])
+    return [[surface.transformed(matrix) for surface in part.surfaces] for part in parts]
+
+
+def to_unit(surfaces: Sequence[Surface]) -> np.ndarray:
+    """The matrix (4, 4) into the unit frame: the centre of the object's box becomes the origin, and the farthest vertex
+    comes to lie on the unit sphere.
     """
-    vertices = np.concatenate([surface.vertices for part in parts for surface in part.surfaces])
+    vertices = np.concatenate([surface.vertices for surface in surfaces])
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     matrix = np.eye(4)
     matrix[:3, :3] /= np.linalg.norm(vertices - centre, axis=1).max()
     matrix[:3, 3] = -matrix[:3, :3] @ centre
-    return [[surface.transformed(matrix) for surface in part.surfaces] for part in parts]
+    return matrix
 
 
 def write_glb(parts: Sequence[tuple[str, Sequence[Surface]]], notice: str, extras: Mapping[str, Any]) -> bytes:
@@ -70,8 +73,11 @@ def write_glb(parts: Sequence[tuple[str, Sequence[Surface]]], notice: str, extra
     return pack(nodes, notice, extras)
 
 
-def pack(nodes: Sequence[Node], notice: str, extras: Mapping[str, Any]) -> bytes:
-    """The GLB of some nodes; `asset` carries `notice` as its copyright and `extras`."""
+def pack(nodes: Sequence[Node], notice: str, extras: Mapping[str, Any], frame: np.ndarray | None = None) -> bytes:
+    """The GLB of some nodes; `asset` carries `notice` as its copyright and `extras`.
+
+    With `frame`, (4, 4), they are the children of a last node `object` with this matrix.
+    """
     scene = trimesh.Scene()
     for number, node in enumerate(nodes):
         for index, mesh in enumerate(node.meshes):
@@ -87,11 +93,17 @@ def pack(nodes: Sequence[Node], notice: str, extras: Mapping[str, Any]) -> bytes
                 colours = primitive["attributes"].pop(LINEAR_COLOURS)
                 primitive["attributes"]["COLOR_0"] = colours
                 tree["accessors"][colours]["normalized"] = True
+        for node, made in zip(nodes, meshes, strict=True):
+            for mesh, primitive in zip(node.meshes, made["primitives"], strict=True):
+                material = getattr(mesh.visual, "material", None)
+                _set_samplers(tree, primitive, getattr(material, "wrap", (REPEAT, REPEAT)))
         tree["meshes"] = meshes
-        tree["nodes"] = [
-            {"name": node.name, "mesh": index, "extras": dict(node.extras)} for index, node in enumerate(nodes)
-        ]
-        tree["scene"], tree["scenes"] = 0, [{"nodes": list(range(len(nodes)))}]
+        tree["nodes"] = [_written(node, index) for index, node in enumerate(nodes)]
+        roots = list(range(len(nodes)))
+        if frame is not None:  # glTF counts a matrix by its columns
+            tree["nodes"].append({"name": "object", "matrix": frame.T.ravel().tolist(), "children": roots})
+            roots = [len(nodes)]
+        tree["scene"], tree["scenes"] = 0, [{"nodes": roots}]
         tree["asset"] = {
             "version": "2.0",
             "generator": GENERATOR,
@@ -102,8 +114,27 @@ def pack(nodes: Sequence[Node], notice: str, extras: Mapping[str, Any]) -> bytes
     return bytes(export_glb(scene, unitize_normals=True, tree_postprocessor=gather))
 
 
+def _written(node: Node, mesh: int) -> dict[str, Any]:
+    place = {} if node.pivot is None else {"translation": [float(value) for value in node.pivot]}
+    return {"name": node.name, "mesh": mesh, **place, "extras": dict(node.extras)}
+
+
+def _set_samplers(tree: dict[str, Any], primitive: Mapping[str, Any], wrap: tuple[int, int]) -> None:
+    """Textures are repeated beyond their edges, unless their material says otherwise."""
+    if wrap == (REPEAT, REPEAT):
+        return
+    sampler = {"wrapS": wrap[0], "wrapT": wrap[1]}
+    samplers = tree.setdefault("samplers", [])
+    if sampler not in samplers:
+        samplers.append(sampler)
+    material = tree["materials"][primitive["material"]]
+    for key, value in [*material.items(), *material.get("pbrMetallicRoughness", {}).items()]:
+        if key.endswith("Texture"):
+            tree["textures"][value["index"]]["sampler"] = samplers.index(sampler)
+
+
 def load_parts(glb: bytes) -> list[Part]:
-    """The parts of a normalised GLB, in the order of their ids. ValueError when it is not one."""
+    """The parts of a normalised GLB, in the order of their ids and in place. ValueError when it is not one."""
     tree = read_header(glb)
     scene = trimesh.load_scene(io.BytesIO(glb), file_type="glb", process=False)
     meshes = iter(scene.geometry.values())  # trimesh keeps the order of meshes and primitives
@@ -114,7 +145,10 @@ def load_parts(glb: bytes) -> list[Part]:
             raise ValueError(
                 f"node {index} ({node.get('name')!r}) is no numbered part; this is no GLB of the stage assets"
             )
-        parts.append(Part(part_id, node["name"], [next(meshes) for _ in tree["meshes"][index]["primitives"]]))
+        found = [next(meshes) for _ in tree["meshes"][index]["primitives"]]
+        if "translation" in node:
+            found = [mesh.apply_translation(node["translation"]) for mesh in found]
+        parts.append(Part(part_id, node["name"], found))
     return parts
 
 

@@ -1,157 +1,159 @@
 """What a renderer needs of a material: physically based values, bounded textures, and glass that stays glass."""
 
-import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from trimesh.resolvers import Resolver
-from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from pipeline.assets.bundle import ObjectDropped
+from pipeline.assets.mtl import MtlMaterial, MtlTexture
+from pipeline.assets.surface import REPEAT, Material
+from pipeline.assets.textures import Textures
 
 WHITE = (1.0, 1.0, 1.0, 1.0)
 GREY = (0.6, 0.6, 0.6, 1.0)
 """Base colour, in linear light, where a file gives none."""
 ROUGHNESS = 0.8
 """Of materials without a highlight."""
+CLAMP = 33071
+"""glTF's number for a texture whose edge goes on beyond it."""
 _OPAQUE = 0.999
+_LEAST_ALPHA = 26
+"""A texture that is nowhere less transparent than this, of 255, means something else by its alpha."""
+
+Find = Callable[[str], bytes | None]
+"""The file that a reference means."""
 
 
-class MaterialReader:
-    """Turns the materials of one file into PBR materials, each once; `warnings` says what could not be read."""
+@dataclass(frozen=True)
+class Look:
+    """A material, and where its textures lie."""
 
-    def __init__(self, resolver: Resolver, texture_px: int, min_opacity: float) -> None:
-        self.resolver = resolver
-        self.texture_px = texture_px
-        self.min_opacity = min_opacity
-        self.warnings: list[str] = []
-        # With each result the material that it was made of, so that its id stays its own.
-        self._done: dict[tuple[int, bool], tuple[object, PBRMaterial]] = {}
+    material: Material
+    uv_set: int = 0
+    uv_matrix: np.ndarray | None = None
+    """(2, 3): from the file's UV to those of the textures; None where they are the same."""
 
-    def __call__(self, material: object, colored: bool = False) -> PBRMaterial:
-        """The PBR material for one as trimesh loaded it (SimpleMaterial, PBRMaterial or None).
-
-        `colored`: there are vertex colours, with which the base colour is multiplied.
-        """
-        key = (id(material), colored)
-        if key not in self._done:
-            if isinstance(material, PBRMaterial):
-                made = self._from_gltf(material)
-            elif isinstance(material, SimpleMaterial):
-                made = self._from_mtl(material)
-            else:
-                made = self._finish(None, WHITE if colored else GREY, 0.0, ROUGHNESS, None)
-            self._done[key] = (material, made)
-        return self._done[key][1]
-
-    def _from_mtl(self, material: SimpleMaterial) -> PBRMaterial:
-        """Kd as the base colour, unless a texture replaces it; `d` (or 1 - Tr) and map_d as opacity; never metal.
-
-        Kd is a display colour (sRGB), as viewers of OBJ show it, where glTF wants linear light. A texture is not
-        multiplied by Kd, which is black or grey in many textured files.
-        """
-        values = material.kwargs
-        # trimesh fills in a grey of .4 where Kd is missing; its own key `kd` says what the file has.
-        base = [_linear(float(channel)) for channel in np.ravel(values.get("kd", (0.8, 0.8, 0.8)))]
-        base = {1: base * 3, 3: base}.get(len(base), list(GREY[:3]))
-        opacity = _number(values.get("d"), 1.0 - _number(values.get("tr"), 0.0))
-        image = self._texture(material.image, material.name)
-        mask = self._mask(values.get("map_d"))
-        if image is not None and mask is not None:
-            image = image.convert("RGB")
-            image.putalpha(mask.resize(image.size))
-        if image is not None:
-            base = [1.0, 1.0, 1.0]
-        roughness = float(np.clip((2 / (_number(values.get("ns"), 0.0) + 2)) ** 0.25, 0.3, ROUGHNESS))
-        return self._finish(material.name, (*base, opacity), 0.0, roughness, image)
-
-    def _from_gltf(self, material: PBRMaterial) -> PBRMaterial:
-        factor = WHITE if material.baseColorFactor is None else material.baseColorFactor / 255.0
-        # What glTF 2.0 says where a value is not given: metal, and rough.
-        metallic = 1.0 if material.metallicFactor is None else float(material.metallicFactor)
-        roughness = 1.0 if material.roughnessFactor is None else float(material.roughnessFactor)
-        image = self._texture(material.baseColorTexture, material.name)
-        made = self._finish(material.name, tuple(factor), metallic, roughness, image)
-        made.emissiveFactor = material.emissiveFactor
-        made.emissiveTexture = self._texture(material.emissiveTexture, material.name)
-        made.normalTexture = self._texture(material.normalTexture, material.name)
-        made.metallicRoughnessTexture = self._texture(material.metallicRoughnessTexture, material.name)
-        if material.alphaMode in (None, "OPAQUE"):
-            made.alphaMode, made.alphaCutoff = None, None
-            made.baseColorFactor = (*made.baseColorFactor[:3], 255)
-        elif material.alphaMode == "MASK":
-            made.alphaMode = "MASK"
-            made.alphaCutoff = 0.5 if material.alphaCutoff is None else float(material.alphaCutoff)
-        return made
-
-    def _finish(
-        self, name: str | None, base: tuple[float, ...], metallic: float, roughness: float, image: Image.Image | None
-    ) -> PBRMaterial:
-        opacity = float(np.clip(base[3], self.min_opacity, 1.0))
-        alpha_mode = "BLEND" if opacity < _OPAQUE else _alpha_mode(image)
-        color = np.round(np.clip([*base[:3], opacity], 0, 1) * 255).astype(np.uint8)
-        return PBRMaterial(
-            name=name,
-            baseColorFactor=color,
-            baseColorTexture=image,
-            metallicFactor=metallic,
-            roughnessFactor=roughness,
-            alphaMode=alpha_mode,
-            alphaCutoff=0.5 if alpha_mode == "MASK" else None,
-            doubleSided=True,
-        )
-
-    def _texture(self, image: Image.Image | None, where: str | None) -> Image.Image | None:
-        """8-bit RGB or RGBA of bounded size, without metadata; None, with a warning, when it cannot be decoded."""
-        if image is None:
-            return None
-        try:
-            image.draft("RGB", (2 * self.texture_px, 2 * self.texture_px))  # JPEG decodes at a fraction of its size
-            has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            image = image.convert("RGBA" if has_alpha else "RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            self.warnings.append(f"unreadable texture of {where or 'a material'}")
-            return None
-        image.thumbnail((self.texture_px, self.texture_px), Image.Resampling.LANCZOS)
-        if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 255:
-            image = image.convert("RGB")
-        return Image.fromarray(np.array(image))
-
-    def _mask(self, statement: list[str] | None) -> Image.Image | None:
-        """The opacity map of an MTL: the alpha of an image that has one, else its brightness."""
-        if not statement:
-            return None
-        try:
-            image = Image.open(io.BytesIO(self.resolver.get(" ".join(statement))))
-        except (KeyError, OSError, ObjectDropped, Image.DecompressionBombError):
-            return None  # the bundle has warned that it is missing
-        texture = self._texture(image, "map_d")
-        if texture is None:
-            return None
-        return texture.getchannel("A") if texture.mode == "RGBA" else texture.convert("L")
+    def uv(self, uv: np.ndarray) -> np.ndarray:
+        """Texture coordinates (V, 2) of the file as those of the textures."""
+        return uv if self.uv_matrix is None else uv @ self.uv_matrix[:, :2].T + self.uv_matrix[:, 2]
 
 
-def _alpha_mode(image: Image.Image | None) -> str | None:
-    """BLEND for textures that are mostly half-transparent where they are not opaque, MASK for cut-outs."""
-    if image is None or image.mode != "RGBA":
+def plain(min_opacity: float, colored: bool, name: str | None = None) -> Look:
+    """The look of a mesh without material, with or without vertex colours."""
+    return Look(finished(name, WHITE if colored else GREY, 0.0, ROUGHNESS, None, min_opacity))
+
+
+def mtl_look(material: MtlMaterial, find: Find, textures: Textures, min_opacity: float) -> Look:
+    """Kd as the base colour, unless a texture replaces it; `d` (or 1 - Tr) and map_d as opacity; metal by Pm.
+
+    Kd and Ke are display colours (sRGB), as viewers of OBJ show them, where glTF wants linear light. A texture is not
+    multiplied by Kd, which is black or grey in many textured files. What is not used is a warning.
+    """
+    values, name = material.values, material.name
+    opacity = _number(values.get("d"), 1.0 - _number(values.get("tr"), 0.0))
+    picture = _picture(material.textures.get("map_kd"), find, textures)
+    mask = _mask(_picture(material.textures.get("map_d"), find, textures))
+    if picture is not None and picture.mode == "RGBA" and np.asarray(picture)[..., 3].max() < _LEAST_ALPHA:
+        textures.warnings.append(f"transparent texture of {name} taken as opaque")
+        picture = picture.convert("RGB")
+    base = _rgb(values.get("kd", [0.8])) if picture is None else [1.0, 1.0, 1.0]
+    if mask is not None:
+        picture = Image.new("RGB", mask.size, "white") if picture is None else picture.convert("RGB")
+        picture.putalpha(mask.resize(picture.size))
+    roughness = float(np.clip((2 / (max(_number(values.get("ns"), 0.0), 0.0) + 2)) ** 0.25, 0.3, ROUGHNESS))
+    metal, roughness = _number(values.get("pm"), 0.0), _number(values.get("pr"), roughness)
+    options = next((texture.options for texture in material.textures.values()), {})
+    wrap = CLAMP if options.get("clamp") == ["on"] else REPEAT
+    made = finished(name, (*base, opacity), metal, roughness, picture, min_opacity, (wrap, wrap))
+    if any(emitted := _rgb(values.get("ke", [0.0]))):
+        made.emissiveFactor = emitted
+    for statement in (*material.unused, *(f"-{option}" for option in options if option not in ("s", "o", "clamp"))):
+        textures.warnings.append(f"{statement} of {name} not used")
+    return Look(made, 0, _placed(options))
+
+
+def finished(
+    name: str | None,
+    base: tuple[float, ...],
+    metallic: float,
+    roughness: float,
+    picture: Image.Image | None,
+    min_opacity: float,
+    wrap: tuple[int, int] = (REPEAT, REPEAT),
+) -> Material:
+    """A material by its values; `base` is linear light and opacity, which is raised to `min_opacity`."""
+    opacity = float(np.clip(np.nan_to_num(base[3]), min_opacity, 1.0))
+    alpha_mode = "BLEND" if opacity < _OPAQUE else _alpha_mode(picture)
+    color = np.round(np.clip(np.nan_to_num([*base[:3], opacity]), 0, 1) * 255).astype(np.uint8)
+    return Material(
+        wrap,
+        name=name,
+        baseColorFactor=color,
+        baseColorTexture=picture,
+        metallicFactor=float(np.clip(np.nan_to_num(metallic), 0, 1)),
+        roughnessFactor=float(np.clip(np.nan_to_num(roughness), 0, 1)),
+        alphaMode=alpha_mode,
+        alphaCutoff=0.5 if alpha_mode == "MASK" else None,
+        doubleSided=True,
+    )
+
+
+def linear(display: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] as linear light (IEC 61966-2-1)."""
+    display = np.clip(np.nan_to_num(display), 0, 1)
+    return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** 2.4)
+
+
+def display_colours(values: np.ndarray) -> np.ndarray:
+    """Vertex colours of OBJ and PLY, sRGB (V, 3 or 4) in [0, 1], as those of a surface, linear (V, 4) float32."""
+    colours = np.ones((len(values), 4), np.float32)
+    colours[:, :3] = linear(values[:, :3])
+    colours[:, 3:] = np.clip(np.nan_to_num(values[:, 3:4], nan=1.0), 0, 1) if values.shape[1] > 3 else 1
+    return colours
+
+
+def _picture(texture: MtlTexture | None, find: Find, textures: Textures) -> Image.Image | None:
+    data = None if texture is None else find(texture.file)
+    return None if texture is None or data is None else textures(texture.file, data)
+
+
+def _mask(picture: Image.Image | None) -> Image.Image | None:
+    """The opacity map of an MTL: the alpha of a picture that has one, else its brightness."""
+    if picture is None:
         return None
-    alpha = np.array(image.getchannel("A"))
+    return picture.getchannel("A") if picture.mode == "RGBA" else picture.convert("L")
+
+
+def _placed(options: dict[str, list[str]]) -> np.ndarray | None:
+    """The options -s (scale) and -o (offset) of a texture as a matrix of its UV."""
+    try:
+        scale = [float(word) for word in options.get("s", [])[:2]]
+        offset = [float(word) for word in options.get("o", [])[:2]]
+    except ValueError:
+        return None
+    if not scale and not offset:
+        return None
+    u, v = (*scale, 1.0, 1.0)[:2] if len(scale) != 1 else (scale[0], 1.0)
+    du, dv = (*offset, 0.0, 0.0)[:2]
+    return np.array([[u, 0, du], [0, v, dv]])
+
+
+def _alpha_mode(picture: Image.Image | None) -> str | None:
+    """BLEND for textures that are mostly half-transparent where they are not opaque, MASK for cut-outs."""
+    if picture is None or picture.mode != "RGBA":
+        return None
+    alpha = np.array(picture.getchannel("A"))
     partial = alpha[alpha < 255]
     return "BLEND" if partial.size and np.mean((partial > 25) & (partial < 230)) > 0.5 else "MASK"
 
 
-def _linear(channel: float) -> float:
-    """A channel of sRGB in [0, 1] as linear light (IEC 61966-2-1)."""
-    channel = min(max(channel, 0.0), 1.0)
-    return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+def _rgb(values: Sequence[float]) -> list[float]:
+    """A display colour of an MTL, of one or three numbers, in linear light."""
+    channels = list(values[:3]) if len(values) >= 3 else list(values[:1]) * 3
+    return [float(channel) for channel in linear(np.array(channels))] or list(GREY[:3])
 
 
-def _number(value: object, otherwise: float) -> float:
-    """The first number of an MTL statement as trimesh keeps it: a float, or a list of words such as `-halo 0.5`."""
-    words = value if isinstance(value, list) else [value]
-    for word in reversed(words):
-        try:
-            return float(word)
-        except (TypeError, ValueError):
-            continue
-    return otherwise
+def _number(values: Sequence[float] | None, otherwise: float) -> float:
+    """The number of a statement, after its options (`d -halo 0.5`)."""
+    return values[-1] if values else otherwise

@@ -8,10 +8,9 @@ from typing import Literal
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.assets.bundle import ObjectDropped
-from pipeline.assets.load import Piece
 from pipeline.assets.names import clean_name, unique_names
-from pipeline.assets.surface import Surface, components, surface_points, total_area, volume
+from pipeline.assets.reasons import ObjectDropped
+from pipeline.assets.surface import Piece, Surface, components, surface_points, total_area, volume
 
 _MOST_POINTS = 8192
 """Points on an object from which the distances between its pieces are measured."""

@@ -1,24 +1,25 @@
 """Where objects come from: a folder with an index, and what every object carries with it."""
 
-import csv
 import hashlib
-import json
+import os
 import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.assets.bundle import FORMATS, Bundle, FolderReader, ObjectDropped, Reader, ZipReader, read_bundle
+from pipeline.assets.bundle import FORMATS, Bundle, read_bundle
+from pipeline.assets.index import read_index
 from pipeline.assets.names import clean_name, name_group
+from pipeline.assets.readers import FolderReader, Reader, ZipReader
+from pipeline.assets.reasons import ObjectDropped, as_text, encodable
+from pipeline.assets.surface import Up
 from pipeline.errors import UserError
 
 UNKNOWN = "unknown"
 """Licence or author of an object whose source does not say."""
-INDEX_COLUMNS = ("file", "name", "category", "author", "licence", "origin", "group")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,14 @@ class Asset:
     reader: Reader = field(repr=False, compare=False)
     rotation: tuple[float, ...] | None = None
     """Row-major 3 x 3 rotation that stands the model upright, where the source has one."""
+    up: Up = "y"
+    """The axis that points up in an OBJ, PLY or STL."""
 
     def read(self, max_bytes: int) -> Bundle:
         """The object's files; ObjectDropped as `read_bundle`."""
-        return read_bundle(self.path, self.reader, max_bytes)
+        # An archive has many objects: each keeps to its own folder, as `ZipReader.identity` does.
+        root = posixpath.dirname(self.path) if isinstance(self.reader, ZipReader) else ""
+        return read_bundle(self.path, self.reader, max_bytes, root)
 
     def identity(self, max_bytes: int) -> str:
         """A text that changes when the object's files do."""
@@ -64,12 +69,12 @@ class Asset:
         return matrix
 
 
-def folder_assets(root: Path, source: str, index: str = "") -> list[Asset]:
+def folder_assets(root: Path, source: str, index: str = "", up: Up = "y") -> list[Asset]:
     """Every GLB, glTF, OBJ, PLY and STL below `root`, sorted by path.
 
-    `index`: a CSV or JSON (a list of objects) in `root` with some of INDEX_COLUMNS; files that it does not name take
-    their name from the file. UserError when `root` or `index` cannot be read, when the index names a file that is not
-    there, or when there is no object.
+    `index`: a CSV or JSON in `root`, see `pipeline.assets.index`; files that it does not name take their name from the
+    file. `up` is the axis that points up in OBJ, PLY and STL. UserError when `root` or `index` cannot be read, when
+    the index names a file that is not there, or when there is no object.
     """
     if not root.is_dir():
         raise UserError(f"The folder of objects {root} does not exist; correct assets.{source}.path.")
@@ -79,17 +84,12 @@ def folder_assets(root: Path, source: str, index: str = "") -> list[Asset]:
         raise UserError(
             f"{root} holds no {', '.join(FORMATS)} file; put objects there or correct assets.{source}.path."
         )
-    entries = _read_index(root / index) if index else {}
-    for name in entries:
-        if name not in files:
-            raise UserError(
-                f"{root / index} names {name!r}, which is not in {root}; correct the entry or add the file."
-            )
+    entries = read_index(root, index, files) if index else {}
     reader, taken = FolderReader(root), set[str]()
     assets = []
     for path in files:
         entry = {key: value for key, value in entries.get(path, {}).items() if value}
-        stem = posixpath.splitext(posixpath.basename(path))[0]
+        stem = as_text(os.fsencode(posixpath.splitext(posixpath.basename(path))[0]))
         object_id = unique_id(source, posixpath.splitext(path)[0], path, taken)
         assets.append(
             Asset(
@@ -98,11 +98,12 @@ def folder_assets(root: Path, source: str, index: str = "") -> list[Asset]:
                 name_group=name_group(entry.get("group") or stem),
                 category=entry.get("category", ""),
                 source=source,
-                origin=entry.get("origin") or f"{source}/{path}",
+                origin=entry.get("origin") or f"{source}/{encodable(path)}",
                 licence=entry.get("licence", UNKNOWN),
                 author=entry.get("author", UNKNOWN),
                 path=path,
                 reader=reader,
+                up=up,
             )
         )
     return assets
@@ -113,7 +114,7 @@ def unique_id(source: str, stem: str, path: str, taken: set[str]) -> str:
     words = [re.sub(r"[^A-Za-z0-9_-]+", "-", word).strip("-") for word in stem.split("/")]
     object_id = ".".join([source, *(word for word in words if word)])[:120]
     if object_id in taken or object_id != ".".join([source, *stem.split("/")]):
-        object_id = f"{object_id}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+        object_id = f"{object_id}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     taken.add(object_id)
     return object_id
 
@@ -121,26 +122,3 @@ def unique_id(source: str, stem: str, path: str, taken: set[str]) -> str:
 def stable_order(assets: Iterable[Asset]) -> list[Asset]:
     """The assets in an order that depends on their ids alone, so that the first n stay the first n."""
     return sorted(assets, key=lambda asset: hashlib.sha256(asset.object_id.encode()).digest())
-
-
-def _read_index(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows: list[Any] = (
-            json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
-        )
-    except FileNotFoundError:
-        raise UserError(f"The index {path} does not exist; correct assets.folder.index or leave it empty.") from None
-    except (ValueError, csv.Error) as error:
-        raise UserError(
-            f"{path} is neither CSV nor JSON: {' '.join(str(error).split())[:100]}; mend or leave it out."
-        ) from None
-    entries = {}
-    for row in rows if isinstance(rows, list) else [rows]:
-        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
-            raise UserError(f"{path} has an entry without `file`: {str(row)[:80]}; every object needs one.")
-        unknown = sorted(str(key) for key in row if key not in INDEX_COLUMNS)
-        if unknown:
-            raise UserError(f"{path} has the column {unknown[0]!r}; known ones are {', '.join(INDEX_COLUMNS)}.")
-        entries[row["file"]] = {key: str(value or "") for key, value in row.items()}
-    return entries

@@ -11,6 +11,23 @@ from matplotlib.figure import Figure
 
 from pipeline.shards.read import iter_rows
 
+_KINDS = (
+    "a Git LFS pointer",
+    "a line of",
+    "a point cloud",
+    "corrupt",
+    "duplicate of",
+    "missing buffer",
+    "missing file",
+    "needs the glTF extension",
+    "no triangles",
+    "refused reference",
+    "truncated",
+    "unreadable",
+    "zero area",
+)
+"""How the reasons begin that go on with what they are about."""
+
 
 def summarise(out: Path, absent: Sequence[str]) -> dict[str, Any]:
     """The metrics of the tables under `out`: counts by source, status, reason, split, part rule and number of parts."""
@@ -71,14 +88,4 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 
 def _kind(reason: str) -> str:
     """A reason without the name of the file or object it is about."""
-    for kind in (
-        "duplicate of",
-        "missing file",
-        "missing buffer",
-        "refused reference",
-        "corrupt",
-        "needs the glTF extension",
-    ):
-        if reason.startswith(kind):
-            return kind
-    return reason
+    return next((kind for kind in _KINDS if reason.startswith(kind)), reason)

@@ -1,8 +1,9 @@
-"""Triangles with their look, and the measures of them that the part rule needs."""
+"""Triangles with their look, the pieces of an object, and the measures of them that the part rule needs."""
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -14,6 +15,28 @@ from trimesh.visual.material import PBRMaterial
 
 VOLUME_METHODS = ("mesh", "hull", "flat")
 """How a volume was had: of the closed mesh; of the convex hull, where the mesh is open; zero, where it is flat."""
+
+Up = Literal["y", "z"]
+"""The axis that points up in a file."""
+LINEAR_COLOURS = "_COLOR_0"
+"""Vertex attribute (V, 4) uint16 of a trimesh that is written as glTF's COLOR_0, which is linear; trimesh itself writes
+eight bits, too few for dark linear colours.
+"""
+
+REPEAT = 10497
+"""glTF's number for a texture that is repeated beyond its edges, as all are unless a file says otherwise."""
+
+
+class Material(PBRMaterial):
+    """A material whose textures may be clamped or mirrored beyond their edges."""
+
+    def __init__(self, wrap: tuple[int, int] = (REPEAT, REPEAT), **values: Any) -> None:
+        super().__init__(**values)
+        self.wrap = wrap
+        """glTF's numbers, along U and V."""
+
+    def __hash__(self) -> int:
+        return hash((super().__hash__(), self.wrap))
 
 
 @dataclass(frozen=True)
@@ -29,8 +52,8 @@ class Surface:
     uv: np.ndarray | None
     """(V, 2), the origin at the lower left."""
     colors: np.ndarray | None
-    """(V, 4) uint8."""
-    material: PBRMaterial
+    """(V, 4) float32 in [0, 1], linear light and straight alpha; the material's colour is multiplied by them."""
+    material: Material
 
     def areas(self) -> np.ndarray:
         """(F,) areas of the triangles."""
@@ -67,9 +90,22 @@ class Surface:
     def to_trimesh(self) -> Trimesh:
         """A trimesh with the same triangles and look."""
         visual = TextureVisuals(uv=self.uv, material=self.material)
+        mesh = Trimesh(self.vertices, self.faces, vertex_normals=self.normals, visual=visual, process=False)
         if self.colors is not None:
-            visual.vertex_attributes["color"] = self.colors
-        return Trimesh(self.vertices, self.faces, vertex_normals=self.normals, visual=visual, process=False)
+            mesh.vertex_attributes[LINEAR_COLOURS] = np.rint(self.colors * 65535).astype(np.uint16)
+        return mesh
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The geometry of one node (or OBJ group) with one material, in the object's own frame."""
+
+    node: str
+    """Tells the nodes of one object apart."""
+    node_name: str
+    """The artist's name of the node; may repeat."""
+    material_name: str
+    surface: Surface
 
 
 def total_area(surfaces: Sequence[Surface]) -> float:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from pipeline.assets.bundle import ZipReader
 from pipeline.assets.names import name_group
+from pipeline.assets.readers import ZipReader
+from pipeline.assets.reasons import ObjectDropped, encodable
 from pipeline.assets.sources import UNKNOWN, Asset, stable_order, unique_id
 from pipeline.errors import UserError
 from pipeline.shards.scratch import scratch
@@ -21,6 +22,8 @@ SHA256 = "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668"
 """Of the package's .deb."""
 
 _CATALOGUE = "PluginFurnitureCatalog.properties"
+_MOST_CATALOGUE = 16_000_000
+"""Bytes of a catalogue once it is unpacked; that of the largest library has 200 kB."""
 _LICENCES = {
     "BlendSwap-CC-0": "CC0-1.0",
     "BlendSwap-CC-BY": "CC-BY-3.0",
@@ -91,27 +94,33 @@ def _libraries(path: Path) -> list[Path]:
         return sorted(unpacked.glob("*.sh3f")) or extract_package(path, unpacked)
     if path.is_file():
         return [path]
-    return sorted(path.glob("*.sh3f"))
+    return sorted(library for library in path.glob("*.sh3f") if library.is_file())
 
 
 def _library(path: Path) -> Iterator[Asset]:
     try:
-        archive = zipfile.ZipFile(path)
-        catalogue = _properties(archive.read(_CATALOGUE).decode("latin-1"))
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        reader = ZipReader(zipfile.ZipFile(path))
+        contents = reader(_CATALOGUE, _MOST_CATALOGUE)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, ObjectDropped) as error:
         raise UserError(f"{path} is not a furniture library ({error}); fetch it again or take it out.") from None
+    if contents is None:
+        raise UserError(f"{path} is not a furniture library (no {_CATALOGUE}); fetch it again or take it out.")
+    catalogue = encodable(_properties(contents.decode("latin-1")))
     entries: dict[int, dict[str, str]] = {}
     for key, value in catalogue.items():
-        if numbered := re.fullmatch(r"(\w+)#(\d+)", key):
+        if numbered := re.fullmatch(r"(\w+)#(\d{1,9})", key):
             entries.setdefault(int(numbered[2]), {})[numbered[1]] = value
-    reader, library, taken = ZipReader(archive), path.stem, set[str]()
+    library, taken = path.stem, set[str]()
     for number, entry in sorted(entries.items()):
         if not {"id", "model"} <= entry.keys():
             raise UserError(f"{path}: entry {number} of {_CATALOGUE} lacks `id` or `model`; take the library out.")
         model = entry["model"].lstrip("/")
         identity = entry["id"].rpartition("#")[2]
         origin = f"{library}/{identity}"
-        rotation = tuple(float(value) for value in entry.get("modelRotation", "").split())
+        try:
+            rotation = tuple(float(value) for value in entry.get("modelRotation", "").split())
+        except ValueError:
+            raise UserError(f"{path}: entry {number} of {_CATALOGUE} has a modelRotation that is no numbers.") from None
         yield Asset(
             object_id=unique_id("sweethome3d", origin, model, taken),
             name=entry.get("name", identity),
