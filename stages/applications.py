@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 from pipeline.errors import UserError
+from pipeline.project import default_models, default_params
 
 if TYPE_CHECKING:
     from pipeline.generation.choosing import Choice
@@ -21,7 +24,7 @@ RESULTS = Path("results")
 Out = Annotated[Path | None, typer.Option(help="New folder of the result; nothing is ever overwritten.")]
 Models = Annotated[
     Path | None,
-    typer.Option(help="Folder of the models; data/models if not given, or weights/nano where nothing was trained."),
+    typer.Option(help="Folder of the models; the project's data/models, or those that come with PartGen."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Another seed, another result.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")]
@@ -35,15 +38,19 @@ Runs = Annotated[int | None, typer.Option(min=1, help="Segmentations to choose f
 MaxParts = Annotated[int | None, typer.Option(help="More parts than these are merged.")]
 MinPixels = Annotated[int | None, typer.Option("--min-part-pixels", help="Smaller parts are merged.")]
 SeedPoint = Annotated[str | None, typer.Option(metavar="X,Y", help="Take out the part at this pixel of a view alone.")]
+Up = Annotated[Literal["y", "z"], typer.Option("--up", help="The axis that points up in an OBJ, PLY or STL.")]
+Frame = Annotated[
+    Literal["unit", "file"],
+    typer.Option("--frame", help="unit: the GLBs are 2 across at most; file: they lie over the file's own geometry."),
+]
 View = Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")]
-TRAINED, SHIPPED = Path("data/models"), Path("weights/nano")
 
 
 @applications.command()
 def decompose(
     object_: Annotated[Path, typer.Argument(metavar="OBJECT", help="GLB, glTF, OBJ, PLY or STL.")],
-    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
+    out: Out = None, up: Up = "y", frame: Frame = "unit", models: Models = None, seed: Seed = 0, steps: Steps = None,
+    reconstructor: Way = None, samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
     min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
 ) -> None:  # fmt: skip
     """Take a 3D object apart.
@@ -51,9 +58,10 @@ def decompose(
     For example: partgen decompose chair.glb --samples 3 --seed 1
     """
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
-    folder = _new_folder(out, object_.stem)
-    pipeline = _pipeline(models, set_, steps)
-    _finish(pipeline.decompose(object_, choice, seed=seed, reconstructor=reconstructor), folder)
+    with _new_folder(out, object_.stem) as folder:
+        pipeline = _pipeline(models, set_, steps)
+        made = pipeline.decompose(object_, choice, seed=seed, reconstructor=reconstructor, frame=frame, up=up)
+        _finish(made, folder)
 
 
 @applications.command("from-image")
@@ -68,9 +76,9 @@ def from_image(
     For example: partgen from-image chair.jpg
     """
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
-    folder = _new_folder(out, image.stem)
-    pipeline = _pipeline(models, set_, steps)
-    _finish(pipeline.from_image(image, choice, seed=seed, reconstructor=reconstructor), folder)
+    with _new_folder(out, image.stem) as folder:
+        pipeline = _pipeline(models, set_, steps)
+        _finish(pipeline.from_image(image, choice, seed=seed, reconstructor=reconstructor), folder)
 
 
 @applications.command("from-text")
@@ -85,9 +93,9 @@ def from_text(
     For example: partgen from-text "a wooden chair with a red cushion"
     """
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
-    folder = _new_folder(out, prompt)
-    pipeline = _pipeline(models, set_, steps)
-    _finish(pipeline.from_text(prompt, choice, seed=seed, reconstructor=reconstructor), folder)
+    with _new_folder(out, prompt) as folder:
+        pipeline = _pipeline(models, set_, steps)
+        _finish(pipeline.from_text(prompt, choice, seed=seed, reconstructor=reconstructor), folder)
 
 
 @applications.command()
@@ -95,6 +103,7 @@ def edit(
     result: Annotated[Path, typer.Argument(help="Folder of a result.")],
     part: Annotated[str, typer.Argument(help="Name or number of the part.")],
     prompt: Annotated[str, typer.Argument(help="What the part is to be.")],
+    name: Annotated[str, typer.Option(help="The part's new name; the prompt if not given.")] = "",
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     set_: Set = None,
 ) -> None:  # fmt: skip
@@ -102,10 +111,11 @@ def edit(
 
     For example: partgen edit results/chair seat "a red cushion"
     """
-    folder, found = _next_folder(out, result)
+    found = _result(result)
     found.part(part)
-    pipeline = _pipeline(models, set_, steps)
-    _finish(pipeline.edit(found, part, prompt, seed=seed, reconstructor=reconstructor), folder)
+    with _next_folder(out, result) as folder:
+        pipeline = _pipeline(models, set_, steps)
+        _finish(pipeline.edit(found, part, prompt, name=name, seed=seed, reconstructor=reconstructor), folder)
 
 
 @applications.command()
@@ -114,6 +124,7 @@ def add(
     text: Annotated[str | None, typer.Option(help="What to add; among the parts, if no place is given.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of what to add.")] = None,
     object_: Annotated[Path | None, typer.Option("--object", help="A 3D object to add.")] = None,
+    up: Up = "y",
     place: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Where its centre is; else beside.")] = None,
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
@@ -125,12 +136,13 @@ def add(
     For example: partgen add results/chair --object lamp.glb --place 0,0.6,0 --scale 0.4
     """
     at = None if place is None else _numbers(place, 3, float, "--place", "0,0.6,0")
-    folder, found = _next_folder(out, result)
-    made = _pipeline(models, set_, steps).add(
-        found, text=text, image=image, object=object_, place=at, scale=scale, name=name, seed=seed,
-        reconstructor=reconstructor,
-    )  # fmt: skip
-    _finish(made, folder)
+    found = _result(result)
+    with _next_folder(out, result) as folder:
+        made = _pipeline(models, set_, steps).add(
+            found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=seed,
+            reconstructor=reconstructor,
+        )  # fmt: skip
+        _finish(made, folder)
 
 
 def _choice(
@@ -161,39 +173,52 @@ def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: s
     return numbers
 
 
-def _new_folder(out: Path | None, name: str) -> Path:
-    """Where the result goes; UserError, before any work is done, when something is there."""
-    from pipeline.generation.result import check_free, file_name
+def _new_folder(out: Path | None, name: str) -> AbstractContextManager[Path]:
+    """Where the result goes, held while it is made; UserError, before any work is done, when it cannot go there."""
+    from pipeline.generation.result import file_name
+    from stages.reserve import reserved
 
-    folder = out or RESULTS / file_name(name)
-    check_free(folder)
-    return folder
+    return reserved(out or RESULTS / file_name(name))
 
 
-def _next_folder(out: Path | None, result: Path) -> tuple[Path, PartObject]:
-    """The same for what becomes of a result, and the result."""
-    from pipeline.generation.result import PartObject, check_free, next_free
+def _next_folder(out: Path | None, result: Path) -> AbstractContextManager[Path]:
+    """The same for what becomes of a result."""
+    from pipeline.generation.result import next_free
+    from stages.reserve import reserved
 
-    found = PartObject.load(result)
-    folder = out or next_free(result)
-    check_free(folder)
-    return folder, found
+    return reserved(out or next_free(result))
+
+
+def _result(folder: Path) -> PartObject:
+    from pipeline.generation.result import PartObject
+
+    return PartObject.load(folder)
 
 
 def _pipeline(models: Path | None, overrides: list[str] | None, steps: int | None) -> PartGenPipeline:
     from pipeline.generation.partgen import PartGenPipeline
     from pipeline.params.all import check_params
 
-    check_params(overrides or ())
+    check_params(overrides or (), default_params())
     if models is None:
-        models = SHIPPED if SHIPPED.is_dir() and not TRAINED.is_dir() else TRAINED
+        models = default_models()
         print(f"The models are those of {models}.")
     return PartGenPipeline.from_pretrained(models, overrides=overrides or (), steps=steps)
 
 
 def _finish(result: PartObject, folder: Path) -> None:
-    """Save, and say what is there and what to look at twice."""
-    result.save(folder)
+    """Save, and say what is there and what to look at twice.
+
+    UserError where the folder can no longer be written; the result is then in the system's temporary folder.
+    """
+    try:
+        result.save(folder)
+    except (OSError, UserError) as error:
+        kept = result.save(Path(tempfile.mkdtemp(prefix="partgen-")) / folder.name)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(
+            f"{folder} cannot be written ({reason}); the result is {kept}: move it where it stays."
+        ) from None
     print(f"{folder}: {result.caption}")
     for part in result.parts:
         score = "" if part.score is None else f", score {part.score:.2f}"

@@ -6,6 +6,7 @@ from pipeline.assets.build import build_object
 from pipeline.assets.collect import collect_assets, work_items
 from pipeline.assets.summary import summarise, write_plots
 from pipeline.assets.tables import GLBS, OBJECTS, PARTS
+from pipeline.errors import UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.shards.build import Report, build_shards
 from pipeline.shards.write import write_metrics
@@ -36,6 +37,11 @@ def run(params: AssetsParams, force: bool = False) -> Report:
     metrics = summarise(OUT, absent)
     write_metrics("assets", metrics)
     write_plots(metrics, PLOTS)
+    if not metrics["kept"]:
+        reason = next(iter(metrics["dropped_by_reason"]), "all failed")
+        raise UserError(
+            f"None of the {metrics['objects']} objects can be used: {reason}; the reasons are in {OUT / 'objects'}."
+        )
     return report
 
 

@@ -1,6 +1,7 @@
 """The command line `partgen`."""
 
 import importlib
+import importlib.metadata
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.folders import written
 from pipeline.params.all import GROUPS, check_params, check_values
 from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
+from pipeline.project import find_preset
 from stages.applications import applications
 from stages.entry import one_sentence_errors
 
@@ -47,6 +49,21 @@ Overrides = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"partgen {importlib.metadata.version('partgen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What goes before a command."""
+
+
 @app.command()
 def doctor() -> None:
     """Check this machine: each line says ok or what to do; exit status 1 when the main job cannot run."""
@@ -58,12 +75,7 @@ def doctor() -> None:
 @app.command()
 def preset(name: Annotated[str, typer.Argument(help="nano, corpus, sd or paper")]) -> None:
     """Write params.yaml from presets/NAME.yaml; the file it replaces is kept as params.yaml.bak."""
-    source = Path("presets") / f"{name}.yaml"
-    known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
-    if not known:
-        raise UserError(f"{Path.cwd()} has no presets/; run partgen in the project's folder.")
-    if name not in known:
-        raise UserError(f"There is no preset `{name}`{nearest(name, known)}; the presets are {', '.join(known)}.")
+    source = find_preset(name)
     check_values(read_yaml(source), str(source))
     if PARAMS_FILE.exists() and PARAMS_FILE.read_bytes() != source.read_bytes():
         with written(PARAMS_FILE.with_suffix(".yaml.bak")) as partial:
@@ -116,7 +128,7 @@ def stage(
 def plan(
     preset_: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help="nano, corpus, sd, paper; else params.yaml."),
+        typer.Option("--preset", metavar="NAME", help="nano, corpus, sd, paper; else the project's params.yaml."),
     ] = None,
     gpu: Annotated[str, typer.Option(help="A100, H100, H200, L40S or RTX 4090.")] = "H100",
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that train side by side.")] = 1,

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipeline.diffusion.tasks import TASKS
 from pipeline.errors import UserError
-from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
+from pipeline.params.base import load_group, read_yaml
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -16,6 +16,7 @@ from pipeline.params.train import TrainParams
 from pipeline.plan.estimate import USABLE, Costs, Estimate, estimate
 from pipeline.plan.gpus import Gpu, find_gpu
 from pipeline.plan.networks import Preset
+from pipeline.project import default_params, find_preset
 
 GIB = 2**30
 WIDTH = 110
@@ -27,12 +28,12 @@ CHECKPOINTED = (
 
 
 def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35) -> None:
-    """Print parameters, memory, FLOPs and GPU-hours of every network of `preset`, None for params.yaml.
+    """Print parameters, memory, FLOPs and GPU-hours of every network of `preset`, None for the params in force.
 
     `utilisation` is the share of the GPU's peak that training is assumed to reach, 0 to 1. Nothing is trained, and no
     weights are in memory. UserError for an unknown preset or GPU.
     """
-    path, card = _params_file(preset), find_gpu(gpu)
+    path, card = default_params() if preset is None else find_preset(preset), find_gpu(gpu)
     if not 0 < utilisation <= 1:
         raise UserError(f"The utilisation is {utilisation}; give a share of the GPU's peak, above 0 and at most 1.")
     diffusion, train = load_group(DiffusionParams, path=path), load_group(TrainParams, path=path)
@@ -51,16 +52,6 @@ def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35)
     checkpointed = [CHECKPOINTED.format(" and ".join(recomputed))] if recomputed else []
     for note in (*networks.assumed, *checkpointed, *_notes(estimates, card, gpus, utilisation, train.loop.precision)):
         console.print(note, highlight=False)
-
-
-def _params_file(preset: str | None) -> Path:
-    if preset is None:
-        return PARAMS_FILE
-    known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
-    if preset not in known:
-        there = f"the presets are {', '.join(known)}" if known else "run partgen in the project's folder"
-        raise UserError(f"There is no preset `{preset}`{nearest(preset, known)}; {there}.")
-    return Path("presets") / f"{preset}.yaml"
 
 
 def _has_reconstruction(path: Path) -> bool:

@@ -23,8 +23,8 @@ def captions_params(**changes: Any) -> CaptionsParams:
         "backend": "describe", "max_words": 25, "min_visible": 0.002, "prompt_size": 128, "ring_width": 0.02,
         "ring_margin": 0.02, "dim": 0.5, "max_failed_share": 0.0, "timeout_s": 120.0,
         "endpoint": {
-            "base_url": "http://127.0.0.1:9/v1", "model": "llama-vision", "api_key_env": "", "timeout_s": 5.0,
-            "retries": 2, "concurrency": 3,
+            "base_url": "http://127.0.0.1:9/v1", "model": "llama-vision", "timeout_s": 5.0, "retries": 2,
+            "concurrency": 3,
         },
         "mllama": {"path": "nowhere", "dtype": "float32"},
     }  # fmt: skip

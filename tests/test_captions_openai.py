@@ -1,9 +1,15 @@
 """The OpenAI-compatible backend against a real HTTP server: pictures, retries, rubbish, cache, concurrency."""
 
+import asyncio
+import contextlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +19,12 @@ import yaml
 
 from pipeline.assets.tables import GLBS, OBJECTS, PARTS
 from pipeline.captions.backend import Subject, UnifyRequest
-from pipeline.captions.object_captions import CaptionTask, caption_object, load_backend
-from pipeline.captions.openai import OpenAIBackend
+from pipeline.captions.endpoint import HOSTS, KEY
+from pipeline.captions.object_captions import CaptionTask, caption_object, load_backend, prepare_backend
+from pipeline.captions.openai import LARGEST_ANSWER, OpenAIBackend
+from pipeline.captions.tables import VIEWS
 from pipeline.errors import ObjectFailed, UserError
+from pipeline.params.base import validate
 from pipeline.params.captions import CaptionsParams
 from pipeline.shards.read import iter_rows, read_table
 from pipeline.shards.store import checked_table
@@ -28,6 +37,7 @@ from tests.captioned import SIZE, captions_params, table_task
 from tests.chat_server import ChatServer, Fault
 
 ROOT = Path(__file__).parents[1]
+SECRET = "sk-proj-0123456789abcdef"
 ONE = [UnifyRequest(Subject("Oak table", "Office", "leg", "", ()), ("A leg.",))]
 BUSY: Fault = (429, '{"error": {"message": "slow down"}}', {"Retry-After": "0"})
 
@@ -107,7 +117,7 @@ def test_a_fault_that_passes_is_survived(fault: Fault, tmp_path: Path) -> None:
         assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize(("fault", "word"), [((500, "oops", {}), "oops"), (BUSY, "slow down"), (0.6, "ReadTimeout")])
+@pytest.mark.parametrize(("fault", "word"), [((500, "oops", {}), "oops"), (BUSY, "slow down"), (0.6, "within 0.3 s")])
 def test_a_fault_that_stays_is_one_sentence(fault: Fault, word: str, tmp_path: Path) -> None:
     with ChatServer() as server:
         server.faults += [fault] * 3
@@ -120,23 +130,164 @@ def test_a_fault_that_stays_is_one_sentence(fault: Fault, word: str, tmp_path: P
 
 
 def test_wrong_key_model_or_address_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_KEY", "s3cret")
+    monkeypatch.setenv(KEY, SECRET)
     with ChatServer() as server:
         server.faults.append((401, "bad key", {}))
-        backend = backend_for(server, tmp_path, api_key_env="TEST_KEY")
-        with pytest.raises(UserError, match="status 401: 'bad key'") as raised:
-            backend.unify(ONE)
-        assert "s3cret" not in str(raised.value)
-        assert server.headers[0]["Authorization"] == "Bearer s3cret"
+        with pytest.raises(UserError, match="status 401: 'bad key'"):
+            backend_for(server, tmp_path).unify(ONE)
+        assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
+        monkeypatch.delenv(KEY)
         with pytest.raises(UserError, match="status 404"):
             backend_for(server.url + "/v2", tmp_path).unify(ONE)
+        assert "Authorization" not in server.headers[1]
         assert len(server.requests) == 2
-        monkeypatch.delenv("TEST_KEY")
-        with pytest.raises(UserError, match="TEST_KEY, which is not set"):
-            backend_for(server, tmp_path, api_key_env="TEST_KEY")
     for url in ("localhost:8000/v1", "ftp://localhost/v1", "http://localhost:port/v1", ""):
         with pytest.raises(UserError, match="base_url"):
-            backend_for(url, tmp_path).unify(ONE)
+            backend_for(url, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [f"wrong: {SECRET}", f'{{"error": "no user of {SECRET} here"}}', f"cut: {SECRET[:12]}", f"{'x' * 390}{SECRET}"],
+)
+def test_a_key_that_the_endpoint_echoes_is_not_shown(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, SECRET)
+    with ChatServer() as server:
+        server.faults += [(401, body, {}), (200, body, {}), (500, body, {})]
+        for _ in range(3):
+            with pytest.raises(UserError) as raised:
+                backend_for(server, tmp_path, retries=0).unify(ONE)
+            assert SECRET[:8] not in str(raised.value)
+        server.answer = lambda question: f"A chair of {SECRET}."
+        with pytest.raises(ObjectFailed, match="answered with the API key") as failed:
+            backend_for(server, tmp_path).unify(ONE)
+        assert SECRET[:8] not in str(failed.value)
+    assert not list(tmp_path.rglob("*.json"))
+    monkeypatch.setenv(KEY, f"{SECRET} {SECRET}")
+    with pytest.raises(UserError, match=f"{KEY} holds characters") as raised:
+        backend_for("http://localhost/v1", tmp_path)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://evil.example/v1", "evil.example:80"),
+        ("https://evil.example/v1", "evil.example:443"),
+        ("http://localhost.evil.example:8000/v1", "localhost.evil.example:8000"),
+        ("http://0.0.0.0:8000/v1", "0.0.0.0:8000"),
+        ("http://2130706433/v1", "2130706433:80"),
+        ("http://[2001:db8::1]:8000/v1", "[2001:db8::1]:8000"),
+    ],
+)
+def test_only_this_machine_is_asked_unless_the_environment_names_another(
+    url: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, SECRET)
+    with pytest.raises(UserError, match="this machine alone is allowed") as raised:
+        prepare_backend(params_for(url), tmp_path)
+    assert f"export {HOSTS}={host} in" in str(raised.value)
+    with pytest.raises(UserError, match=re.escape(host)):
+        backend_for(url, tmp_path)
+    monkeypatch.setenv(HOSTS, f"other.example, {host}")
+    assert backend_for(url, tmp_path).access.key == SECRET
+    with pytest.raises(UserError, match="alone"):
+        backend_for("http://127.0.0.1:8000/v1", tmp_path)  # which a named list leaves out
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.2:8000/v1", "http://localhost/v1", "http://[::1]:8000/v1"])
+def test_all_that_is_this_machine_is_allowed(url: str, tmp_path: Path) -> None:
+    assert backend_for(url, tmp_path).access.url == f"{url}/chat/completions"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:pa55word@localhost/v1", "http://me:pa55word@[x/v1", "http://localhost/v1?key=pa55word&x="]
+)
+def test_passwords_in_the_url_are_refused_and_not_shown(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="base_url") as raised:
+        prepare_backend(params_for(url), tmp_path)
+    assert "pa55word" not in str(raised.value)
+
+
+def test_the_key_goes_along_with_no_redirect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, SECRET)
+    with ChatServer() as server, ChatServer() as other:
+        monkeypatch.setenv(HOSTS, server.url.split("/")[2])
+        server.faults.append((307, "", {"Location": f"{other.url}/chat/completions"}))
+        with pytest.raises(UserError, match="status 307"):
+            backend_for(server, tmp_path).unify(ONE)
+        with pytest.raises(UserError, match="alone"):
+            backend_for(other, tmp_path)
+        monkeypatch.delenv(HOSTS)
+        monkeypatch.setenv("HTTP_PROXY", other.url.removesuffix("/v1"))
+        assert backend_for(server, tmp_path).unify(ONE)
+        assert not other.requests, "neither a redirect nor a proxy gets what is for this machine"
+
+
+def test_a_key_of_older_params_is_explained() -> None:
+    values = captions_params().model_dump()
+    values["endpoint"]["api_key_env"] = "HOME"
+    with pytest.raises(UserError, match=r"no key `endpoint.api_key_env` any more; .* export the key as PARTGEN_CAP"):
+        validate(CaptionsParams, values, "params.yaml: captions")
+
+
+def test_an_answer_that_trickles_in_has_an_end(tmp_path: Path) -> None:
+    """Each byte comes in time, and the whole would take a minute; in the headers, and in the body."""
+    for start in (b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n"):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def drip(listener: socket.socket = listener, start: bytes = start) -> None:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.sendall(start)
+                    for _ in range(600):
+                        connection.sendall(b"x")
+                        time.sleep(0.1)
+
+            threading.Thread(target=drip, daemon=True).start()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+            began = time.monotonic()
+            with pytest.raises(UserError, match=r"no whole answer within 0\.5 s"):
+                backend_for(url, tmp_path, retries=0, timeout_s=0.5).unify(ONE)
+            assert time.monotonic() - began < 5
+
+
+def test_an_endless_answer_is_cut(tmp_path: Path) -> None:
+    with ChatServer() as server:
+        server.faults.append((200, '{"choices": "' + "x" * (LARGEST_ANSWER + 9) + '"}', {}))
+        with pytest.raises(UserError, match="no chat completion"):
+            backend_for(server, tmp_path).unify(ONE)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x00\xff", b"[" * 99999, b"[]", b'{"caption": 7}', b'{"caption": ""}', b'{"caption": "\\ud800"}']
+)
+def test_a_damaged_answer_in_the_cache_is_asked_for_anew(damage: bytes, tmp_path: Path) -> None:
+    with ChatServer() as server:
+        first = backend_for(server, tmp_path).unify(ONE)
+        (path,) = tmp_path.rglob("*.json")
+        path.write_bytes(damage)
+        assert backend_for(server, tmp_path).unify(ONE) == first
+        assert len(server.requests) == 2
+        assert backend_for(server, tmp_path).unify(ONE) == first
+        assert len(server.requests) == 2
+
+
+def test_half_a_character_is_written_as_the_sign_for_one(tmp_path: Path) -> None:
+    with ChatServer(lambda question: "A \ud83d\ude00 leg \ud800.") as server:
+        rows = caption_task(table_task(tmp_path, params_for(server)))
+    assert {row["caption"] for row in rows["views"]} == {"A \N{GRINNING FACE} leg \N{REPLACEMENT CHARACTER}."}
+    checked_table(rows["views"], VIEWS.storage_schema(), "views")
+
+
+def test_a_running_event_loop_is_no_hindrance(tmp_path: Path) -> None:
+    async def notebook() -> str:
+        return backend_for(server, tmp_path).unify(ONE)[0].text
+
+    with ChatServer() as server:
+        assert asyncio.run(notebook()) == "A wooden thing."
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,10 @@ def test_outer_rings_import_inner_ones_only() -> None:
 
 
 def test_flows_import_no_model_code() -> None:
-    allowed = ("flows/", "pipeline/errors.py", "pipeline/params/", "pipeline/shards/scratch.py", "stages/entry.py")
+    allowed = (
+        *("flows/", "stages/entry.py", "pipeline/errors.py", "pipeline/params/", "pipeline/project.py"),
+        "pipeline/shards/scratch.py",
+    )
     for path in sorted((ROOT / "flows").glob("*.py")):
         needed = needed_files(path.relative_to(ROOT), ROOT)
         assert not [str(file) for file in needed if not str(file).startswith(allowed)], path

@@ -108,9 +108,9 @@ def load_backend(params: CaptionsParams, scratch: Path) -> CaptionBackend:
 def prepare_backend(params: CaptionsParams, scratch: Path) -> None:
     """What need be done once before many processes load the backend; UserError when it cannot be had at all."""
     if params.backend == "openai":
-        from pipeline.captions.openai import api_key
+        from pipeline.captions.endpoint import Access
 
-        api_key(params.endpoint)
+        Access.of(params.endpoint.base_url)
     if params.backend == "describe":
         from pipeline.captions.smollm2 import weights
 

@@ -1,19 +1,18 @@
 """Captions from any OpenAI-compatible endpoint that serves a vision LLaMA (vLLM, llama.cpp, Ollama)."""
 
+import asyncio
 import base64
 import hashlib
 import json
-import os
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from pipeline.captions.backend import Caption, NameRequest, UnifyRequest, ViewRequest
+from pipeline.captions.endpoint import Access
 from pipeline.captions.questions import (
     TOKENS_PER_WORD,
     TOLERANCE,
@@ -24,10 +23,13 @@ from pipeline.captions.questions import (
     view_question,
 )
 from pipeline.errors import ObjectFailed, UserError
+from pipeline.folders import written
 from pipeline.params.captions import EndpointParams
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 60.0
+LARGEST_ANSWER = 1 << 20
+"""Bytes; a caption takes hundreds."""
 KEPT = "finished captions are kept"
 
 
@@ -35,61 +37,60 @@ class OpenAIBackend:
     """Sends prompt pictures as data URIs, at most `endpoint.concurrency` requests at a time from one process.
 
     Every answer is kept in the folder `cache` under the hash of model, text and picture, so nothing is sent twice.
+    Where it may send them, and with which key, is no parameter: see `Access`.
     """
 
     def __init__(self, endpoint: EndpointParams, max_words: int, cache: Path, first_wait_s: float = 1.0) -> None:
-        key = api_key(endpoint)
+        """UserError when the endpoint's host is not allowed."""
+        self.access = Access.of(endpoint.base_url)
         self.endpoint = endpoint
         self.max_words = max_words
         self.cache = cache
         self.first_wait_s = first_wait_s
         self.name = f"openai/{endpoint.model}"
-        self.client = httpx.Client(
-            timeout=endpoint.timeout_s, headers={"Authorization": f"Bearer {key}"} if key else {}
-        )
 
     def describe_views(self, requests: Sequence[ViewRequest]) -> list[Caption]:
         """One request a view: the question and the prompt picture."""
 
-        def ask(request: ViewRequest) -> Caption:
+        def content(request: ViewRequest) -> list[dict[str, Any]]:
             picture = "data:image/png;base64," + base64.b64encode(request.prompt).decode()
             text = view_question(request.subject, self.max_words)
-            content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": picture}}]
-            return self._caption(content)
+            return [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": picture}}]
 
-        return self._side_by_side(ask, requests)
+        return self._side_by_side([content(request) for request in requests])
 
     def unify(self, requests: Sequence[UnifyRequest]) -> list[Caption]:
         """One request a subject, text only."""
-        return self._side_by_side(lambda request: self._caption(summary_question(request, self.max_words)), requests)
+        return self._side_by_side([summary_question(request, self.max_words) for request in requests])
 
     def names(self, requests: Sequence[NameRequest]) -> list[str]:
         """One request a subject, text only."""
-        answers = self._side_by_side(lambda request: self._caption(name_question(request)), requests)
-        return [read_name(answer.text) for answer in answers]
+        return [read_name(answer.text) for answer in self._side_by_side([name_question(one) for one in requests])]
 
-    def _side_by_side(self, ask: Callable[[Any], Caption], requests: Sequence[Any]) -> list[Caption]:
+    def _side_by_side(self, contents: Sequence[Any]) -> list[Caption]:
         """The answers in order. After the first error nothing more is sent, and what is under way is still kept."""
-        failed = threading.Event()
 
-        def attempt(request: Any) -> Caption:
-            if failed.is_set():
-                raise CancelledError
-            try:
-                return ask(request)
-            except BaseException:
-                failed.set()
-                raise
+        async def ask_all() -> list[Caption | BaseException | None]:
+            slots, errors = asyncio.Semaphore(self.endpoint.concurrency), list[BaseException]()
 
-        with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
-            futures = [pool.submit(attempt, request) for request in requests]
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        for error in errors:
-            if not isinstance(error, CancelledError):
-                raise error
-        return [future.result() for future in futures]
+            async def attempt(content: Any) -> Caption | None:
+                async with slots:
+                    try:
+                        return await self._caption(content, client) if not errors else None
+                    except BaseException as error:
+                        errors.append(error)
+                        raise
 
-    def _caption(self, content: Any) -> Caption:
+            async with self.access.client() as client:
+                return await asyncio.gather(*map(attempt, contents), return_exceptions=True)
+
+        answers = _run(ask_all)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Caption)]
+
+    async def _caption(self, content: Any, client: httpx.AsyncClient) -> Caption:
         body = {
             "model": self.endpoint.model,
             "messages": [{"role": "user", "content": content}],
@@ -97,77 +98,100 @@ class OpenAIBackend:
             "max_tokens": TOKENS_PER_WORD * TOLERANCE * self.max_words,
         }
         path = self._cache_path(body)
-        if not path.exists():
-            text = self._read(self._post(body))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
-            partial.write_text(json.dumps({"model": self.endpoint.model, "caption": text}), encoding="utf-8")
-            partial.replace(path)
-        return Caption(json.loads(path.read_text(encoding="utf-8"))["caption"], self.name)
+        text = self._kept(path)
+        if text is None:
+            text = self._read(await self._post(body, client))
+            with written(path) as partial:
+                partial.write_text(json.dumps({"model": self.endpoint.model, "caption": text}), encoding="utf-8")
+        return Caption(text, self.name)
 
     def _cache_path(self, body: dict[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         return self.cache / digest[:2] / f"{digest}.json"
 
-    def _post(self, body: dict[str, Any]) -> httpx.Response:
+    def _kept(self, path: Path) -> str | None:
+        """The caption in a file of the cache; None when it is not there, damaged or of no use: it is asked for anew."""
+        try:
+            text = json.loads(path.read_text(encoding="utf-8"))["caption"]
+            return text if self._checked(text, str(path)) == text else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ObjectFailed):
+            return None
+
+    async def _post(self, body: dict[str, Any], client: httpx.AsyncClient) -> str:
         """The endpoint's answer with status 200; tries again, ever more slowly, while it is busy or away."""
-        url = f"{self.endpoint.base_url.rstrip('/')}/chat/completions"
         for attempt in range(self.endpoint.retries + 1):
             wait = self.first_wait_s * 2**attempt
             try:
-                response = self.client.post(url, json=body)
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                base_url = self.endpoint.base_url
-                raise UserError(f"captions.endpoint.base_url is {base_url!r}: {str(error).rstrip('.')}.") from None
-            except httpx.TransportError as error:
-                trouble = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                async with asyncio.timeout(self.endpoint.timeout_s):  # from looking up the host to the last byte
+                    async with client.stream("POST", self.access.url, json=body) as response:
+                        text = await self._text(response)
+            except TimeoutError:
+                trouble = f"no whole answer within {self.endpoint.timeout_s:g} s"
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                trouble = self.access.redacted(f"{type(error).__name__}: {error}".removesuffix(": "))
             else:
                 if response.status_code == httpx.codes.OK:
-                    return response
-                trouble = f"status {response.status_code}: {_excerpt(response.text)}"
+                    return text
+                trouble = f"status {response.status_code}: {self._excerpt(text)}"
                 if response.status_code not in RETRIED:
                     raise UserError(
-                        f"The endpoint {url} refuses the request for the model {self.endpoint.model!r} with {trouble}; "
-                        f"check captions.endpoint and its API key; {KEPT}."
+                        f"The endpoint {self.access.url} refuses the request for the model {self.endpoint.model!r} "
+                        f"with {trouble}; check captions.endpoint and its API key; {KEPT}."
                     )
                 wait = max(wait, _retry_after(response))
             if attempt < self.endpoint.retries:
-                time.sleep(min(wait, LONGEST_WAIT_S))
+                await asyncio.sleep(min(wait, LONGEST_WAIT_S))
         raise UserError(
-            f"The endpoint {url} gives no answer after {self.endpoint.retries + 1} tries ({trouble}); start it or "
-            f"change captions.endpoint; {KEPT}."
+            f"The endpoint {self.access.url} gives no answer after {self.endpoint.retries + 1} tries ({trouble}); "
+            f"start it or change captions.endpoint; {KEPT}."
         )
 
-    def _read(self, response: httpx.Response) -> str:
-        source = f"the endpoint {response.url}"
+    async def _text(self, response: httpx.Response) -> str:
+        """All that the endpoint sends, or its beginning when it is no caption for its length alone."""
+        content = bytearray()
+        async for piece in response.aiter_bytes():
+            content += piece
+            if len(content) > LARGEST_ANSWER:
+                break
+        return content[:LARGEST_ANSWER].decode(errors="replace")
+
+    def _read(self, text: str) -> str:
         try:
-            choice = response.json()["choices"][0]
-            message = choice["message"]
+            message = json.loads(text)["choices"][0]["message"]
             content, refusal = message["content"], message.get("refusal")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise UserError(
-                f"What answers at {response.url} is no chat completion: {_excerpt(response.text)}; check "
+                f"What answers at {self.access.url} is no chat completion: {self._excerpt(text)}; check "
                 f"captions.endpoint.base_url; {KEPT}."
             ) from None
+        source = f"the endpoint {self.access.url}"
         if refusal:
-            raise ObjectFailed(f"{source} refused: {_excerpt(str(refusal))}")
+            raise ObjectFailed(f"{source} refused: {self._excerpt(str(refusal))}")
+        return self._checked(content, source)
+
+    def _checked(self, content: Any, source: str) -> str:
+        """A caption that can be written anywhere. ObjectFailed when it is of no use."""
         if not isinstance(content, str):
-            raise ObjectFailed(f"{source} gave an empty answer: {content!r}")
-        return read_answer(content, source, self.max_words)
+            raise ObjectFailed(f"{source} gave an empty answer: {self._excerpt(repr(content))}")
+        # A lone half of a UTF-16 pair, which JSON may hold, cannot be written as UTF-8.
+        whole = content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if self.access.is_told_in(whole):
+            raise ObjectFailed(f"{source} answered with the API key: {self._excerpt(whole)}")
+        return read_answer(whole, source, self.max_words)
+
+    def _excerpt(self, text: str) -> str:
+        return repr(" ".join(self.access.redacted(text[:400]).split())[:160])
 
 
-def api_key(endpoint: EndpointParams) -> str | None:
-    """The key in the environment variable that the endpoint names, if it names one; UserError when that is unset."""
-    name = endpoint.api_key_env
-    if name and not os.environ.get(name):
-        raise UserError(f"captions.endpoint.api_key_env names {name}, which is not set; export it or name none.")
-    return os.environ[name] if name else None
+def _run(ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(ask())
+    with ThreadPoolExecutor(1) as thread:  # in a notebook, whose loop is running
+        return thread.submit(asyncio.run, ask()).result()
 
 
 def _retry_after(response: httpx.Response) -> float:
     text = response.headers.get("Retry-After", "")
     return float(text) if text.isdigit() else 0.0
-
-
-def _excerpt(text: str) -> str:
-    return repr(" ".join(text[:400].split())[:160])

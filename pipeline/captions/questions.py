@@ -59,7 +59,7 @@ def read_name(answer: str) -> str:
 
 def read_answer(text: str, source: str, max_words: int) -> str:
     """The caption in an answer: one line, without quotation marks. ObjectFailed when it is empty or far too long."""
-    caption = re.sub(r"\s+", " ", text).strip().strip(_QUOTES).strip()
+    caption = re.sub(r"\s+", " ", text).strip(f" {_QUOTES}")
     count = len(caption.split())
     if not re.search(r"\w", caption):
         raise ObjectFailed(f"{source} gave an empty answer: {text[:80]!r}")

@@ -65,8 +65,10 @@ class ClipScore:
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         """UserError when the folder holds no CLIP with its image processor."""
         try:
-            self.model = CLIPModel.from_pretrained(folder).eval().to(torch.device(device))
-            self.processor = CLIPImageProcessor.from_pretrained(folder)
+            if not folder.is_dir():  # transformers would ask the Hugging Face hub
+                raise NotADirectoryError("no folder")
+            self.model = CLIPModel.from_pretrained(folder, local_files_only=True).eval().to(torch.device(device))
+            self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(

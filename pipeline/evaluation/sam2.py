@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.proposals import Proposals
 from pipeline.evaluation.ranking import Pool
 
-LAYOUT = "a folder or hub id with SAM2 in the layout of transformers, such as facebook/sam2.1-hiera-large"
+LAYOUT = "a folder with SAM2 in the layout of transformers, such as facebook/sam2.1-hiera-large's"
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class Sam2Segmenter:
     ) -> "Sam2Segmenter":
         """Load the user's weights; UserError when there are none."""
         try:
-            model = Sam2Model.from_pretrained(path).eval().to(device)
-            return cls(model, Sam2Processor.from_pretrained(path), query_spacing)
+            if not Path(path).is_dir():  # transformers would ask the Hugging Face hub
+                raise NotADirectoryError("no folder")
+            model = Sam2Model.from_pretrained(path, local_files_only=True).eval().to(device)
+            processor = Sam2Processor.from_pretrained(path, local_files_only=True)
+            return cls(model, processor, query_spacing)
         except (OSError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot be read as SAM2 ({reason}); give {LAYOUT}.") from None

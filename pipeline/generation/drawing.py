@@ -6,16 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.assets.bundle import FORMATS, FolderReader, ObjectDropped, gltf_header, read_bundle
-from pipeline.assets.glb import normalise, write_glb
-from pipeline.assets.load import load_pieces
-from pipeline.assets.parts import Part
+from pipeline.assets.bundle import FORMATS, Bundle, read_bundle
+from pipeline.assets.glb import to_unit, write_glb
+from pipeline.assets.load import UPRIGHT, load_pieces
+from pipeline.assets.readers import FolderReader
+from pipeline.assets.reasons import ObjectDropped, as_text, shortened
+from pipeline.assets.references import gltf_header
+from pipeline.assets.surface import Up
 from pipeline.errors import UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
 from pipeline.views.blender import Blender, BlenderDied, BlenderRefused, Series
 from pipeline.views.cameras import GRID_AZIMUTHS, camera_to_world, tile
 from pipeline.views.renders import picture_params
+
+PICTURES = ("images/", "textures/")
+"""Folders beside that of a model in which its textures may lie."""
+MOST_NOTICE = 1000
 
 
 @dataclass(frozen=True)
@@ -28,25 +35,30 @@ class Drawn:
     """The file's own copyright, empty where it has none."""
     warnings: tuple[str, ...]
     """What was missing in the file and could be done without."""
+    from_file: np.ndarray
+    """(4, 4): from the file's frame to that which was drawn, of +Y up, front +Z, within the unit sphere."""
 
 
-def draw_object(path: Path, assets: AssetsParams, render: RenderParams) -> Drawn:
-    """Draw a GLB, glTF, OBJ, PLY or STL of one mesh or many, whatever its scale; +Y is up, its front +Z.
+def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up = "y") -> Drawn:
+    """Draw a GLB, glTF, OBJ, PLY or STL of one mesh or many, whatever its scale; `up` is up, its front +Z or -Y.
 
-    UserError when the file is missing, broken, empty or too large, refers to something outside its folder, or cannot
-    be drawn.
+    UserError when the file is missing, broken, empty or too large, needs something outside its folder, or cannot be
+    drawn.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file; give a 3D object ({', '.join(FORMATS)}).")
     if not path.is_file():
         raise UserError(f"There is no file {path}; give a 3D object ({', '.join(FORMATS)}).")
     try:
-        bundle = read_bundle(path.name, FolderReader(path.parent), int(assets.max_file_mb * 2**20))
+        bundle = read_object(path, int(assets.max_file_mb * 2**20))
         pieces, warnings = load_pieces(
-            bundle, assets.texture_px, assets.min_opacity, assets.max_triangles, matrix=np.eye(4)
+            bundle, assets.texture_px, assets.min_opacity, assets.max_triangles, matrix=np.eye(4), up=up
         )
     except ObjectDropped as error:
-        raise UserError(f"{path} is no 3D object that can be taken apart: {error}.") from None
-    whole = Part([piece.surface for piece in pieces], [path.stem], path.stem)
-    glb = write_glb([(path.stem, normalise([whole])[0])], "", {})
+        raise UserError(f"{path} cannot be taken apart: {error}.") from None
+    stem = as_text(os.fsencode(path.stem))
+    matrix = to_unit([piece.surface for piece in pieces])
+    glb = write_glb([(stem, [piece.surface.transformed(matrix) for piece in pieces])], "", {})
     poses = np.stack([camera_to_world(azimuth, render.elevation_deg, render.distance) for azimuth in GRID_AZIMUTHS])
     blender = None
     try:
@@ -57,11 +69,25 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams) -> Drawn
     finally:
         if blender is not None:
             blender.close()
-    return Drawn(tile(views), _notice(bundle.files[bundle.main], path), (*bundle.warnings, *warnings))
+    return Drawn(tile(views), _notice(bundle), (*bundle.warnings, *warnings), matrix @ UPRIGHT[up])
 
 
-def _notice(contents: bytes, path: Path) -> str:
-    if path.suffix.lower() not in (".glb", ".gltf"):
+def read_object(path: Path, max_bytes: int) -> Bundle:
+    """The files of one object that the user named, which may be a link to anywhere; ObjectDropped as `read_bundle`.
+
+    What it refers to lies in its folder or, as ShapeNet and Sketchfab have it, in the folder of pictures beside that.
+    """
+    if path.is_symlink() and path.resolve().suffix.lower() == path.suffix.lower():
+        path = path.resolve()
+    folder = path.absolute().parent
+    if any((folder.parent / pictures).is_dir() for pictures in PICTURES):
+        name = f"{folder.name}/{path.name}"
+        return read_bundle(name, FolderReader(folder.parent, name, (f"{folder.name}/", *PICTURES)), max_bytes)
+    return read_bundle(path.name, FolderReader(folder, path.name), max_bytes)
+
+
+def _notice(bundle: Bundle) -> str:
+    if bundle.kind not in (".glb", ".gltf"):
         return ""
-    asset = gltf_header(contents).get("asset", {})
-    return str(asset.get("copyright", "")) if isinstance(asset, dict) else ""
+    asset = gltf_header(bundle.files[bundle.main]).get("asset", {})
+    return shortened(asset.get("copyright", ""), MOST_NOTICE) if isinstance(asset, dict) else ""

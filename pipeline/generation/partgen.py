@@ -14,12 +14,14 @@ The same seed gives the same object.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 from PIL import Image
 
 from pipeline.assets.names import unique_names
+from pipeline.assets.surface import Up
+from pipeline.captions.object_captions import prepare_backend
 from pipeline.diffusion.pipelines import (
     CompletionPipeline,
     EditingPipeline,
@@ -29,16 +31,18 @@ from pipeline.diffusion.pipelines import (
 )
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import UserError
-from pipeline.generation.building import Scene, fields_of
+from pipeline.generation.building import Frame, Scene, fields_of
 from pipeline.generation.choosing import Choice
-from pipeline.generation.editing import changed, imagined, stand
+from pipeline.generation.editing import changed, imagined, in_place, stand
 from pipeline.generation.networks import Networks
 from pipeline.generation.result import Part, PartObject
 from pipeline.generation.settings import Settings
 from pipeline.generation.sources import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
 from pipeline.generation.taking_apart import take_apart
-from pipeline.params.base import PARAMS_FILE, validate, with_overrides
+from pipeline.params.base import validate, with_overrides
 from pipeline.params.reconstruct import ReconstructParams
+from pipeline.project import default_models, default_params
+from pipeline.shards.scratch import scratch
 from pipeline.views.cameras import over_white
 
 MOST_LABELS = 255
@@ -57,28 +61,44 @@ class PartGenPipeline:
     @classmethod
     def from_pretrained(
         cls,
-        models: str | Path = "data/models",
+        models: str | Path | None = None,
         *,
-        params: str | Path = PARAMS_FILE,
+        params: str | Path | None = None,
         overrides: Sequence[str] = (),
         steps: int | None = None,
     ) -> Self:
         """The models in a folder, and the settings of a params.yaml with `group.key=value` overrides.
 
+        Without them, those of the project in the current folder, or those that come with this program.
         `steps` of denoising, for all models; None: as they were saved with. Cameras are those of the reconstruction
         model. UserError when the folder is not there, and, once it is read, for a model of views of another size.
         """
-        if not Path(models).is_dir():
-            raise UserError(f"There is no folder {models} of models; `partgen run` trains them.")
-        settings = Settings.load(overrides, Path(params))
-        return cls(Networks(Path(models), settings.render, steps), settings)
+        folder = Path(models or default_models())
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder} of models; `partgen run` trains them.")
+        settings = Settings.load(overrides, Path(params or default_params()))
+        return cls(Networks(folder, settings.render, steps), settings)
 
     def decompose(
-        self, path: str | Path, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+        self,
+        path: str | Path,
+        choice: Choice = ANY,
+        *,
+        seed: int = 0,
+        reconstructor: str | None = None,
+        frame: Frame = "unit",
+        up: Up = "y",
     ) -> PartObject:
-        """The parts of a 3D object: GLB, glTF, OBJ, PLY or STL, of one mesh or many."""
-        scene = self._begin(choice, reconstructor)
-        source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks)
+        """The parts of a 3D object: GLB, glTF, OBJ, PLY or STL, of one mesh or many.
+
+        `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
+        With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
+        """
+        if frame not in get_args(Frame):
+            raise UserError(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
+        _check_up(up)
+        scene = replace(self._begin(choice, reconstructor), frame=frame)
+        source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
         return take_apart(source, choice, seed, "decompose", self.networks, self.settings, scene)
 
     def from_image(
@@ -99,18 +119,28 @@ class PartGenPipeline:
         return take_apart(source, choice, seed, "from-text", self.networks, self.settings, scene)
 
     def edit(
-        self, result: PartObject, part: str, prompt: str, *, seed: int = 0, reconstructor: str | None = None
+        self,
+        result: PartObject,
+        part: str,
+        prompt: str,
+        *,
+        name: str = "",
+        seed: int = 0,
+        reconstructor: str | None = None,
     ) -> PartObject:
         """The object with one part, by its name or number, drawn anew after a text (A.8); all others are kept.
 
         The network sees what the remaining parts show of themselves and imagines the new part in its place, of any
-        shape. The part keeps its name. `reconstructor` is the result's own unless given.
+        shape. Without a `name` it is called by the text; the history keeps its old one. `reconstructor` is the
+        result's own unless given.
         """
         old, text = result.part(part), checked_prompt(prompt)
         scene = self._resume(result, reconstructor)
         grid = imagined(result, old.label, text, seed, self.networks)
-        new = replace(old, caption=text, score=None, grid=grid, field=fields_of(scene, {old.label: grid})[old.label])
-        entry = {"command": "edit", "part": old.name, "prompt": text, "seed": seed}
+        called = _free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
+        field = fields_of(scene, {old.label: grid})[old.label]
+        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field)
+        entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
         models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
         return changed(result, [new if one is old else one for one in result.parts], new, scene, models, entry)
 
@@ -121,6 +151,7 @@ class PartGenPipeline:
         text: str | None = None,
         image: str | Path | Image.Image | None = None,
         object: str | Path | None = None,
+        up: Up = "y",
         place: Sequence[float] | None = None,
         scale: float | None = None,
         name: str = "",
@@ -136,6 +167,7 @@ class PartGenPipeline:
         """
         if [text, image, object].count(None) != 2:
             raise UserError("Give one of a text, an image and an object to add.")
+        _check_up(up)
         if place is not None and len(place) != 3:
             raise UserError(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
         label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
@@ -150,14 +182,14 @@ class PartGenPipeline:
             models: Sequence[str] = EditingPipeline.tasks
             origin: Mapping[str, Any] = {"kind": "text", "prompt": prompt}
         else:
-            source = self._source(prompt, image, object, seed)
+            source = self._source(prompt, image, object, seed, up)
             grid = (over_white(source.grid) * 255).round().astype(np.uint8)
             field = stand(fields_of(scene, {label: grid})[label], result.parts, place, size)
-            called, models, origin = source.name, source.models, source.origin
+            called, models, origin = source.name, source.models, in_place(source.origin, field)
             notices = dict.fromkeys(filter(None, (result.notice, source.notice)))
             remarks = [*result.diagnostics, *source.remarks]
             result = replace(result, notice="; ".join(notices), diagnostics=remarks)
-        *_, called = unique_names([*(one.name for one in result.parts), name.strip() or called])
+        called = _free_name(name.strip() or called, result.parts)
         new = Part(label, called, prompt or called, None, grid, field)
         placement = {"offset": field.offset_3, "scale": field.scale}
         entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
@@ -168,6 +200,7 @@ class PartGenPipeline:
         """What can be wrong with the request or the models is said before anything is drawn."""
         choice.check(self.networks.view_size)
         choice.params(self.settings.segment)
+        prepare_backend(self.settings.captions, scratch())
         self.networks.require(*kinds, SegmentationPipeline, CompletionPipeline)
         return self._scene(self.settings.reconstruct.model_dump(), reconstructor)
 
@@ -186,7 +219,8 @@ class PartGenPipeline:
         kept = {name: value for name, value in result.settings[group.name].items() if name in type(group).model_fields}
         said = [override for override in self.settings.overrides if override.startswith(f"{group.name}.")]
         values = with_overrides({group.name: {**group.model_dump(), **kept}}, said)
-        return self._scene(values[group.name], reconstructor)
+        scene = self._scene(values[group.name], reconstructor)
+        return replace(scene, frame=result.settings.get("frame", scene.frame))
 
     def _scene(self, values: Mapping[str, Any], reconstructor: str | None) -> Scene:
         wanted = {**values, "reconstructor": reconstructor or values["reconstructor"]}
@@ -195,10 +229,21 @@ class PartGenPipeline:
         return Scene(params, made, self.networks.camera, self.networks.cameras["elevation_deg"], self.networks.device)
 
     def _source(
-        self, prompt: str, image: str | Path | Image.Image | None, object: str | Path | None, seed: int
+        self, prompt: str, image: str | Path | Image.Image | None, object: str | Path | None, seed: int, up: Up
     ) -> Source:
         if object is not None:
-            return from_object(Path(object), self.settings.assets, self.settings.render, self.networks)
+            return from_object(Path(object), self.settings.assets, self.settings.render, self.networks, up)
         return (
             from_picture(image, self.networks, seed) if image is not None else from_prompt(prompt, self.networks, seed)
         )
+
+
+def _check_up(up: str) -> None:
+    if up not in get_args(Up):
+        raise UserError(f"The axis that points up is {up!r}; give {' or '.join(get_args(Up))}.")
+
+
+def _free_name(name: str, others: Sequence[Part]) -> str:
+    """The name, with a number where another part has it."""
+    *_, free = unique_names([*(other.name for other in others), name])
+    return free

@@ -32,6 +32,8 @@ class FolderParams(Group):
     """The folder; empty for none. Only a folder under data/sources makes DVC notice when its files change."""
     index: str
     """A CSV or JSON in it with file, name, category, author, licence, origin, group; empty for none."""
+    up: Literal["y", "z"]
+    """The axis that points up in its OBJ, PLY and STL files; glTF is always +Y up."""
 
 
 class AssetsParams(StageGroup):

@@ -20,6 +20,8 @@ class Group(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    gone: ClassVar[dict[str, str]] = {}
+    """Keys that older files have, and what to do about each."""
 
 
 class StageGroup(Group):
@@ -49,7 +51,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist in {path.resolve().parent}; `partgen preset nano` writes it.") from None
+        raise UserError(
+            f"{path.parent.resolve()} is no project's folder, since it has no {path.name}; start in the folder of the "
+            "project, of which `partgen preset nano` writes it."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
@@ -89,13 +94,16 @@ def validate(group: type[GroupT], values: Any, where: str) -> GroupT:
         raise UserError(f"{where}: {explain(group, error)}") from None
 
 
-def explain(group: type[BaseModel], error: ValidationError) -> str:
+def explain(group: type[Group], error: ValidationError) -> str:
     """The first offence of a ValidationError as one sentence."""
     # Unknown keys first: a misspelt key is also a missing one, and the misspelling is what the user can mend.
     first = min(error.errors(), key=lambda offence: offence["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key `{key}`{nearest(str(first['loc'][-1]), _fields(group, first['loc'][:-1]))}."
+        name, owner = str(first["loc"][-1]), _group_at(group, first["loc"][:-1])
+        if owner is not None and name in owner.gone:
+            return f"there is no key `{key}` any more; {owner.gone[name]}."
+        return f"unknown key `{key}`{nearest(name, owner.model_fields if owner else ())}."
     if first["type"] == "missing":
         return f"the key `{key}` is missing; `partgen preset nano` writes a complete file."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
@@ -108,13 +116,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean `{matches[0]}`?)" if matches else ""
 
 
-def _fields(group: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _group_at(group: type[Group], location: tuple[int | str, ...]) -> type[Group] | None:
     for part in location:
         annotation = group.model_fields[str(part)].annotation if str(part) in group.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
+        if not (isinstance(annotation, type) and issubclass(annotation, Group)):
+            return None
         group = annotation
-    return list(group.model_fields)
+    return group
 
 
 def _copy(value: Any) -> Any:

@@ -11,16 +11,21 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class EndpointParams(Group):
-    """An OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama), for the backend `openai`."""
+    """An OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama), for the backend `openai`.
+
+    Its key, and which hosts may be asked, stand in the environment: see `pipeline.captions.endpoint`.
+    """
+
+    gone: ClassVar[dict[str, str]] = {
+        "api_key_env": "take it out, and export the key as PARTGEN_CAPTIONS_API_KEY if the endpoint wants one"
+    }
 
     base_url: str
     """Up to and without `/chat/completions`, such as http://localhost:8000/v1."""
     model: str
     """Name of the vision LLaMA under which the endpoint serves it."""
-    api_key_env: str
-    """Environment variable that holds the API key; empty when the endpoint wants none."""
     timeout_s: Annotated[float, Field(gt=0)]
-    """Seconds to wait for one answer."""
+    """Seconds to wait for the whole of one answer."""
     retries: Annotated[int, Field(ge=0)]
     """Further tries when the endpoint is busy (429), fails (5xx) or is away, after 1, 2, 4 ... seconds."""
     concurrency: Count

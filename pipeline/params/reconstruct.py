@@ -20,8 +20,8 @@ class MeshParams(Group):
     """Loose pieces of less than this share of the largest one's volume are dropped."""
     max_triangles: Annotated[int, Field(ge=4)]
     """Of a part; more are merged."""
-    texture_px: Annotated[int, Field(ge=0)]
-    """Pixels a side of a part's baked texture; 0 for colours at the vertices."""
+    texture_px: Annotated[int, Field(ge=0, le=8192)]
+    """Pixels a side of a part's baked texture, and some seconds a part; 0 for colours at the vertices."""
 
 
 class TurntableParams(Group):
