@@ -43,6 +43,10 @@ Frame = Annotated[
     Literal["unit", "file"],
     typer.Option("--frame", help="unit: the GLBs are 2 across at most; file: they lie over the file's own geometry."),
 ]
+Texture = Annotated[
+    int | None,
+    typer.Option("--texture", metavar="PX", min=0, help="Pixels a side of a part's texture; 0: colours at vertices."),
+]
 View = Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")]
 
 
@@ -51,7 +55,8 @@ def decompose(
     object_: Annotated[Path, typer.Argument(metavar="OBJECT", help="GLB, glTF, OBJ, PLY or STL.")],
     out: Out = None, up: Up = "y", frame: Frame = "unit", models: Models = None, seed: Seed = 0, steps: Steps = None,
     reconstructor: Way = None, samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
-    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
+    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
+    set_: Set = None,
 ) -> None:  # fmt: skip
     """Take a 3D object apart.
 
@@ -59,7 +64,7 @@ def decompose(
     """
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
     with _new_folder(out, object_.stem) as folder:
-        pipeline = _pipeline(models, set_, steps)
+        pipeline = _pipeline(models, set_, steps, texture)
         made = pipeline.decompose(object_, choice, seed=seed, reconstructor=reconstructor, frame=frame, up=up)
         _finish(made, folder)
 
@@ -69,7 +74,8 @@ def from_image(
     image: Annotated[Path, typer.Argument(help="A picture of one object; its background is removed.")],
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
-    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
+    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
+    set_: Set = None,
 ) -> None:  # fmt: skip
     """Make a 3D object in parts out of a picture.
 
@@ -77,7 +83,7 @@ def from_image(
     """
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
     with _new_folder(out, image.stem) as folder:
-        pipeline = _pipeline(models, set_, steps)
+        pipeline = _pipeline(models, set_, steps, texture)
         _finish(pipeline.from_image(image, choice, seed=seed, reconstructor=reconstructor), folder)
 
 
@@ -86,7 +92,8 @@ def from_text(
     prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")],
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
-    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, set_: Set = None,
+    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
+    set_: Set = None,
 ) -> None:  # fmt: skip
     """Make a 3D object in parts out of a text.
 
@@ -94,7 +101,7 @@ def from_text(
     """
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
     with _new_folder(out, prompt) as folder:
-        pipeline = _pipeline(models, set_, steps)
+        pipeline = _pipeline(models, set_, steps, texture)
         _finish(pipeline.from_text(prompt, choice, seed=seed, reconstructor=reconstructor), folder)
 
 
@@ -105,7 +112,7 @@ def edit(
     prompt: Annotated[str, typer.Argument(help="What the part is to be.")],
     name: Annotated[str, typer.Option(help="The part's new name; the prompt if not given.")] = "",
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    set_: Set = None,
+    texture: Texture = None, set_: Set = None,
 ) -> None:  # fmt: skip
     """Draw one part of a result anew, after a text; the result becomes a new folder.
 
@@ -114,7 +121,7 @@ def edit(
     found = _result(result)
     found.part(part)
     with _next_folder(out, result) as folder:
-        pipeline = _pipeline(models, set_, steps)
+        pipeline = _pipeline(models, set_, steps, texture)
         _finish(pipeline.edit(found, part, prompt, name=name, seed=seed, reconstructor=reconstructor), folder)
 
 
@@ -129,7 +136,7 @@ def add(
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    set_: Set = None,
+    texture: Texture = None, set_: Set = None,
 ) -> None:  # fmt: skip
     """Add a part to a result, out of a text, a picture or a 3D object; the result becomes a new folder.
 
@@ -138,7 +145,7 @@ def add(
     at = None if place is None else _numbers(place, 3, float, "--place", "0,0.6,0")
     found = _result(result)
     with _next_folder(out, result) as folder:
-        made = _pipeline(models, set_, steps).add(
+        made = _pipeline(models, set_, steps, texture).add(
             found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=seed,
             reconstructor=reconstructor,
         )  # fmt: skip
@@ -195,15 +202,18 @@ def _result(folder: Path) -> PartObject:
     return PartObject.load(folder)
 
 
-def _pipeline(models: Path | None, overrides: list[str] | None, steps: int | None) -> PartGenPipeline:
+def _pipeline(
+    models: Path | None, overrides: list[str] | None, steps: int | None, texture: int | None
+) -> PartGenPipeline:
     from pipeline.generation.partgen import PartGenPipeline
     from pipeline.params.all import check_params
 
-    check_params(overrides or (), default_params())
+    wanted = [*(overrides or ()), *([] if texture is None else [f"reconstruct.mesh.texture_px={texture}"])]
+    check_params(wanted, default_params())
     if models is None:
         models = default_models()
         print(f"The models are those of {models}.")
-    return PartGenPipeline.from_pretrained(models, overrides=overrides or (), steps=steps)
+    return PartGenPipeline.from_pretrained(models, overrides=wanted, steps=steps)
 
 
 def _finish(result: PartObject, folder: Path) -> None:

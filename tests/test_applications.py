@@ -18,10 +18,11 @@ from pipeline.assets.glb import read_header
 from pipeline.errors import UserError
 from pipeline.generation.building import Scene
 from pipeline.generation.choosing import Choice, choose_parts
-from pipeline.generation.editing import redrawn, stand
+from pipeline.generation.editing import in_place, redrawn, stand
 from pipeline.generation.networks import Networks
 from pipeline.generation.partgen import PartGenPipeline
 from pipeline.generation.result import Part, PartObject
+from pipeline.generation.sources import INPUT, as_grid, from_picture
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.render import RenderParams
@@ -103,6 +104,7 @@ def test_a_text_becomes_an_object_in_parts(made: PartObject) -> None:
     assert node_names(made.glb) == [part.name for part in made.parts if part.glb]
     assert len({part.name for part in made.parts}) == len(made.parts)
     assert made.origin == {"kind": "text", "prompt": PROMPT}
+    assert (made.caption, made.picture) == (PROMPT, None)
     assert sorted(made.models) == ["complete", "segment", "text_to_mv"]
     with Image.open(io.BytesIO(made.turntable)) as turntable:
         assert (turntable.n_frames, turntable.size) == (2, (16, 16))
@@ -161,13 +163,49 @@ def test_a_picture_becomes_an_object_in_parts(partgen: PartGenPipeline, tmp_path
     found = partgen.from_image(tmp_path / "red-box.png", Choice(max_parts=2), seed=1)
     assert (found.name, found.origin) == ("red box", {"kind": "image", "file": "red-box.png"})
     assert "image_to_mv" in found.models
+    assert found.picture is not None
+    kept = PartObject.load(found.save(tmp_path / "box")).picture
+    np.testing.assert_array_equal(kept, found.picture)
+    Image.fromarray(found.picture).save(tmp_path / "again.png")
+    first, again = (from_picture(tmp_path / name, partgen.networks, 1) for name in ("red-box.png", "again.png"))
+    np.testing.assert_array_equal(first.grid, found.grid)
+    assert np.abs(again.grid.astype(int) - first.grid).mean() < 2
+    edited = partgen.edit(found, "1", "a lamp")
+    np.testing.assert_array_equal(edited.picture, found.picture)
+
+
+def test_what_is_doubtful_in_a_picture_is_told(partgen: PartGenPipeline) -> None:
+    picture = Image.new("RGBA", (12, 12))
+    picture.paste((200, 30, 30, 255), (1, 1, 4, 9))
+    picture.paste((30, 30, 200, 255), (6, 1, 9, 9))
+    small, several, *_ = from_picture(picture, partgen.networks, 0).remarks
+    assert small.message.startswith("The picture: its object is only 8 pixels large, less than in a view of 16;")
+    assert several.message.startswith("The picture: it shows 2 separate things")
+    assert {small.kind, several.kind} == {INPUT}
+
+
+def test_background_that_a_network_drew_is_told() -> None:
+    with Image.open(ROOT / "tests/cases/img/lattice.png") as image:
+        pixels = np.asarray(image)
+    drawn = pixels.astype(np.float32) / 255
+    grid, (said,) = as_grid(drawn, 0)
+    assert (said.kind, said.part, said.value > 0.5) == (INPUT, None, True)
+    assert "55% of what the model drew" in said.message
+    assert set(np.unique(grid[..., 3])) == {0, 255}
+    np.testing.assert_array_equal(grid[..., :3], pixels)
+    with pytest.raises(UserError, match="nothing but white with the seed 7"):
+        as_grid(np.ones_like(drawn), 7)
 
 
 def test_an_edit_changes_one_part_and_keeps_the_others(partgen: PartGenPipeline, made: PartObject) -> None:
     old = made.parts[1]
     edited = partgen.edit(made, old.name, "a red cushion", seed=3)
-    new = edited.part(old.name)
+    new = edited.part("a red cushion")
     assert (new.label, new.caption, new.score) == (old.label, "a red cushion", None)
+    assert new.stem == f"{old.label:02d}-a-red-cushion"
+    assert node_names(new.glb) == [new.name]
+    assert new.name in node_names(edited.glb)
+    assert old.name not in node_names(edited.glb)
     assert not np.array_equal(new.grid, old.grid)
     assert new.glb not in (None, old.glb)
     for before, after in zip(made.parts, edited.parts, strict=True):
@@ -180,6 +218,7 @@ def test_an_edit_changes_one_part_and_keeps_the_others(partgen: PartGenPipeline,
     *first, last = edited.history
     assert first == list(made.history)
     assert (last["command"], last["part"], last["prompt"], last["seed"]) == ("edit", old.name, "a red cushion", 3)
+    assert last["name"] == new.name
     assert sorted(edited.models) == ["complete", "edit", "segment", "text_to_mv"]
 
 
@@ -211,6 +250,28 @@ def test_edits_and_additions_chain_through_folders(partgen: PartGenPipeline, mad
     assert len(partgen.edit(on_disk, "ball", "a green ball").history) == 4
 
 
+def test_an_edit_keeps_the_frame_of_the_file(partgen: PartGenPipeline, made: PartObject) -> None:
+    from_file = np.array([[0.5, 0, 0, 3], [0, 0, 0.5, 0], [0, -0.5, 0, -1], [0, 0, 0, 1]])
+    framed = replace(
+        made,
+        origin={"kind": "object", "file": "a.stl", "from_file": from_file.tolist()},
+        settings={**made.settings, "frame": "file"},
+    )
+    unit, file = (partgen.edit(one, "1", "a lamp") for one in (made, framed))
+    assert (unit.settings["frame"], file.settings["frame"]) == ("unit", "file")
+    pairs = [(one.glb, other.glb) for one, other in zip([unit, *unit.parts], [file, *file.parts], strict=True)]
+    assert any(one for one, _ in pairs)
+    for one, other in pairs:
+        if one and other:
+            corners = [trimesh.load_scene(io.BytesIO(glb), file_type="glb").to_mesh().vertices for glb in (one, other)]
+            np.testing.assert_allclose(trimesh.transform_points(corners[1], from_file), corners[0], atol=1e-5)
+
+
+def test_the_frame_is_one_of_two(partgen: PartGenPipeline) -> None:
+    with pytest.raises(UserError, match="The frame is 'world'; give unit or file"):
+        partgen.decompose("chair.glb", frame="world")  # type: ignore[arg-type]
+
+
 def test_what_is_added_stands_where_it_is_put(partgen: PartGenPipeline, made: PartObject) -> None:
     alone = partgen.add(made, text="a lamp", place=(0, 0, 0), scale=1.0, name=made.parts[0].name)
     added = partgen.add(made, text="a lamp", place=(0.0, 2.0, -1.0), scale=0.25, seed=0)
@@ -238,6 +299,7 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, overrides)
     scene = trimesh.Scene([trimesh.creation.box((1, 0.3, 1)), trimesh.creation.cylinder(0.2, 2)])
+    scene.apply_translation((3, 0, 5))
     scene.export(
         tmp_path / "Table_01.glb", tree_postprocessor=lambda tree: tree["asset"].update(copyright="Table by Ünal")
     )
@@ -247,6 +309,9 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     printed = capsys.readouterr()
     found = PartObject.load("results/table-01")
     assert (found.name, found.notice, found.origin["file"]) == ("table", "Table by Ünal", "Table_01.glb")
+    size = np.hypot(0.2, 1)
+    expected = [[1 / size, 0, 0, -3 / size], [0, 1 / size, 0, 0], [0, 0, 1 / size, -5 / size], [0, 0, 0, 1]]
+    np.testing.assert_allclose(found.origin["from_file"], expected, atol=1e-6)
     assert found.glb is not None
     assert read_header(found.glb)["asset"]["copyright"] == "Table by Ünal"
     assert len(found.parts) <= 3
@@ -264,8 +329,11 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     added = PartObject.load("results/table-01-2")
     assert added.notice == "Table by Ünal"
     assert added.parts[-1].field.scale == 0.5
-    partgen_command(monkeypatch, "edit", "results/table-01-2", "a lamp", "a tree", "--models", str(models))
-    assert PartObject.load("results/table-01-3").part("a lamp").caption == "a tree"
+    other = added.parts[0].name
+    arguments = ("a lamp", "a tree", "--name", other, "--models", str(models))
+    partgen_command(monkeypatch, "edit", "results/table-01-2", *arguments)
+    tree = PartObject.load("results/table-01-3").part(f"{other} 2")
+    assert (tree.caption, tree.label) == ("a tree", added.parts[-1].label)
 
 
 def test_mistakes_are_one_sentence_and_change_nothing(
@@ -413,6 +481,13 @@ def test_the_grid_shows_what_replaced_a_part_and_what_that_uncovers(scene: Scene
     untouched = (labels != 2) & (new_labels != 2)
     np.testing.assert_array_equal(new_grid[untouched], grid[untouched])
     assert (new_grid[(labels == 2) & (new_labels == 0)][:, 3] == 0).all()
+
+
+def test_the_matrix_of_an_added_object_leads_to_its_place(scene: Scene) -> None:
+    field = box(scene, "ball", 1).field.placed((0.0, 2.0, -1.0), 0.25)
+    origin = in_place({"kind": "object", "file": "ball.obj", "from_file": np.diag([2.0, 2, 2, 1]).tolist()}, field)
+    np.testing.assert_array_equal(trimesh.transform_points([[1, 2, 4]], origin["from_file"]), [[0.5, 3, 1]])
+    assert in_place({"kind": "text"}, field) == {"kind": "text"}
 
 
 def test_what_has_no_place_stands_beside_on_the_same_ground(scene: Scene) -> None:

@@ -64,11 +64,42 @@ def test_every_part_is_a_named_node_in_place() -> None:
         assert mesh.volume > 0
 
 
+def test_a_part_turns_around_its_own_centre_and_has_its_own_material() -> None:
+    centres = [(0.5, 0.0, 0.0), (0.0, -0.5, 0.25)]
+    glb = assemble([NamedPart("leg", k, painted(at)) for k, at in enumerate(centres, start=1)], NOTICE, EXTRAS)
+    tree = read_header(glb)
+    assert [material["name"] for material in tree["materials"]] == ["leg", "leg 2"]
+    for node, mesh, centre in zip(tree["nodes"], tree["meshes"], centres, strict=True):
+        np.testing.assert_allclose(node["translation"], centre, atol=1e-6)
+        (primitive,) = mesh["primitives"]
+        assert tree["materials"][primitive["material"]]["name"] == node["name"]
+        bounds = tree["accessors"][primitive["attributes"]["POSITION"]]
+        np.testing.assert_allclose(np.add(bounds["min"], bounds["max"]), 0, atol=1e-6)
+
+
+def test_a_frame_moves_all_parts_and_leaves_them_as_they_are() -> None:
+    parts = [NamedPart("box", 1, textured(Image.new("RGB", (4, 4)))), NamedPart("leg", 2, painted((0.5, 0.0, 0.0)))]
+    # Twice as large, a quarter turn around X, and far away.
+    frame = np.array([[2.0, 0, 0, 100], [0, 0, -2, 0], [0, 2, 0, -30], [0, 0, 0, 1]])
+    plain, framed = assemble(parts, NOTICE, EXTRAS), assemble(parts, NOTICE, EXTRAS, frame)
+    tree = read_header(framed)
+    assert tree["nodes"][:2] == read_header(plain)["nodes"]
+    assert tree["scenes"] == [{"nodes": [2]}]
+    scene = trimesh.load_scene(io.BytesIO(framed), file_type="glb", process=False)
+    matrix, geometry = scene.graph["box"]
+    corners = trimesh.transform_points(scene.geometry[geometry].vertices, matrix)
+    np.testing.assert_allclose(corners, trimesh.transform_points(parts[0].mesh.vertices, frame), rtol=1e-6)
+    with pytest.raises(ValueError, match="no GLB of the stage assets"):
+        load_parts(framed)
+
+
 def test_the_data_half_reads_what_is_assembled() -> None:
-    glb = assemble(
-        [NamedPart("seat", 1, painted((0.0, 0.0, 0.0))), NamedPart("leg", 2, painted((0.0, -0.5, 0.0)))], "", {}
-    )
-    assert [(part.part_id, part.name, len(part.meshes)) for part in load_parts(glb)] == [(1, "seat", 1), (2, "leg", 1)]
+    places = {"seat": (0.0, 0.0, 0.0), "leg": (0.0, -0.5, 0.0)}
+    parts = [NamedPart(name, number, painted(at)) for number, (name, at) in enumerate(places.items(), start=1)]
+    found = load_parts(assemble(parts, "", {}))
+    assert [(part.part_id, part.name, len(part.meshes)) for part in found] == [(1, "seat", 1), (2, "leg", 1)]
+    for part, written in zip(found, parts, strict=True):
+        np.testing.assert_allclose(part.meshes[0].vertices, written.mesh.vertices, atol=1e-6)
 
 
 def test_a_part_alone_stays_in_place() -> None:

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 from torch import Tensor
 from trimesh import Trimesh
+from trimesh.graph import connected_components
 from trimesh.visual import TextureVisuals
 
 from pipeline.errors import UserError
@@ -291,6 +292,24 @@ def test_a_texture_has_the_colour_of_the_surface_at_every_point() -> None:
     welded = Trimesh(mesh.vertices, mesh.faces)
     welded.merge_vertices()
     assert_closed(welded)
+
+
+def test_a_rough_surface_has_few_charts() -> None:
+    bumps = torch.randn(16, 16, 16, generator=torch.Generator().manual_seed(0))
+    mesh = mesh_field(field(lambda x, y, z: ball(0.6)(x, y, z) + 0.05 * bumps), params(texture_px=64))
+    plain_mesh = Trimesh(mesh.vertices, mesh.faces, process=False)
+    charts = connected_components(plain_mesh.face_adjacency, nodes=np.arange(len(mesh.faces)))
+    assert len(charts) < 20  # 57 of the surface with its ripples
+
+
+def test_a_texture_does_not_depend_on_how_small_the_part_is_placed() -> None:
+    one = field(ball(0.6), lambda x, y, z: torch.stack((4 * x, 4 * y, 4 * z)))
+    pictures = [
+        np.asarray(mesh_field(some, params(texture_px=64)).visual.material.baseColorTexture)
+        for some in (one, one.placed((3.0, -2.0, 0.5), 2**-7))
+    ]
+    values = [np.sort(picture.reshape(-1, 3), axis=0).astype(int) for picture in pictures]
+    assert np.abs(values[0] - values[1]).mean() < 4
 
 
 def test_a_texture_is_padded_beyond_the_seams() -> None:

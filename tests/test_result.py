@@ -71,6 +71,21 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert torch.equal(loaded.parts[0].field.volume_CDHW, an_object().parts[0].field.volume_CDHW)
 
 
+def test_the_picture_is_kept_and_results_from_before_it_was_are_read(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (9, 9, 4), dtype=np.uint8)
+    folder = replace(an_object(), picture=picture).save(tmp_path / "chair")
+    np.testing.assert_array_equal(PartObject.load(folder).picture, picture)
+    (folder / "input.png").unlink()
+    with pytest.raises(UserError, match=r"input\.png is missing"):
+        PartObject.load(folder)
+    old = an_object().save(tmp_path / "old")
+    values = json.loads((old / "result.json").read_text())
+    del values["picture"]
+    (old / "result.json").write_text(json.dumps(values))
+    (old / "SHA256SUMS").unlink()
+    assert PartObject.load(old).picture is None
+
+
 def test_the_folder(tmp_path: Path) -> None:
     folder = an_object().save(tmp_path / "chair")
     assert sorted(files(folder)) == [
@@ -98,6 +113,21 @@ def test_the_folder(tmp_path: Path) -> None:
     assert leg["placement"] == {"offset": [2.0, 0.0, 0.5], "scale": 0.25}
     assert (values["seed"], values["notice"], values["merged"]) == (7, "“Chair” by Ünal", 2)
     assert values["segmentations"][1] == {"file": "segmentations/2.png", "run": 0, "score": 0.5}
+
+
+def test_results_from_before_there_were_frames_are_read_and_a_frame_that_is_none_is_not(tmp_path: Path) -> None:
+    assert "frame" not in an_object().settings
+    PartObject.load(an_object().save(tmp_path / "old"))
+    framed = {**an_object().settings, "frame": "file"}
+    origin = {"kind": "object", "file": "chair.obj", "from_file": np.diag([2.0, 2, 2, 1]).tolist()}
+    there = replace(an_object(), settings=framed, origin=origin)
+    assert PartObject.load(there.save(tmp_path / "there")).origin == origin
+    for number, matrix in enumerate(([[0.0] * 4] * 4, [[1.0]], "none")):
+        broken = replace(there, origin={**origin, "from_file": matrix})
+        with pytest.raises(UserError, match="no whole result"):
+            PartObject.load(broken.save(tmp_path / str(number)))
+    with pytest.raises(UserError, match="from_file"):
+        PartObject.load(replace(there, origin={"kind": "text", "prompt": "a chair"}).save(tmp_path / "text"))
 
 
 def test_nothing_is_overwritten_and_nothing_left_half(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Shape suffixes: H W pixels of the 2x2 grid.
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
 from pipeline.views.cameras import Camera, over_white
 
+Frame = Literal["unit", "file"]
+"""In which GLBs stand: that of results, where 1 is the radius of the object, or that of the file it was made from."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -36,6 +39,7 @@ class Scene:
     camera: Camera
     elevation_deg: float
     device: torch.device
+    frame: Frame = "unit"
 
     def fields(self, parts: Sequence[Part]) -> dict[int, Field]:
         """The parts' fields by label, where they are computed with."""
@@ -72,11 +76,20 @@ def fields_of(scene: Scene, grids: Mapping[int, np.ndarray]) -> dict[int, Field]
     return {label: _on(field, torch.device("cpu")) for label, field in zip(grids, fields, strict=True)}
 
 
-def build(parts: Sequence[Part], grid: np.ndarray, labels: np.ndarray, scene: Scene, notice: str, merged: int) -> Built:
+def build(
+    parts: Sequence[Part],
+    grid: np.ndarray,
+    labels: np.ndarray,
+    scene: Scene,
+    notice: str,
+    origin: Mapping[str, Any],
+    merged: int,
+) -> Built:
     """Everything that follows from the parts' fields and from the object's grid, (H, W, 4) uint8, and label map."""
     params, fields = scene.params, scene.fields(parts)
     with step("Meshes"):
-        meshed, glb = _meshed(parts, fields, params, notice)
+        to_file = np.linalg.inv(origin["from_file"]) if scene.frame == "file" else None
+        meshed, glb = _meshed(parts, fields, params, notice, to_file)
     with step("Overlap and diagnostics"):
         overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
         in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
@@ -104,7 +117,11 @@ def build(parts: Sequence[Part], grid: np.ndarray, labels: np.ndarray, scene: Sc
 
 
 def _meshed(
-    parts: Sequence[Part], fields: Mapping[int, Field], params: ReconstructParams, notice: str
+    parts: Sequence[Part],
+    fields: Mapping[int, Field],
+    params: ReconstructParams,
+    notice: str,
+    frame: np.ndarray | None,
 ) -> tuple[list[Part], bytes | None]:
     """The parts with their GLBs, and all of them in one; None when no part has a surface."""
     made: list[Part] = []
@@ -119,8 +136,9 @@ def _meshed(
             made.append(replace(part, glb=None, triangles=0, absent=str(error)))
         else:
             named.append(NamedPart(part.name, part.label, mesh))
-            made.append(replace(part, glb=assemble(named[-1:], notice, {}), triangles=len(mesh.faces), absent=""))
-    return made, assemble(named, notice, {}) if named else None
+            glb = assemble(named[-1:], notice, {}, frame)
+            made.append(replace(part, glb=glb, triangles=len(mesh.faces), absent=""))
+    return made, assemble(named, notice, {}, frame) if named else None
 
 
 def _on(field: Field, device: torch.device) -> Field:

@@ -43,7 +43,8 @@ class Diagnostic:
     """Something about an object that a user should look at."""
 
     kind: str
-    """Of the whole: `outline`, `colour`, `merged`, `overlap`; of a part: `empty`, `changed`, `outside`, `hides`."""
+    """Of the whole: `outline`, `colour`, `merged`, `overlap`, and `input` of what it was made from; of a part: `empty`,
+    `changed`, `outside`, `hides`."""
     part: int | None
     """The label of the part that it is about; None for the whole."""
     value: float

@@ -45,7 +45,7 @@ def changed(
     """The object of `parts`, of which `new` was replaced or added; `models` and `entry` go into its history."""
     with step("Joint views"):
         grid, labels = redrawn(result.grid, result.labels, parts, new.label, scene)
-    built = build(parts, grid, labels, scene, result.notice, result.merged)
+    built = build(parts, grid, labels, scene, result.notice, result.origin, result.merged)
     kept = [one for one in result.diagnostics if one.kind == INPUT]
     return replace(
         result,
@@ -77,6 +77,15 @@ def redrawn(
     colours = (seen.colour_HW3.clip(0, 1) * 255).round()
     shown = np.dstack([colours, np.where(seen.labels_HW > 0, 255, 0)]).astype(np.uint8)
     return np.where(where_HW[..., None], shown, grid), np.where(where_HW, seen.labels_HW, labels_HW).astype(np.uint8)
+
+
+def in_place(origin: Mapping[str, Any], field: Field) -> dict[str, Any]:
+    """The origin of an added thing, whose matrix leads to where its field stands in the scene."""
+    if "from_file" not in origin:
+        return dict(origin)
+    stood = np.diag([field.scale, field.scale, field.scale, 1.0])
+    stood[:3, 3] = field.offset_3
+    return {**origin, "from_file": (stood @ origin["from_file"]).tolist()}
 
 
 def stand(field: Field, parts: Sequence[Part], place: Sequence[float] | None, scale: float) -> Field:

@@ -28,7 +28,7 @@ from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstruc
 from pipeline.shards.table import decode_png, encode_png, image_cell
 from pipeline.views.cameras import Camera, over_white, tile
 
-CONTRACT = "reconstruct/2"
+CONTRACT = "reconstruct/3"
 """Raised when the same inputs give other rows."""
 BATCH = 8
 """Grids that are reconstructed together; but for rounding the results do not depend on it."""

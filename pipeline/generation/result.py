@@ -5,6 +5,7 @@
     parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed
     fields/NN.safetensors   its field
     grid.png, labels.png    the object's 2x2 grid, RGBA, and which part each of its pixels shows; 0 is the background
+    input.png               what was cut out of a picture, on nothing; only of an object made from one
     segmentations/K.png     the ways to see its parts that were kept, the best first
     turntable.gif, exploded.gif
     result.json             everything else: seed, scores, models, settings, notice, diagnostics, history
@@ -32,6 +33,7 @@ from pipeline.views.palette import PART_COLOURS
 
 FORMAT, VERSION = "partgen-result", 1
 MAX_FILE_NAME = 40
+PICTURE = "input.png"
 COPIED = ("name", "caption", "merged", "overlap", "notice", "origin", "seed", "models", "settings", "history")
 """What stands in result.json as it is."""
 
@@ -79,6 +81,7 @@ class PartObject:
 
     name: str
     caption: str
+    """The text that it was made from, if it was; else one sentence by the captions' backend."""
     grid: np.ndarray
     """(H, W, 4) uint8, the object's 2x2 grid with straight alpha."""
     labels: np.ndarray
@@ -101,7 +104,7 @@ class PartObject:
     notice: str
     """Whose work it is made from; the copyright of its GLBs."""
     origin: Mapping[str, Any]
-    """`kind`: object, image or text, and which."""
+    """`kind`: object, image or text, and which; of an object `from_file`, the (4, 4) matrix from its frame to this."""
     seed: int
     models: Mapping[str, str]
     """Digests of the models that took part, by their names."""
@@ -109,6 +112,8 @@ class PartObject:
     """`cameras`, which view the grid shows, and the parameters in force."""
     history: Sequence[Mapping[str, Any]]
     """What was done to it, the first thing first."""
+    picture: np.ndarray | None = None
+    """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was made from, if it was."""
 
     def part(self, name: str) -> Part:
         """The part of that name or number; UserError that lists the parts when there is none."""
@@ -135,6 +140,8 @@ class PartObject:
         files["labels.png"] = _label_png(self.labels)
         if self.glb is not None:
             files["object.glb"] = self.glb
+        if self.picture is not None:
+            files[PICTURE] = encode_png(self.picture)
         for number, segmentation in enumerate(self.segmentations, start=1):
             files[f"segmentations/{number}.png"] = _label_png(segmentation.labels)
         for part in self.parts:
@@ -157,6 +164,7 @@ class PartObject:
                 for number, one in enumerate(self.segmentations, start=1)
             ],
             "diagnostics": [asdict(one) for one in self.diagnostics],
+            "picture": None if self.picture is None else PICTURE,
         }
 
     def _part_values(self, part: Part) -> dict[str, Any]:
@@ -176,6 +184,7 @@ class PartObject:
         values = _read_values(path)
         check_sums(path)
         try:
+            _check_frame(values)
             return cls(
                 grid=decode_png(regular(path / "grid.png").read_bytes()),
                 labels=decode_png(regular(path / "labels.png").read_bytes()),
@@ -191,6 +200,8 @@ class PartObject:
                 exploded=regular(path / "exploded.gif").read_bytes(),
                 diagnostics=[Diagnostic(**row) for row in values["diagnostics"]],
                 **{name: values[name] for name in COPIED},
+                # Results of before this file have no such value.
+                picture=decode_png(regular(path / PICTURE).read_bytes()) if values.get("picture") else None,
             )
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} is missing; copy the result's whole folder, or make it again.") from None
@@ -238,6 +249,14 @@ def _read_values(folder: Path) -> Mapping[str, Any]:
             "make it again with this program."
         )
     return dict(values)
+
+
+def _check_frame(values: Mapping[str, Any]) -> None:
+    """ValueError or KeyError when the GLBs stand in a file's frame, and nothing says where that is."""
+    if values["settings"].get("frame") == "file":
+        matrix = np.array(values["origin"]["from_file"], np.float64)
+        if matrix.shape != (4, 4) or not np.isfinite(np.linalg.inv(matrix)).all():
+            raise ValueError("its matrix from_file is none")
 
 
 def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:

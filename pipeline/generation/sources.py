@@ -1,5 +1,6 @@
 """What an object is made from: the four views of a 3D object, or those that are drawn out of a picture or a text."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +11,25 @@ import torch
 from PIL import Image
 
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
+from pipeline.assets.reasons import as_text
+from pipeline.assets.surface import Up
 from pipeline.diffusion.pipelines import ImageToMultiViewPipeline, TextToMultiViewPipeline
 from pipeline.errors import UserError
+from pipeline.generation.backgrounds import find_object
 from pipeline.generation.diagnostics import Diagnostic
 from pipeline.generation.drawing import draw_object
 from pipeline.generation.networks import Networks
-from pipeline.generation.photo import object_view, read_picture
+from pipeline.generation.photo import as_read, cut_out, doubts, object_view, read_picture
 from pipeline.generation.steps import step
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
-from pipeline.reconstruction.carving import silhouettes
-from pipeline.reconstruction.lrm import split_views
-from pipeline.views.cameras import tile
 
 SHOWN_ALPHA = 128
 """A pixel of a grid with at least this alpha, of 255, is the object's."""
 INPUT = "input"
 """The kind of a diagnostic of what an object was made from; it outlives edits."""
+MOST_BACKGROUND = 0.05
+"""Share of what a network drew that may be background without a word: 0.02 at the most of nine clean drawings."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Source:
     models: Sequence[str] = ()
     """Names of the models that drew it."""
     remarks: Sequence[Diagnostic] = ()
-    """What was missing in its file."""
+    """What was missing in its file, or is doubtful in its picture or drawing."""
+    picture: np.ndarray | None = None
+    """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was drawn from, if it was."""
 
     @property
     def shown(self) -> np.ndarray:
@@ -54,18 +59,18 @@ class Source:
         return shown
 
 
-def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks: Networks) -> Source:
-    """A GLB, glTF, OBJ, PLY or STL, drawn as the models' grids were; UserError when that cannot be done."""
+def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks: Networks, up: Up = "y") -> Source:
+    """A GLB, glTF, OBJ, PLY or STL, +Y or +Z up, drawn as the models' grids were; UserError if it cannot be."""
     with step("Drawing"):
-        drawn = draw_object(path, assets, render.model_copy(update=dict(networks.cameras)))
-    name = clean_name(path.stem)
+        drawn = draw_object(path, assets, render.model_copy(update=dict(networks.cameras)), up)
+    name, file = clean_name(as_text(os.fsencode(path.stem))), as_text(os.fsencode(path.name))
     source = Source(
         name or "object",
         name,
         drawn.grid,
-        {"kind": "object", "file": path.name},
+        {"kind": "object", "file": file, "from_file": drawn.from_file.tolist()},
         drawn.notice,
-        remarks=[Diagnostic(INPUT, None, 1.0, f"{path.name}: {warning}.") for warning in drawn.warnings],
+        remarks=[Diagnostic(INPUT, None, 1.0, f"{file}: {warning}.") for warning in drawn.warnings],
     )
     if not source.shown.any():
         raise UserError(f"{path} shows nothing from any side; give an object with a visible surface.")
@@ -75,17 +80,23 @@ def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks
 def from_picture(picture: str | Path | Image.Image, networks: Networks, seed: int) -> Source:
     """A picture of one object, its background removed, as `image_to_mv` sees it from all sides."""
     file = "" if isinstance(picture, Image.Image) else Path(picture).name
+    called = file or "The picture"
     with step("Background"):
-        opened = picture if isinstance(picture, Image.Image) else read_picture(Path(picture))
-        view = object_view(opened, networks.view_size)
+        opened = as_read(picture, called) if isinstance(picture, Image.Image) else read_picture(Path(picture))
+        square = cut_out(opened)
+        view = object_view(square, networks.view_size)
+    found = [Diagnostic(INPUT, None, 1.0, f"{called}: {doubt}.") for doubt in doubts(square, networks.view_size)]
     with step("Four views"):
         (drawn,) = networks.get(ImageToMultiViewPipeline)(view, generator=torch.Generator().manual_seed(seed)).images
+    grid, remarks = as_grid(drawn, seed)
     return Source(
         clean_name(Path(file).stem) or "object",
         "",
-        _cut_out(drawn, seed),
+        grid,
         {"kind": "image", "file": file},
         models=ImageToMultiViewPipeline.tasks,
+        remarks=[*found, *remarks],
+        picture=np.asarray(square),
     )
 
 
@@ -94,8 +105,9 @@ def from_prompt(prompt: str, networks: Networks, seed: int) -> Source:
     text = checked_prompt(prompt)
     with step("Four views"):
         (drawn,) = networks.get(TextToMultiViewPipeline)(text, generator=torch.Generator().manual_seed(seed)).images
+    grid, remarks = as_grid(drawn, seed)
     origin = {"kind": "text", "prompt": text}
-    return Source(short_name(text), text, _cut_out(drawn, seed), origin, models=TextToMultiViewPipeline.tasks)
+    return Source(short_name(text), text, grid, origin, models=TextToMultiViewPipeline.tasks, remarks=remarks)
 
 
 def checked_prompt(prompt: str) -> str:
@@ -111,10 +123,17 @@ def short_name(text: str) -> str:
     return cut_bytes(text, MAX_NAME_BYTES)
 
 
-def _cut_out(drawn: np.ndarray, seed: int) -> np.ndarray:
-    """A drawn grid (H, W, 3) as RGBA: what is not white is the object, as carving has it; UserError when all is."""
-    pixels = torch.from_numpy(drawn).permute(2, 0, 1)[None]
-    shown = tile(silhouettes(split_views(pixels)[0]).numpy() > 0)
+def as_grid(drawn: np.ndarray, seed: int) -> tuple[np.ndarray, list[Diagnostic]]:
+    """A drawn grid (H, W, 3) as RGBA, its object opaque and all else transparent, and what a user should know of that.
+
+    UserError when there is no object.
+    """
+    shown, taken = find_object(drawn)
     if not shown.any():
         raise UserError(f"The model drew nothing but white with the seed {seed}; try another, or train it for longer.")
-    return np.dstack([(drawn * 255).round(), shown * 255.0]).astype(np.uint8)
+    message = (
+        f"{taken:.0%} of what the model drew, pale dots and specks, was taken for background; compare it in grid.png, "
+        "which keeps its colours under the transparency, and try another seed if parts are missing."
+    )
+    remarks = [Diagnostic(INPUT, None, taken, message)] if taken > MOST_BACKGROUND else []
+    return np.dstack([(drawn * 255).round(), shown * 255.0]).astype(np.uint8), remarks

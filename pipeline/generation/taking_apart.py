@@ -45,13 +45,13 @@ def take_apart(
         Part(label, name, told[label].caption, chosen.scores[label], grids[label], fields[label])
         for label, name in zip(masks, names, strict=True)
     ]
-    built = build(parts, source.grid, chosen.labels, scene, source.notice, chosen.merged)
+    built = build(parts, source.grid, chosen.labels, scene, source.notice, source.origin, chosen.merged)
     models = networks.digests(
         *source.models, *SegmentationPipeline.tasks[:1], *CompletionPipeline.tasks[:1], *scene.models
     )
     return PartObject(
         name=source.name,
-        caption=told[0].caption,
+        caption=source.origin.get("prompt") or told[0].caption,
         grid=source.grid,
         labels=chosen.labels,
         parts=built.parts,
@@ -73,8 +73,10 @@ def take_apart(
             "complete": completing.model_dump(exclude=NO_MATTER | {"methods"}),
             "captions": settings.captions.backend,
             "reconstruct": scene.kept,
+            "frame": scene.frame,
         },
         history=[
             {"command": command, "origin": source.origin, "choice": asdict(choice), "seed": seed, "models": models}
         ],
+        picture=source.picture,
     )

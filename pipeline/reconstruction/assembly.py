@@ -25,12 +25,23 @@ class NamedPart:
     """In the object's frame, coloured by `pipeline.reconstruction.meshing`: at its vertices or by a texture."""
 
 
-def assemble(parts: Sequence[NamedPart], notice: str, extras: Mapping[str, Any]) -> bytes:
+class _OwnMaterial(PBRMaterial):
+    """One part's; trimesh would write those that look alike once, whatever their names."""
+
+    def __hash__(self) -> int:
+        return hash((super().__hash__(), self.name))
+
+
+def assemble(
+    parts: Sequence[NamedPart], notice: str, extras: Mapping[str, Any], frame: np.ndarray | None = None
+) -> bytes:
     """The GLB of parts, the same bytes for the same parts; of one part, that part alone and in place.
 
     A part is a node with its name and `extras: {"part": part_id}`, the key of the normalised GLBs of the stage assets.
-    A repeated name gets a number, an empty one becomes `part`; names are not changed otherwise. `asset` carries
-    `notice` as its copyright, and `extras` (licence, author, source). Materials are matt and opaque, and show their
+    Its vertices count from the centre of its box, where the node stands, so that it turns around itself. A repeated
+    name gets a number, an empty one becomes `part`; names are not changed otherwise. `asset` carries `notice` as its
+    copyright, and `extras` (licence, author, source). With `frame`, (4, 4), from the object's frame to another, a node
+    `object` with that matrix holds all parts. Every part has a material of its name, matt and opaque, that shows its
     front alone. Vertex colours are linear, as glTF wants them; textures are sRGB.
 
     UserError when there is no part.
@@ -38,8 +49,8 @@ def assemble(parts: Sequence[NamedPart], notice: str, extras: Mapping[str, Any])
     if not parts:
         raise UserError("There is no part to assemble; every part of the object is absent, so leave the object out.")
     names = unique_names(part.name for part in parts)
-    nodes = [Node(name, {"part": part.part_id}, [_written(part.mesh)]) for name, part in zip(names, parts, strict=True)]
-    return pack(nodes, notice, extras)
+    nodes = [_node(name, part) for name, part in zip(names, parts, strict=True)]
+    return pack(nodes, notice, extras, frame)
 
 
 def linear(display: np.ndarray) -> np.ndarray:
@@ -47,17 +58,24 @@ def linear(display: np.ndarray) -> np.ndarray:
     return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** 2.4)
 
 
-def _written(mesh: Trimesh) -> Trimesh:
+def _node(name: str, part: NamedPart) -> Node:
+    mesh, pivot = part.mesh, part.mesh.bounds.mean(axis=0)
+    material = _OwnMaterial(name=name, metallicFactor=0.0, roughnessFactor=1.0, doubleSided=False)
+    attributes: dict[str, Any] = {}
+    uv = None
     if isinstance(mesh.visual, TextureVisuals):
-        return mesh
-    assert isinstance(mesh.visual, ColorVisuals)
-    colours_V4 = mesh.visual.vertex_colors / 255.0
-    colours_V4[:, :3] = linear(colours_V4[:, :3])
-    return Trimesh(
-        mesh.vertices,
+        material.baseColorTexture, uv = mesh.visual.material.baseColorTexture, mesh.visual.uv
+    else:
+        assert isinstance(mesh.visual, ColorVisuals)
+        colours_V4 = mesh.visual.vertex_colors / 255.0
+        colours_V4[:, :3] = linear(colours_V4[:, :3])
+        attributes[LINEAR_COLOURS] = np.rint(colours_V4 * 65535).astype(np.uint16)
+    centred = Trimesh(
+        mesh.vertices - pivot,
         mesh.faces,
         vertex_normals=mesh.vertex_normals,
-        vertex_attributes={LINEAR_COLOURS: np.rint(colours_V4 * 65535).astype(np.uint16)},
-        visual=TextureVisuals(material=PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0, doubleSided=False)),
+        vertex_attributes=attributes,
+        visual=TextureVisuals(uv=uv, material=material),
         process=False,
     )
+    return Node(name, {"part": part.part_id}, [centred], pivot)

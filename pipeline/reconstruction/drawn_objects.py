@@ -3,12 +3,10 @@
 Shape suffixes: V views, H W pixels of a view.
 """
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +18,10 @@ from pipeline.params.render import RenderParams
 from pipeline.reconstruction.rays import split_views
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest
-from pipeline.shards.scratch import scratch
 from pipeline.shards.store import content_key
 from pipeline.shards.table import decode_png
-from pipeline.training.join import WHOLE, Rows, joined
+from pipeline.training.index_file import IndexFile, build_index_file
+from pipeline.training.join import WHOLE, joined
 from pipeline.views.cameras import GRID_AZIMUTHS, untile
 
 CONTRACT = "drawn/1"
@@ -91,18 +89,17 @@ class DrawnObjects:
         """UserError when a table is missing, the split is empty, or the shards were drawn by other cameras."""
         self.elevation_deg = render.elevation_deg
         _check_cameras(data, render)
-        self._index_file = _build_index(data, split)
-        self._index: np.memmap | None = None
+        self._index = IndexFile(_build_index(data, split), RECORD)
         self._tables = {name: TableRows(data / folder) for name, folder in TABLES.items()}
-        self.count = self._index_file.stat().st_size // RECORD.itemsize
+        self.count = len(self._index)
 
     def parts(self, place: int) -> int:
         """How many parts object `place` has; its parts count from 1."""
-        return int(self._record(place)[2])
+        return self._index[place][2]
 
     def read(self, place: int, part: int = 0) -> Drawn:
         """Object `place`, or one of its parts; 0 is the whole."""
-        grid_row, novel_row, parts = self._record(place)
+        grid_row, novel_row, parts = self._index[place]
         assert 0 <= part <= parts
         grid, novel = self._tables["grids"][grid_row + part], self._tables["novel"][novel_row + part]
         views = untile(decode_png(novel["image"]["bytes"]))
@@ -114,14 +111,6 @@ class DrawnObjects:
             azimuths=tuple(novel["azimuths"]),
             elevations=tuple(novel["elevations"]),
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None}
-
-    def _record(self, place: int) -> list[int]:
-        if self._index is None:
-            self._index = np.memmap(self._index_file, RECORD, mode="r")
-        return list(self._index[place].tolist())
 
 
 def _check_cameras(data: Path, render: RenderParams) -> None:
@@ -140,34 +129,22 @@ def _build_index(data: Path, split: str) -> Path:
     """A file of RECORDs, one an object of the split, in the order of the tables; built once for the same tables."""
     tables = {name: data / folder for name, folder in TABLES.items()}
     digests = [read_manifest(folder).digest for folder in tables.values()]
-    path = scratch() / "examples" / f"{content_key(CONTRACT, *digests, split)}.index"
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    return build_index_file(content_key(CONTRACT, *digests, split), RECORD, lambda: _records(data, tables, split))
+
+
+def _records(data: Path, tables: Mapping[str, Path], split: str) -> Iterator[tuple[int, int, int]]:
     used = 0
-    try:
-        with partial.open("wb") as file:
-            for record in _records(joined(tables), split):
-                file.write(np.array([record], RECORD).tobytes())
-                used += 1
-        if not used:
-            raise UserError(
-                f"{data} has no objects of the split {split} that are drawn from novel views; add objects, or raise "
-                "the split's share in the params of assets, and run its stages again."
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def _records(objects: Iterator[dict[str, Rows]], split: str) -> Iterator[tuple[int, int, int]]:
-    for rows in objects:
+    for rows in joined(tables):
         grids, novel = rows["grids"], rows.get("novel")
         if grids.split != split:
             continue
         if novel is None or novel.parts != grids.parts or grids.parts[0] != WHOLE:
             print(f"{grids.object_id} is left out: its novel views are not those of its grids.", file=sys.stderr)
             continue
+        used += 1
         yield grids.first, novel.first, len(grids.parts) - 1
+    if not used:
+        raise UserError(
+            f"{data} has no objects of the split {split} that are drawn from novel views; add objects, or raise "
+            "the split's share in the params of assets, and run its stages again."
+        )

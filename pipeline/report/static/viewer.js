@@ -41,7 +41,8 @@ window.partgen = (() => {
     const parts = scene.children.map((object, index) => {
       const id = object.userData.part ?? index + 1;
       const centre = new THREE.Box3().setFromObject(object).getCenter(new THREE.Vector3());
-      const part = { id, name: object.userData.name || object.name, object, centre, meshes: [] };
+      const home = object.position.clone(); // parts of results stand at their own centres
+      const part = { id, name: object.userData.name || object.name, object, home, centre, meshes: [] };
       object.traverse((mesh) => {
         if (!mesh.isMesh) return;
         mesh.material.metalness = 0; // there is nothing around to be mirrored, so that metal would be black
@@ -178,7 +179,7 @@ window.partgen = (() => {
 
     explode() {
       const amount = this.parts.length > 1 ? Number(this.slider.value) : 0;
-      for (const part of this.parts) part.object.position.copy(part.away).multiplyScalar(amount);
+      for (const { object, home, away } of this.parts) object.position.copy(home).addScaledVector(away, amount);
       this.model?.scale.setScalar(1 / (1 + AWAY * amount)); // so that it still fits
       this.draw();
     }
