@@ -54,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for row, name in zip(both, (ODD_NAME, "plain chair"), strict=True)
     ]
     dropped = {"object_id": "c.lost", "status": "dropped", "reason": "single <part>"}
-    failed = [{"object_id": "d.failed", "reason": "<img src=x onerror=alert(1)>"}]
+    failed = [{"object_id": "d.failed", "kind": "object", "reason": "<img src=x onerror=alert(1)>"}]
     put(folder / "assets", (OBJECTS, [*objects, dropped]), (PARTS, named), (FAILURES, []))
     whole = [{**row, "part_id": 0, "image": image_cell(encode_png(grid), "grid.png")} for row in both]
     put(folder / "renders", (GRIDS, whole), (FAILURES, failed))

@@ -58,7 +58,7 @@ def write_toy_project(project: Path) -> Path:
     figures = [row for object_id in NUMBERS for row in figures_of(object_id)]
     put(data / "evaluation", FIGURES, figures)
     for stage in STAGES:
-        failed = {"captions": [{"object_id": "toy-000", "reason": f"no words {HOSTILE}"}]}
+        failed = {"captions": [{"object_id": "toy-000", "kind": "object", "reason": f"no words {HOSTILE}"}]}
         put(data / stage, FAILURES, failed.get(stage, []))
     write_metrics(project, figures)
     return data
