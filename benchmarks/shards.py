@@ -1,11 +1,15 @@
 """Shards against one PNG a file, on the same pictures: DVC, size on disk, random access by a torch DataLoader.
 
+And what it costs to check the shards as they are read, against reading them unchecked: the footers and pages that are
+read, as is done, and for comparison the SHA-256 of each whole file before its first row.
+
     python -m benchmarks.shards [--grids data/renders/grids] [--count 20000]
 
 Grids are repeated up to the count, each made unique in one pixel so that nothing is deduplicated.
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import statistics
@@ -19,11 +23,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import UserError
 from pipeline.shards.dataset import TableRows
+from pipeline.shards.read import read_manifest
 from pipeline.shards.table import decode_png, encode_png, image_cell
 from pipeline.shards.write import write_tables
 from pipeline.views.tables import GRIDS
@@ -136,8 +142,37 @@ def measure(grids: Path, count: int, folder: Path) -> Iterator[tuple[str, float,
     yield f"epoch in random order, {WORKERS} workers, s", *epochs
 
 
+def read_groups(folder: Path, check: str, every: int) -> None:
+    """Read every n-th row group of a table, in order; `check` is nothing, pages, or files."""
+    for shard in read_manifest(folder).shards:
+        if check == "files":
+            with shard.path.open("rb") as stream:
+                hashlib.file_digest(stream, "sha256")
+        pages = check == "pages"
+        file = shard.open(memory_map=True) if pages else pq.ParquetFile(shard.path, memory_map=True)
+        for group in range(0, file.num_row_groups, every):
+            cells = file.read_row_group(group, use_threads=False).column("image").to_pylist()
+            assert cells
+
+
+def measure_checks(grids: Path, count: int, folder: Path) -> Iterator[tuple[str, float, float]]:
+    """A label, the seconds with a check and those without."""
+    write_both(grids, count, folder / "data", folder / "files")
+    table = folder / "data/grids"
+    read_groups(table, "nothing", 1)  # the files are in memory for all of them
+    for name, every in {"all rows": 1, "a hundredth of them": 100}.items():
+        for check in ("pages", "files"):
+            yield (
+                f"{name}, {check} checked, s",
+                *alternating(
+                    lambda check=check, every=every: read_groups(table, check, every),  # type: ignore[misc]
+                    lambda every=every: read_groups(table, "nothing", every),  # type: ignore[misc]
+                ),
+            )
+
+
 def main() -> None:
-    """Print one line a measure: shards, files, and how many times better shards are."""
+    """Print one line a measure: shards, files, how many times better shards are; checked, unchecked, the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grids", type=Path, default=Path("data/renders/grids"), help="table of grids to repeat")
     parser.add_argument("--count", type=int, default=20_000, help="pictures")
@@ -148,6 +183,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="partgen-bench-") as folder:
         for label, ours, theirs in measure(arguments.grids, arguments.count, Path(folder)):
             print(f"{label:40}{ours:>10.2f}{theirs:>10.2f}{theirs / ours:>8.1f}", flush=True)
+    print(f"{'':40}{'checked':>10}{'unchecked':>10}{'ratio':>8}")
+    with tempfile.TemporaryDirectory(prefix="partgen-bench-") as folder:
+        for label, checked, unchecked in measure_checks(arguments.grids, arguments.count, Path(folder)):
+            print(f"{label:40}{checked:>10.3f}{unchecked:>10.3f}{checked / unchecked:>8.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,19 @@
 """Errors that a user can act on."""
 
+import errno
+import os
+
+REFUSALS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space and run it again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow it for this user, or use another folder"),
+    **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE), "look after the disk and run it again"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let this user open more files (`ulimit -n`) and run it again"),
+    errno.ENAMETOOLONG: "use shorter names",
+}
+"""What the system refuses through no fault of this program, and what to do about it."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of these, a disk that takes no more: no fault of the object that was being processed."""
+
 
 class UserError(Exception):
     """A mistake outside this program: one sentence with the offending value and what to do about it.
@@ -10,3 +24,25 @@ class UserError(Exception):
 
 class ObjectFailed(Exception):
     """One object cannot be processed; the reason is a few words and becomes a row of the stage's `failures` table."""
+
+
+def system_fault(error: BaseException | None) -> OSError | None:
+    """What the system refused, when that is why `error` was raised: a full disk, a missing right, a broken device.
+
+    None for all else, also for a file that is not there, which may be this program's mistake. Libraries written in
+    other languages give the system's words only.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            return error
+        for number in REFUSALS if not isinstance(error, UserError) else ():
+            if os.strerror(number) in str(error):
+                return OSError(number, os.strerror(number))
+        error = error.__cause__
+    return None
+
+
+def refused(fault: OSError) -> str:
+    """A `system_fault` in a sentence's first half, and what to do about it in its second."""
+    file = fault.filename2 or fault.filename or "a file"
+    return f"{file} cannot be written or read ({os.strerror(fault.errno or 0)}); {REFUSALS[fault.errno or 0]}"

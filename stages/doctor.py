@@ -10,8 +10,25 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.params.all import check_params
+from pipeline.project import default_params
 
-BLENDER_CHECK = "import bpy, os, sys; print(bpy.app.version_string); sys.stdout.flush(); os._exit(0)"
+BLENDER_CHECK = """
+from trimesh.creation import icosphere
+from pipeline.assets.glb import Node, pack
+from pipeline.params.base import load_group
+from pipeline.params.render import RenderParams
+from pipeline.project import default_params
+from pipeline.views.blender import Blender, Series
+from pipeline.views.cameras import camera_to_world
+from pipeline.views.renders import picture_params
+params = load_group(RenderParams, ["render.view_size=16", "render.samples=1"], default_params())
+series = Series(None, camera_to_world(0, params.elevation_deg, params.distance)[None])
+blender = Blender(1)
+picture = blender.draw(pack([Node("ball", {"part": 1}, [icosphere(1)])], "", {}), [series], picture_params(params))[0]
+assert picture[0, 8, 8, 3] == 255, "Blender draws nothing"
+print(f"{blender.version}, draws on {blender.device}")
+blender.close()
+"""
 GL_CHECK = """
 import os
 os.environ["PYOPENGL_PLATFORM"] = "egl"
@@ -24,6 +41,7 @@ renderer._platform.make_current()
 print(glGetString(GL_RENDERER).decode())
 """
 FREE_BYTES = 5 << 30
+TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,8 @@ def _gl() -> Iterator[Finding]:
 def _dvc() -> Iterator[Finding]:
     yield _package("dvc")
     repository = Path(".dvc/config").exists() and Path("dvc.yaml").exists()
-    yield Finding("project", repository, str(Path.cwd()) if repository else "run partgen in the project's folder")
+    text = str(Path.cwd()) if repository else f"{Path.cwd()} is none; stages want one, applications do not"
+    yield Finding("project", repository, text, needed=False)
     git = shutil.which("git")
     yield Finding("git", git is not None, git or "install git; DVC needs it")
 
@@ -96,11 +115,11 @@ def _packages() -> Iterator[Finding]:
 
 def _params() -> Iterator[Finding]:
     try:
-        check_params()
+        check_params(path=default_params())
     except UserError as error:
         yield Finding("params", False, str(error))
     else:
-        yield Finding("params", True, "params.yaml is complete")
+        yield Finding("params", True, f"{default_params()} is complete")
 
 
 def _sources() -> Iterator[Finding]:
@@ -134,8 +153,12 @@ def _package(name: str, needed: bool = True) -> Finding:
 
 
 def _subprocess_check(subject: str, program: str, remedy: str) -> Finding:
-    """Run a check in a process of its own, which may crash."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    """Run a check in a process of its own, which may crash or hang."""
+    command = [sys.executable, "-c", program]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding(subject, False, f"no answer within {TIMEOUT_S} s; {remedy}")
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
     last = lines[-1] if lines else f"exit status {done.returncode}"
     return Finding(subject, done.returncode == 0, last if done.returncode == 0 else f"{last}; {remedy}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, refused, system_fault
 from pipeline.params.base import StageGroup, load_group
 
 GroupT = TypeVar("GroupT", bound=StageGroup)
@@ -23,13 +23,23 @@ def stage_main(group: type[GroupT], run: Callable[[GroupT], object]) -> None:
 
 @contextmanager
 def one_sentence_errors() -> Iterator[None]:
-    """Print a UserError as one sentence and exit with status 2; let SIGTERM end workers like Ctrl-C does."""
+    """Print a UserError, or what the system refused, as one sentence and exit with status 2.
+
+    SIGTERM ends workers like Ctrl-C does.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
     except UserError as error:
-        print(f"partgen: {error}", file=sys.stderr)
+        _, _, sentence = str(error).rpartition("UserError: ")  # torch puts the traceback of a loader's process before
+        print(f"partgen: {sentence.strip()}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("partgen: interrupted; finished objects are kept.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        fault = system_fault(error)
+        if fault is None:
+            raise
+        print(f"partgen: {refused(fault)}.", file=sys.stderr)
+        sys.exit(2)

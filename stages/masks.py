@@ -78,7 +78,7 @@ def _metrics(out: Path, report: Report) -> dict[str, Any]:
     return {
         "objects": len(agreement),
         "failed": len(report.failures),
-        "under_min_silhouette_iou": sum(reason.startswith(DISAGREEMENT) for reason in report.failures.values()),
+        "under_min_silhouette_iou": sum(one.reason.startswith(DISAGREEMENT) for one in report.failures.values()),
         "silhouette_iou": {
             "min": agreement.min(),
             "mean": agreement.mean(),

@@ -6,7 +6,6 @@ trains here: on all GPUs of the machine, or on its CPU (`PARTGEN_PROCESSES` says
 it on every machine by `accelerate launch ... -m stages.train segment`.
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +24,9 @@ from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
 from pipeline.training.checkpoints import training_folder
 from pipeline.training.launch import launched
-from pipeline.training.loop import start, train
+from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report
+from pipeline.training.start import only_training
 from stages.entry import one_sentence_errors
 
 CONTRACT, AUTOENCODER_CONTRACT = "train/1", "train/2"
@@ -62,14 +62,13 @@ def run(
         "".join(content_digest(data / "models" / network) for network in _starts_from(task)),
         content_digest(Path(params.init_from) / task) if params.init_from else "",
     )
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    torch.manual_seed(params.loop.seed)  # of the weights that no base brings
-    shards = Shards(data, diffusion, params.loop.seed, view_size)
-    if task == "autoencoder":
-        train_autoencoder(params, shards, folder)
-    else:
-        train_task(task, params, shards, folder)
+    with only_training(params.loop, data / "models" / task) as main:
+        torch.manual_seed(params.loop.seed)  # of the weights that no base brings
+        shards = Shards(data, diffusion, params.loop.seed, view_size)
+        if task == "autoencoder":
+            train_autoencoder(params, shards, folder, main, force)
+        else:
+            train_task(task, params, shards, folder, main, force)
 
 
 def _starts_from(task: str) -> list[str]:
@@ -79,24 +78,24 @@ def _starts_from(task: str) -> list[str]:
     return ["autoencoder"] if task == BASE else [f"{BASE}/{name}" for name in ("autoencoder", "text_encoder", "unet")]
 
 
-def train_task(name: str, params: TrainParams, shards: Shards, folder: Path) -> None:
-    """Train the denoiser of a task."""
+def train_task(name: str, params: TrainParams, shards: Shards, folder: Path, main: bool, force: bool) -> None:
+    """Train the denoiser of a task; the `main` process writes."""
     task = TASKS[name]
     objective = task_objective(task, params, shards)
-    train(objective, name, params.loop, params.schedule(name), folder, curve_of(name))
-    if start(params.loop).is_main_process:
+    train(objective, name, params.loop, params.schedule(name), folder, curve_of(name), force)
+    if main:
         grid_size, out = 2 * shards.view_size, shards.models / name
         save_model(objective.model, task, objective.schedule, shards.diffusion, grid_size, out)
         report(name, objective, params)
 
 
-def train_autoencoder(params: TrainParams, shards: Shards, folder: Path) -> None:
-    """Train the autoencoder."""
+def train_autoencoder(params: TrainParams, shards: Shards, folder: Path, main: bool, force: bool) -> None:
+    """Train the autoencoder; the `main` process writes."""
     objective = autoencoder_objective(params, shards)
-    train(objective, "autoencoder", params.loop, params.autoencoder, folder, curve_of("autoencoder"))
+    train(objective, "autoencoder", params.loop, params.autoencoder, folder, curve_of("autoencoder"), force)
     if not (shards.diffusion.checkpoint or params.init_from):
         objective.standardise()
-    if start(params.loop).is_main_process:
+    if main:
         with replaced(shards.models / "autoencoder") as partial:
             objective.autoencoder.save_pretrained(partial)
         report("autoencoder", objective, params)

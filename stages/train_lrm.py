@@ -6,7 +6,6 @@ trains here, on as many processes as `stages.train` would; on a cluster start it
 stages.train_lrm` on every machine.
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +26,9 @@ from pipeline.reconstruction.reconstructor import load_lrm
 from pipeline.shards.read import read_manifest
 from pipeline.training.checkpoints import training_folder
 from pipeline.training.launch import launched
-from pipeline.training.loop import start, train
+from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report
+from pipeline.training.start import only_training
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train_lrm/1"
@@ -59,18 +59,18 @@ def run(
         content_digest(Path(params.init_from) / NAME) if params.init_from else "",
         {table: read_manifest(data / table).digest for table in TABLES.values()},
     )
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    objects, held_out = DrawnObjects(data, "train", render), validation_objects(data, render)
-    torch.manual_seed(loop.seed)
-    model = start_lrm(reconstruction, render, params.init_from)
-    examples = Examples(objects, reconstruction, render, schedule.pieces, loop.seed)
-    objective = LRMObjective(model, examples, held_out, reconstruction)
-    train(objective, NAME, loop, schedule, folder, curve_of(NAME))
-    if start(loop).is_main_process:
-        with replaced(data / "models" / NAME) as partial:
-            model.save_pretrained(partial)
-        report(NAME, objective, params)
+    out = data / "models" / NAME
+    with only_training(loop, out) as main:
+        objects, held_out = DrawnObjects(data, "train", render), validation_objects(data, render)
+        torch.manual_seed(loop.seed)
+        model = start_lrm(reconstruction, render, params.init_from)
+        examples = Examples(objects, reconstruction, render, schedule.pieces, loop.seed)
+        objective = LRMObjective(model, examples, held_out, reconstruction)
+        train(objective, NAME, loop, schedule, folder, curve_of(NAME), force)
+        if main:
+            with replaced(out) as partial:
+                model.save_pretrained(partial)
+            report(NAME, objective, params)
 
 
 def start_lrm(reconstruction: ReconstructionParams, render: RenderParams, init_from: str) -> LRM:

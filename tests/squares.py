@@ -3,7 +3,9 @@
 python -m tests.squares OUT COUNT [SECONDS_EACH]
 """
 
+import errno
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,7 +33,15 @@ def square(payload: dict[str, Any]) -> Rows:
     if value == "raises":
         raise KeyError("<b>odd</b>")
     if value == "dies":
-        os.kill(os.getpid(), 9)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if value == "crashes":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if value == "eats":
+        raise MemoryError
+    if value == "fills":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/picture.png")
+    if value == "mumbles":
+        return {"squares": [{"object_id": "mumbles", "number": 0, "image": image_cell(b"", "\udcff.png")}]}
     if value == "hangs":
         time.sleep(600)
     time.sleep(payload["seconds"])
@@ -41,6 +51,11 @@ def square(payload: dict[str, Any]) -> Rows:
     pixels = np.random.default_rng(value).integers(0, 255, (48, 48, 3), dtype=np.uint8)
     cell = image_cell(encode_png(pixels), "square.png")
     return {"squares": [{"object_id": f"n{value}", "number": n, "image": cell} for n in (value * value, value)]}
+
+
+def process_of(payload: Any) -> int:
+    """The process that works on a payload."""
+    return os.getpid()
 
 
 def build(

@@ -145,12 +145,16 @@ def test_nothing_is_left_of_a_run_that_was_interrupted(project: Path) -> None:
     mark = f"run-{os.getpid()}"
     environment = {**os.environ, "PARTGEN_TEST_MARK": mark, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
     program = "from flows.local import run_here; run_here(stages=['render', 'masks'], force=True)"
-    command = [sys.executable, "-c", program]
+    # Whatever a shell starts in the background is born deaf to Ctrl-C, these tests and their children too.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", program]
     runner = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    wait_for(lambda: {"work.py render", "work.py masks", "SIG_IGN"} <= words(mark))
-    runner.send_signal(signal.SIGINT)
-    runner.communicate(timeout=60)
-    assert not words(mark)
+    try:
+        wait_for(lambda: {"work.py render", "work.py masks", "SIG_IGN"} <= words(mark))
+        runner.send_signal(signal.SIGINT)
+        runner.communicate(timeout=60)
+        assert not words(mark)
+    finally:
+        runner.kill()  # of which its guards take notice
     behave(project)
     assert run(stages=["render"]).is_completed(), "what the run left locked or half-written does not hinder the next"
 

@@ -1,6 +1,8 @@
 """The map of a stage on a real Ray cluster of two nodes on this machine."""
 
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,15 @@ def which_node(seconds: float) -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def dies_once(mark: str) -> str:
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "done"
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
 def digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -66,15 +77,29 @@ def test_shards_are_those_of_the_local_pool(
     assert digests(tmp_path / "ray") == digests(tmp_path / "pool")
 
 
-def test_a_bad_object_costs_itself_only(on_ray: str, tmp_path: Path) -> None:
+def test_a_bad_object_costs_itself_only(on_ray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values: list[Any] = [1, "fails", "raises", 2, "dies", "hangs", 3]
-    report = build(tmp_path / "out", values, share=1.0, timeout_s=15)
-    reasons = {row["object_id"]: row["reason"] for row in read_table(tmp_path / "out" / "failures").to_pylist()}
-    assert report.computed == 3
+    with pytest.raises(UserError, match="2 of 7 objects were not finished"):
+        build(tmp_path / "out", values, share=1.0, timeout_s=10)
+    monkeypatch.setenv("PARTGEN_ACCEPT_KILLED", "1")
+    report = build(tmp_path / "out", values, share=1.0, timeout_s=10)
+    rows = read_table(tmp_path / "out" / "failures").to_pylist()
+    assert report.reused == 3
+    assert {row["object_id"]: row["kind"] for row in rows} == {
+        "nfails": "object", "nraises": "object", "ndies": "killed", "nhangs": "timeout"
+    }  # fmt: skip
+    reasons = {row["object_id"]: row["reason"] for row in rows}
     assert reasons["nfails"] == "it had to"
     assert "odd" in reasons["nraises"]
     assert "died" in reasons["ndies"]
-    assert "15 s" in reasons["nhangs"]
+    assert "10 s" in reasons["nhangs"]
+
+
+def test_an_object_whose_worker_was_killed_is_tried_again(on_ray: str, tmp_path: Path) -> None:
+    """Kills the worker of the first object, once."""
+    tasks = [(f"n{index}", lambda: str(tmp_path / "seen")) for index in range(3)]
+    outcomes = list(Execution.from_environment().map(dies_once, tasks, timeout_s=30, tasks_per_worker=0))
+    assert sorted(outcomes) == [(f"n{index}", "done", None) for index in range(3)]
 
 
 @pytest.mark.timeout(60)

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +24,15 @@ from pipeline.errors import ObjectFailed, UserError
 from pipeline.params.base import load_group
 from pipeline.params.render import RenderParams
 from pipeline.shards.table import decode_png
+from pipeline.views import blender as blender_client
 from pipeline.views import renders
+from pipeline.views.blender import Blender, BlenderDied, Series
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world, over_white, untile
 from pipeline.views.labels import draw_labels
-from pipeline.views.renders import RenderJob, render_object
+from pipeline.views.renders import RenderJob, picture_params, render_object
+from stages import doctor
 
+T = TypeVar("T")
 RED, GREEN, BLUE = np.eye(3)
 PRESET = Path("presets/nano.yaml")
 TINY = ("render.view_size=32", "render.samples=2", "render.conditioning_views=1")
@@ -240,26 +246,102 @@ def test_what_blender_cannot_draw_is_a_failure_and_costs_no_blender() -> None:
     assert renders._blender.pid == pid
 
 
-def test_blender_dies_with_its_parent() -> None:
-    """Also when the parent is killed in the middle of a long job."""
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for temporary files, of this process and of those that it starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+def draw_one(blender: Blender) -> np.ndarray:
+    pose = camera_to_world(0, 20, 3.1)
+    return blender.draw(SCENE, [Series(None, pose[None])], picture_params(params()))[0]
+
+
+def test_nothing_that_others_print_harms_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: Path
+) -> None:
+    """A locale that is not installed makes Blender print; a module that Python starts with prints still earlier."""
+    (tmp_path / "sitecustomize.py").write_text("import os; print('hello', flush=True); os.write(1, b'{}\\n')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("LANG", "en_US.UTF-8")
+    monkeypatch.delenv("LC_ALL", raising=False)
+    blender = Blender(1)
+    assert not list(temporary.iterdir()), "a Blender at rest has no temporary files"
+    os.kill(blender.pid, signal.SIGINT)  # Ctrl-C reaches all processes at a terminal; it is the client's to hear
+    assert draw_one(blender).shape == (1, 32, 32, 4)
+    blender.close()
+    assert not list(temporary.iterdir())
+
+
+def test_an_answer_that_is_no_json_ends_blender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "worker.py"
+    program.write_text("import os, sys, time; os.write(int(sys.argv[2][10:]), b'Warning: odd\\n'); time.sleep(60)")
+    monkeypatch.setattr(blender_client, "PROGRAM", program)
+    with pytest.raises(BlenderDied, match="Blender was ended, since it answered 'Warning: odd"):
+        Blender(1)
+
+
+def test_blender_starts_for_a_user_without_a_home(tmp_path: Path) -> None:
+    """As `docker run --user 12345` has it; Blender alone crashes there."""
+    stranger = ["unshare", "--user", "--map-user=12345", "env", "--unset=HOME"]
+    if subprocess.run([*stranger, "true"], capture_output=True).returncode:
+        pytest.skip("needs `unshare --user`, which this machine does not have or allow")
+    code = "from pipeline.views.blender import Blender; Blender(1).close(); print('well')"
+    done = subprocess.run([*stranger, sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "well\n", done.stderr
+
+
+@pytest.mark.parametrize("moment", ["start", "job"])
+def test_blender_dies_with_its_parent(moment: str, temporary: Path) -> None:
+    """While it starts, even when it is not given any time, and in the middle of a long job."""
     code = (
-        "from pipeline.views.cameras import camera_to_world\n"
-        "from pipeline.views.blender import Blender, Series\n"
-        "from pipeline.views.renders import picture_params\n"
-        "from tests.test_render import SCENE, params\n"
+        "from tests.test_render import *\n"
         "blender = Blender(1)\n"
-        "print(blender.pid, flush=True)\n"
         "pose = camera_to_world(0, 20, 3.1)\n"
         "blender.draw(SCENE, [Series(None, pose[None])], picture_params(params('render.samples=100000')))\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
-        pid = int(parent.stdout.readline())
-        time.sleep(1)
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        blender = wait_for(lambda: find_worker(parent.pid))
+        if moment == "start":
+            wait_for(lambda: "/bpy/" in Path(f"/proc/{blender.pid}/maps").read_text())
+            blender.suspend()
+        else:
+            wait_for(lambda: list(temporary.glob("*/object.glb")))
         parent.kill()
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists()
+    wait_for(lambda: not blender.is_running() or blender.status() == psutil.STATUS_ZOMBIE)
+    assert list(temporary.iterdir()), "it was given no time to clear up"
+    with blender_client._folder() as own:
+        Blender(1).close()
+        assert list(temporary.iterdir()) == [Path(own)], "the next one does, and leaves alone what is in use"
+
+
+def find_worker(parent: int) -> psutil.Process | None:
+    return next((child for child in psutil.Process(parent).children() if "--threads=1" in child.cmdline()), None)
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 100) -> T:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def test_the_doctor_starts_what_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = next(doctor._blender())
+    assert finding.ok, finding.text
+    assert "draws on" in finding.text
+    (tmp_path / "blenderproc.py").write_text("raise ImportError('libodd.so.6: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finding = next(doctor._blender())
+    assert not finding.ok
+    assert "libodd.so.6: cannot open shared object file; `make setup` installs" in finding.text
+    monkeypatch.setattr(doctor, "TIMEOUT_S", 0.1)
+    assert next(doctor._gl()).text.startswith("no answer within 0.1 s; install libegl1")
 
 
 @given(st.floats(5, 170), st.floats(1.001, 20))

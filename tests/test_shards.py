@@ -1,5 +1,6 @@
 """The harness of a stage: resuming, failures, determinism, full disks, two runs at once."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -7,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,10 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
+from pipeline.shards.execution import Execution, failure_of
+from pipeline.shards.pool import Died
 from pipeline.shards.read import iter_rows, read_manifest, read_table
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import shard_of
-from tests.squares import build
+from tests.squares import build, process_of
 
 PROJECT = Path(__file__).parents[1]
 
@@ -30,9 +35,14 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def start(out: Path, count: int, seconds: float = 0.0, log: Path | str = "", **more: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tests.squares", str(out), str(count), str(seconds), str(log)]
-    return subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **more}, stderr=subprocess.PIPE, text=True)
+def start(
+    out: Path, count: int, seconds: float = 0.0, log: Path | str = "", start_new_session: bool = False, **more: str
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.squares", str(out), str(count), str(seconds), str(log)],
+        cwd=PROJECT, env={**os.environ, **more}, stderr=subprocess.PIPE, text=True, start_new_session=start_new_session,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+    )  # fmt: skip
 
 
 def test_rows_come_back_sorted_with_pictures(tmp_path: Path) -> None:
@@ -60,15 +70,52 @@ def test_finished_objects_are_reused_and_a_new_one_changes_one_shard(tmp_path: P
     assert changed == {"manifest.json", f"{shard_of('n20', 4):05d}.parquet"}
 
 
-def test_failures_are_rows_with_reasons(tmp_path: Path) -> None:
-    report = build(tmp_path / "out", [1, 2, "fails", "raises", "dies", "hangs"], share=0.7, timeout_s=3)
-    reasons = {row["object_id"]: row["reason"] for row in read_table(tmp_path / "out/failures").to_pylist()}
-    assert reasons == report.failures
-    assert reasons["nfails"] == "it had to"
-    assert reasons["nraises"] == "KeyError: '<b>odd</b>'"
-    assert "SIGKILL" in reasons["ndies"]
-    assert reasons["nhangs"] == "took longer than 3 s"
+def test_failures_are_rows_with_kinds_and_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTGEN_ACCEPT_KILLED", "1")
+    words = ["fails", "raises", "crashes", "mumbles", "eats", "dies", "hangs"]
+    report = build(tmp_path / "out", [1, 2, *words], share=0.9, timeout_s=2)
+    rows = {row["object_id"]: (row["kind"], row["reason"]) for row in read_table(tmp_path / "out/failures").to_pylist()}
+    assert rows == {object_id: (failure.kind, failure.reason) for object_id, failure in report.failures.items()}
+    assert rows == {
+        "nfails": ("object", "it had to"),
+        "nraises": ("object", "KeyError: '<b>odd</b>'"),
+        "ncrashes": ("object", "the worker process died (signal SIGSEGV)"),
+        "nmumbles": ("object", r"a text of it has characters that are none ('\udcff')"),
+        "neats": ("memory", "MemoryError: "),
+        "ndies": ("memory", "the worker process died (signal SIGKILL)"),
+        "nhangs": ("timeout", "took longer than 2 s"),
+    }
     assert {row["object_id"] for row in iter_rows(tmp_path / "out/squares")} == {"n1", "n2"}
+
+
+class OutOfMemoryError(RuntimeError):
+    """torch and Ray have one each, both dear to import."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Died(-signal.SIGTERM), "killed"), (Died(-signal.SIGABRT), "object"), (Died(1), "object"), (Died(), "killed"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"), (OSError(errno.EACCES, "Denied"), "object"),
+        (OutOfMemoryError("CUDA out of memory"), "memory"), (TimeoutError("of a server"), "object"),
+    ],
+)  # fmt: skip
+def test_kinds_of_failures(error: Exception, kind: str) -> None:
+    failure = failure_of("n", error, timeout_s=1.0)
+    assert failure is not None
+    assert failure.kind == kind
+
+
+def test_what_may_be_the_machines_fault_fails_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 4 .* first is ndies: .*SIGKILL.*squares\.timeout_s.*ACCEPT_KILLED=1"):
+        build(tmp_path / "out", [1, "dies", 2, "fails"], share=1.0)
+    assert not (tmp_path / "out").exists()
+    assert build(tmp_path / "out", [1, 2]).reused == 2
+
+
+def test_a_disk_that_fills_up_in_a_worker_is_not_the_objects_failure(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"squares: /tmp/picture\.png cannot be written .*No space.*objects are kept"):
+        build(tmp_path / "out", [1, "fills", 2], share=1.0)
 
 
 def test_too_many_failures_fail_the_stage_and_keep_the_rest(tmp_path: Path) -> None:
@@ -120,19 +167,63 @@ def test_sigterm_ends_the_workers(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_a_worker_killed_from_outside_costs_one_object(tmp_path: Path) -> None:
+def workers_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_workers_killed_from_outside_cost_nothing(tmp_path: Path, moment: str) -> None:
+    build(tmp_path / "undisturbed", list(range(8)))
     log = tmp_path / "log"
-    process = start(tmp_path / "out", 12, 0.5, log)
-    while not log.exists():
-        time.sleep(0.05)
-    worker = next(
-        child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())
-    )
-    worker.kill()
+    process = start(tmp_path / "out", 8, 0.3, log, PARTGEN_SCRATCH=str(tmp_path / "scratch"))
+    while not (log.exists() if moment == "working" else len(workers_of(process)) == 2):
+        time.sleep(0.01)
+    for worker in workers_of(process):
+        worker.kill()
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 2  # the bound on failures is 0 here
-    assert "1 of 12 objects failed" in stderr
-    assert "the worker process died (signal SIGKILL)" in stderr
+    assert process.returncode == 0, stderr
+    assert ("is tried again at the end, alone" in stderr) == (moment == "working")
+    assert "8 computed, 0 reused, 0 failed" in stderr
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "undisturbed")
+
+
+def test_a_worker_is_replaced_after_its_tasks() -> None:
+    tasks = [(str(number), lambda: 1) for number in range(6)]
+    outcomes = list(Execution(2).map(process_of, tasks, timeout_s=60, tasks_per_worker=1))
+    assert len({process for _, process, _ in outcomes}) == 6
+    outcomes = list(Execution(1).map(process_of, tasks, timeout_s=60, tasks_per_worker=0))
+    assert len({process for _, process, _ in outcomes}) == 1
+    assert not psutil.pid_exists(outcomes[0][1] or 0)
+
+
+def test_workers_that_never_start_are_one_sentence(tmp_path: Path) -> None:
+    tasks = [(str(number), lambda: 1) for number in range(3)]
+    with pytest.raises(UserError, match=r"end before they begin \(exit status 1\)"):
+        list(Execution(2).map(Unreadable(), tasks, timeout_s=60, tasks_per_worker=0))
+
+
+class Unreadable:
+    """Nothing that another process can unpickle."""
+
+    def __call__(self, payload: int) -> int:
+        raise AssertionError("unreachable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+def test_ctrl_c_while_workers_start_is_one_sentence(tmp_path: Path, delay: float) -> None:
+    process = start(tmp_path / "out", 40, 0.2, start_new_session=True)
+    while not workers_of(process):
+        time.sleep(0.005)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "partgen: interrupted; finished objects are kept."
+    assert "Traceback" not in stderr
 
 
 def test_two_runs_at_once_take_turns(tmp_path: Path) -> None:
@@ -159,7 +250,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     sentence = next(line for line in done.stderr.splitlines() if line.startswith("partgen:"))
-    assert "The disk is full" in sentence
+    assert "No space left on device" in sentence
+    assert "finished objects are kept" in sentence
     assert done.stdout.split() == ["scratch"]
 
 

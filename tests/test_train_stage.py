@@ -1,7 +1,10 @@
 """The trainings at tiny size on a corpus of toys: real networks, real shards, the real loop."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import stages.train
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective, part_weights
 from pipeline.diffusion.part_colours import decode_colours
@@ -82,6 +86,40 @@ def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytes
     run("segment", *tiny(), VIEW_SIZE)
     assert "trained before" in capsys.readouterr().err
     assert weights.read_bytes() == before
+
+
+def test_a_network_is_written_by_one_training_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the right to write the model's folder keeps it until its metrics and pictures are written too."""
+    program = (
+        "from pathlib import Path\n"
+        "from pipeline.shards.scratch import only_writer\n"
+        "with only_writer(Path('data/models/autoencoder')):\n"
+        "    files = 'data/models/autoencoder/config.json', 'metrics/train/autoencoder.json'\n"
+        "    print(all(Path(file).exists() for file in (*files, 'plots/train/autoencoder.png')))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    written = stages.train.report
+    others = list[subprocess.Popen[str]]()
+
+    def report(*arguments: Any) -> None:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        others.append(subprocess.Popen([sys.executable, "-c", program], env=environment, text=True, **pipes))
+        line = others[0].stderr.readline()
+        assert line == "data/models/autoencoder is being written by another run; waiting for it to end.\n"
+        written(*arguments)
+
+    monkeypatch.setattr("stages.train.report", report)
+    run("autoencoder", *tiny(), VIEW_SIZE)
+    assert others[0].communicate(timeout=60)[0] == "True\n"
+
+
+def test_a_folder_of_others_stops_a_training_before_it_starts(project: Path) -> None:
+    Path("data/models/autoencoder").mkdir(parents=True)
+    Path("data/models/autoencoder/thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="data/models/autoencoder holds files that "):
+        run("autoencoder", *tiny(), VIEW_SIZE)
+    assert not list((scratch() / "training").glob("*"))
+    assert Path("data/models/autoencoder/thesis.txt").read_text() == "mine"
 
 
 def test_pixels_of_small_parts_count_more(project: Path) -> None:

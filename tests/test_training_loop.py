@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from pipeline.params.train import LoopParams, TaskParams
 from pipeline.shards.progress import Progress
 from pipeline.training.average import Average
 from pipeline.training.checkpoints import Checkpoints, load_tensors, training_folder
-from pipeline.training.loop import rate_share, start, train
+from pipeline.training.loop import rate_share, train
+from pipeline.training.start import start
 
 SETTINGS = LoopParams(
     seed=3,
@@ -97,10 +99,15 @@ def flat(module: nn.Module) -> Tensor:
 
 
 def run(
-    folder: Path, objective: Regression | None = None, schedule: TaskParams = SCHEDULE, **settings: Any
+    folder: Path,
+    objective: Regression | None = None,
+    schedule: TaskParams = SCHEDULE,
+    force: bool = False,
+    **settings: Any,
 ) -> Regression:
     objective = objective or Regression()
-    train(objective, "toy", SETTINGS.model_copy(update=settings), schedule, folder / "training", folder / "curve.csv")
+    places = folder / "training", folder / "curve.csv"
+    train(objective, "toy", SETTINGS.model_copy(update=settings), schedule, *places, force)
     return objective
 
 
@@ -136,7 +143,7 @@ def test_killed_and_resumed_is_as_if_never_killed(tmp_path: Path, capsys: pytest
     assert killed.returncode == -signal.SIGKILL
     assert Checkpoints(broken / "training").latest() == 10
     assert steps_of(broken / "curve.csv")[-1] == "12"
-    (broken / "training" / "step-00000012.partial").write_bytes(b"torn")
+    (broken / "training" / ".tmpAbC123").write_bytes(b"torn")  # as safetensors names what it begins
     with (broken / "training" / "journal.csv").open("a") as journal:
         journal.write("1")  # the start of a row, of step 13
     time.sleep(1.1)  # TensorBoard orders its files by the second; nobody starts a process faster than that
@@ -263,6 +270,54 @@ def test_finished_training_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert torch.equal(flat(again.module), flat(trained.module))
     assert (tmp_path / "curve.csv").read_text() == curve
     assert "trained before" in capsys.readouterr().err
+
+
+def test_a_training_that_is_forced_starts_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path)
+    with pytest.raises(UserError, match="the loss is nan at step 1"):
+        run(tmp_path, Regression(Samples(spoilt=0)), force=True)
+
+
+@pytest.mark.parametrize("name", ["finished.safetensors", "step-00000010.safetensors"])
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, name: str) -> None:
+    """Wherever a bit is turned, and wherever the file is cut off."""
+    spoilt = None if name.startswith("finished") else 11 * 8
+    with pytest.raises(UserError) if spoilt else nullcontext():
+        run(tmp_path, Regression(Samples(spoilt)))
+    file = tmp_path / "training" / name
+    whole = file.read_bytes()
+    places = np.random.default_rng(0).integers(len(whole), size=60).tolist()
+    flipped = [whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :] for at in (0, 9, *places)]
+    for damaged in (*flipped, *(whole[:at] for at in (0, 4, *places[:5])), b"\xff" * len(whole)):
+        file.write_bytes(damaged)
+        said = ""
+        try:
+            objective = run(tmp_path)
+        except UserError as error:
+            said = str(error)
+        if not said:  # what was turned is the spelling of the header, and all values are right
+            assert len(whole) == len(damaged)
+            assert torch.equal(flat(objective.module), flat(run(tmp_path / "other").module))
+            (tmp_path / "training" / "finished.safetensors").unlink()
+            continue
+        assert said.startswith(f"The checkpoint {file} is damaged; ")
+    assert file.exists(), "it is the user's to remove"
+    file.write_bytes(whole)
+    run(tmp_path)
+
+
+def test_damaged_records_do_not_stop_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError):
+        run(tmp_path, Regression(Samples(spoilt=11 * 8)))
+    folder = tmp_path / "training"
+    lines = (folder / "journal.csv").read_text().splitlines(keepends=True)
+    lines[3:6] = ["\0\0\0\n", "4,0.5\n", "5,1..2,0.1\n"]
+    (folder / "journal.csv").write_bytes("".join(lines).encode() + b"\xff\xfe,1,1\n")
+    for events in (folder / "tensorboard").iterdir():
+        events.write_bytes(b"\xff" * 50)
+    run(tmp_path)
+    assert steps_of(tmp_path / "curve.csv")[1:] == [str(step) for step in range(1, 19) if step not in (3, 4, 5)]
+    assert f"{folder / 'journal.csv'} lacks 3 of 10 steps, and so does the curve." in capsys.readouterr().err
 
 
 def test_no_steps_do_nothing_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,7 @@
 """Which rows of which tables make a training sample: an index on disk, by a streaming join of the tables."""
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy as np
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.shards.read import read_manifest
-from pipeline.shards.scratch import scratch
 from pipeline.shards.store import content_key
+from pipeline.training.index_file import build_index_file
 from pipeline.training.join import NONE, WHOLE, Rows, joined
 
 CONTRACT = "examples/1"
@@ -45,49 +44,44 @@ def build_index(data: Path, task: Task, split: str, colours: int, only: Sequence
     wanted = None if only is None else sorted(set(only))
     digests = [read_manifest(folder).digest for folder in tables.values()]
     about = {"task": task.name, "split": split, "limit": limit, "only": wanted}
-    path = scratch() / "examples" / f"{content_key(CONTRACT, *digests, about)}.index"
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    key = content_key(CONTRACT, *digests, about)
+    return build_index_file(key, RECORD, lambda: _records(data, task, tables, split, limit, wanted))
+
+
+def _records(
+    data: Path, task: Task, tables: Mapping[str, Path], split: str, limit: int, wanted: Sequence[str] | None
+) -> Iterator[tuple[int, ...]]:
     missing = set(wanted or ())
     objects = used = 0
-    try:
-        with partial.open("wb") as file:
-            for rows in joined(tables):
-                grids = rows["grids"]
-                if grids.split != split or (wanted is not None and grids.object_id not in missing):
-                    continue
-                objects += 1
-                samples = _samples(task, rows)
-                if not samples:
-                    continue
-                used += 1
-                missing.discard(grids.object_id)
-                if limit:
-                    _check_colours(grids, limit)
-                file.write(np.array(samples, RECORD).tobytes())
-        if missing:
-            raise UserError(
-                f"{data} has no object {min(missing)} in the split {split} for {task.name}; name others "
-                "(`partgen show`)."
-            )
-        if not used:
-            raise UserError(
-                f"{data} has no sample of the split {split} for {task.name} ({objects} objects of it are drawn); add "
-                "objects, or raise the split's share in the params of assets, and run its stages again."
-            )
-        if used < objects:
-            print(
-                f"{task.name}: {objects - used} of {objects} objects of {split} have no masks, views or captions and "
-                "are left out; the tables of failures say why.",
-                file=sys.stderr,
-                flush=True,
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    for rows in joined(tables):
+        grids = rows["grids"]
+        if grids.split != split or (wanted is not None and grids.object_id not in missing):
+            continue
+        objects += 1
+        samples = _samples(task, rows)
+        if not samples:
+            continue
+        used += 1
+        missing.discard(grids.object_id)
+        if limit:
+            _check_colours(grids, limit)
+        yield from samples
+    if missing:
+        raise UserError(
+            f"{data} has no object {min(missing)} in the split {split} for {task.name}; name others (`partgen show`)."
+        )
+    if not used:
+        raise UserError(
+            f"{data} has no sample of the split {split} for {task.name} ({objects} objects of it are drawn); add "
+            "objects, or raise the split's share in the params of assets, and run its stages again."
+        )
+    if used < objects:
+        print(
+            f"{task.name}: {objects - used} of {objects} objects of {split} have no masks, views or captions and "
+            "are left out; the tables of failures say why.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _samples(task: Task, rows: dict[str, Rows]) -> list[tuple[int, ...]]:

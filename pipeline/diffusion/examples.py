@@ -21,6 +21,7 @@ from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.shards.dataset import DecodedRows, TableRows
 from pipeline.shards.read import read_manifest
+from pipeline.training.index_file import IndexFile
 from pipeline.training.join import NONE
 
 ROUNDS = 8
@@ -69,13 +70,12 @@ class Examples(Dataset[dict[str, Any]]):
         self.task, self.seed, self.drop_condition, self.augment = task, seed, drop_condition, augment
         self.colours, self.palette = params.colours, params.palette
         _check_sizes(data, task, expected_view_size)
-        self._index_file = build_index(data, task, split, params.colours, only)
-        self._index: np.memmap | None = None
+        self._index = IndexFile(build_index(data, task, split, params.colours, only), RECORD)
         self._tables = {
             name: DecodedRows(TableRows(data / folder, COLUMNS[name]), KEPT_BYTES)
             for name, folder in tables_of(task).items()
         }
-        self.count = self._index_file.stat().st_size // RECORD.itemsize
+        self.count = len(self._index)
 
     def __len__(self) -> int:
         """Samples of an epoch."""
@@ -83,7 +83,8 @@ class Examples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         epoch, position = divmod(number, self.count)
-        record = self._record(shuffled(position, self.count, (self.seed, epoch)))
+        fields = self._index[shuffled(position, self.count, (self.seed, epoch))]
+        record = dict(zip(RECORD.names or (), fields, strict=True))
         whole = self._tables["grids"][record["whole"]]
         # All is drawn, whether it is used or not: so a sample's object, view and colours hang on nothing else.
         draws = np.random.default_rng((self.seed, number))
@@ -103,14 +104,6 @@ class Examples(Dataset[dict[str, Any]]):
             "object_id": whole["object_id"],
             "part_id": record["part_id"],
         }
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None}
-
-    def _record(self, place: int) -> dict[str, int]:
-        if self._index is None:
-            self._index = np.memmap(self._index_file, RECORD, mode="r")
-        return dict(zip(RECORD.names or (), self._index[place].tolist(), strict=True))
 
     def _pictures(
         self,

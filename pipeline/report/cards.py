@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.report.contact_sheet import Card, Picture
@@ -120,7 +119,7 @@ def _is_image(value: Any) -> bool:
 
 
 def _columns(folder: Path) -> list[str]:
-    names: list[str] = pq.read_schema(read_manifest(folder).shards[0].path).names
+    names: list[str] = read_manifest(folder).shards[0].metadata().schema.to_arrow_schema().names
     return names
 
 

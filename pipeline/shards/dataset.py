@@ -8,29 +8,32 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.read import Shard, read_manifest, read_table, reading
 from pipeline.shards.table import decode_png
 
 
 class TableRows:
     """The rows of a table by their number, in the order of its shards.
 
-    Decodes one row group a read and keeps it, so that neighbouring rows cost one read. Files are opened where they are
-    read: a copy that is sent to a worker process opens its own.
+    Decodes one row group a read and keeps it, so that neighbouring rows cost one read; its pages are checked when it is
+    read first, since a random row costs its whole group. Files are opened where they are read: a copy that is sent to a
+    worker process opens its own. UserError, now or when a row is read, when the folder holds no table or a file of it
+    is damaged.
     """
 
     def __init__(self, folder: Path, columns: Sequence[str] | None = None) -> None:
         self.columns = list(columns) if columns is not None else None
-        self._groups: list[tuple[Path, int]] = []
+        self._groups: list[tuple[Shard, int]] = []
         self._starts: list[int] = []
         self._rows = 0
         for shard in read_manifest(folder).shards:
-            metadata = pq.read_metadata(shard.path)
+            metadata = shard.metadata()
             for group in range(metadata.num_row_groups):
-                self._groups.append((shard.path, group))
+                self._groups.append((shard, group))
                 self._starts.append(self._rows)
                 self._rows += metadata.row_group(group).num_rows
-        self._files: dict[Path, pq.ParquetFile] = {}
+        self._files: dict[tuple[Path, bool], pq.ParquetFile] = {}
+        self._checked: set[int] = set()
         self._held: tuple[int, pa.Table] | None = None
 
     def __len__(self) -> int:
@@ -41,15 +44,19 @@ class TableRows:
             raise IndexError(f"row {index} of a table of {self._rows}")
         group = bisect_right(self._starts, index) - 1
         if self._held is None or self._held[0] != group:
-            path, number = self._groups[group]
-            if path not in self._files:
-                self._files[path] = pq.ParquetFile(path, memory_map=True)
-            self._held = group, self._files[path].read_row_group(number, columns=self.columns, use_threads=False)
+            shard, number = self._groups[group]
+            key = shard.path, group not in self._checked
+            with reading(shard.path):
+                if key not in self._files:
+                    self._files[key] = shard.open(memory_map=True, check_pages=key[1])
+                rows = self._files[key].read_row_group(number, columns=self.columns, use_threads=False)
+            self._checked.add(group)
+            self._held = group, rows
         row, table = index - self._starts[group], self._held[1]
         return {name: values[row].as_py() for name, values in zip(table.column_names, table.columns, strict=True)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}, "_held": None}
+        return {**self.__dict__, "_files": {}, "_checked": set(), "_held": None}
 
 
 class DecodedRows:

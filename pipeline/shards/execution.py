@@ -1,30 +1,36 @@
 """Where a stage's map over objects runs: a local process pool, or a Ray cluster. Never part of a DVC hash."""
 
-import ctypes
+import errno
 import os
 import signal
 import socket
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
+from pipeline.errors import FULL, ObjectFailed, UserError, system_fault
+from pipeline.shards.pool import Died, Ended, Overdue, Task, exit_text, run_on_pool
 
-from pipeline.errors import ObjectFailed, UserError
+CRASHES = [-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)]
+"""Exit codes of programs that do what they may not."""
 
-PR_SET_PDEATHSIG = 1
 
-Task = tuple[str, Callable[[], Any]]
-"""An object's id, and what loads its payload when its turn comes."""
-Outcome = tuple[str, Any | None, str | None]
-"""An object's id, and either its result or the reason why there is none."""
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no result of an object."""
+
+    kind: str
+    """`object`: by itself, as it would anywhere. Perhaps by the machine: `memory`, `timeout`, or `killed`."""
+    reason: str
+
+
+Outcome = tuple[str, Any | None, Failure | None]
+"""An object's id, and either its result or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -45,53 +51,34 @@ class Execution:
 
     def map(
         self, function: Callable[[Any], Any], tasks: Iterable[Task], timeout_s: float, tasks_per_worker: int
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Outcomes of `function` over the payloads, as they come.
 
-        A worker that dies, runs longer than `timeout_s` or raises costs its own object only. UserError from a worker
-        ends the map. `tasks_per_worker` replaces a process after that many objects (0: never).
+        A worker that dies, runs longer than `timeout_s` or raises costs its own object only; and one that died, took
+        too long or wanted memory is tried once more when nothing else runs. UserError from a worker, and a full disk,
+        end the map. `tasks_per_worker` replaces a process after that many objects (0: never).
         """
-        if self.ray_address:
-            return _map_on_ray(self.ray_address, function, tasks, timeout_s, tasks_per_worker)
-        return _map_on_pool(self.workers, function, tasks, timeout_s, tasks_per_worker)
+        with ExitStack() as stack:
+            run: Callable[..., Iterator[Ended]] = run_on_pool
+            width = self.workers
+            if self.ray_address:
+                ray = stack.enter_context(_cluster(self.ray_address))
+                run, width = partial(_run_on_ray, ray), int(ray.cluster_resources().get("CPU", 1))
+            again: list[Task] = []
+            for task, result, error in run(function, tasks, width, timeout_s, tasks_per_worker):
+                failure = failure_of(task[0], error, timeout_s)
+                if failure is not None and (failure.kind != "object" or isinstance(error, Died)):
+                    print(f"{task[0]}: {failure.reason}; it is tried again at the end, alone.", file=sys.stderr)
+                    again.append(task)
+                else:
+                    yield task[0], result, failure
+            for task, result, error in run(function, again, 1, timeout_s, tasks_per_worker):
+                yield task[0], result, failure_of(task[0], error, timeout_s)
 
 
-def die_with_parent() -> None:
-    """Let the kernel end this process when its parent dies, however it dies (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _start_worker() -> None:
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears Ctrl-C and ends the pool
-
-
-def _map_on_pool(
-    workers: int, function: Callable[[Any], Any], tasks: Iterable[Task], timeout_s: float, tasks_per_worker: int
-) -> Iterator[Outcome]:
-    pool = ProcessPool(workers, max_tasks=tasks_per_worker, initializer=_start_worker, context=get_context("spawn"))
-    pending: dict[Any, str] = {}
-    remaining = iter(tasks)
-    try:
-        while True:
-            # A window keeps payloads out of memory until a worker is nearly free.
-            while len(pending) < 2 * workers and (task := next(remaining, None)) is not None:
-                pending[pool.schedule(function, args=[task[1]()], timeout=timeout_s)] = task[0]
-            if not pending:
-                break
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                object_id = pending.pop(future)
-                yield _outcome(object_id, future.result, timeout_s)
-        pool.close()
-    finally:
-        pool.stop()
-        pool.join()
-
-
-def _map_on_ray(
-    address: str, function: Callable[[Any], Any], tasks: Iterable[Task], timeout_s: float, tasks_per_worker: int
-) -> Iterator[Outcome]:
+@contextmanager
+def _cluster(address: str) -> Iterator[Any]:
+    """The module `ray`, connected."""
     try:
         import ray
     except ImportError:
@@ -106,57 +93,81 @@ def _map_on_ray(
         raise UserError(
             f"No Ray cluster answers at {address!r} ({error}); start one or unset PARTGEN_RAY_ADDRESS."
         ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _run_on_ray(
+    ray: Any,
+    function: Callable[[Any], Any],
+    tasks: Iterable[Task],
+    window: int,
+    timeout_s: float,
+    tasks_per_worker: int,
+) -> Iterator[Ended]:
     remote = ray.remote(num_cpus=1, max_retries=0, max_calls=tasks_per_worker)(function)
-    window = int(ray.cluster_resources().get("CPU", 1))
-    pending: dict[Any, tuple[str, float]] = {}
+    pending: dict[Any, tuple[Task, float]] = {}
     remaining = iter(tasks)
     try:
         while True:
+            # A window keeps payloads out of memory until a worker is nearly free.
             while len(pending) < window and (task := next(remaining, None)) is not None:
-                pending[remote.remote(task[1]())] = (task[0], time.monotonic())
+                pending[remote.remote(task[1]())] = (task, time.monotonic())
             if not pending:
                 break
             done, _ = ray.wait(list(pending), timeout=1.0)
             for reference in done:
-                object_id, _ = pending.pop(reference)
-                yield _outcome(object_id, partial(_ray_result, ray, reference), timeout_s)
-            for reference, (object_id, started) in list(pending.items()):
+                yield pending.pop(reference)[0], *_ray_answer(ray, reference)
+            for reference, (task, started) in list(pending.items()):
                 if time.monotonic() - started > timeout_s:
                     ray.cancel(reference, force=True)
                     del pending[reference]
-                    yield object_id, None, _timed_out(timeout_s)
+                    yield task, None, Overdue()
     finally:
         for reference in pending:
             ray.cancel(reference, force=True)
-        ray.shutdown()
 
 
-def _ray_result(ray: Any, reference: Any) -> Any:
+def _ray_answer(ray: Any, reference: Any) -> tuple[Any, Exception | None]:
     try:
-        return ray.get(reference)
+        return ray.get(reference), None
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
+        error.cause.add_note(str(error))
+        return None, error.cause
+    except ray.exceptions.OutOfMemoryError as error:
+        return None, error
+    except ray.exceptions.RayError:
+        return None, Died()
 
 
-def _outcome(object_id: str, result: Callable[[], Any], timeout_s: float) -> Outcome:
-    try:
-        return object_id, result(), None
-    except UserError:
-        raise
-    except ObjectFailed as error:
-        return object_id, None, str(error)
-    except TimeoutError:
-        return object_id, None, _timed_out(timeout_s)
-    except ProcessExpired as error:
-        return object_id, None, f"the worker process died ({_exit_text(error.exitcode)})"
-    except Exception as error:  # anything an object does to a worker is that object's failure, and is reported
-        print(f"{object_id}: {''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
-        return object_id, None, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+def failure_of(object_id: str, error: Exception | None, timeout_s: float) -> Failure | None:
+    """Why an object has no result; UserErrors, and errors of a full disk, are raised."""
+    if error is None:
+        return None
+    fault = system_fault(error)
+    if isinstance(error, UserError) or (fault is not None and fault.errno in FULL):
+        raise error
+    if isinstance(error, ObjectFailed):
+        return Failure("object", _encodable(str(error)))
+    if isinstance(error, Overdue):
+        return Failure("timeout", f"took longer than {timeout_s:g} s")
+    if isinstance(error, Died):
+        kind = "killed" if error.exitcode is None or error.exitcode < 0 else "object"
+        if error.exitcode in CRASHES:
+            kind = "object"
+        elif error.exitcode == -signal.SIGKILL:  # so the system ends what takes too much memory
+            kind = "memory"
+        return Failure(kind, f"the worker process died ({exit_text(error.exitcode)})")
+    print(f"{object_id}: {''.join(getattr(error, '__notes__', [str(error)]))}", file=sys.stderr, flush=True)
+    # torch and Ray have classes of this name of their own
+    wants_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    wants_memory = wants_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    words = " ".join(str(error).split())[:300]
+    return Failure("memory" if wants_memory else "object", _encodable(f"{type(error).__name__}: {words}"))
 
 
-def _timed_out(timeout_s: float) -> str:
-    return f"took longer than {timeout_s:g} s"
-
-
-def _exit_text(code: int | None) -> str:
-    return f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
+def _encodable(text: str) -> str:
+    """A reason that a table can hold: names in files may be no text at all."""
+    return text.encode("utf-8", "backslashreplace").decode()

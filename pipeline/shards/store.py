@@ -1,9 +1,8 @@
 """Content-keyed store of finished work: one file an object, so that a killed stage resumes where it was."""
 
-import errno
 import hashlib
 import json
-import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel
 
+from pipeline.folders import written
 from pipeline.shards.table import Table
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """What a stage makes of one object: rows by table name."""
+
+SUM_BYTES = hashlib.sha256().digest_size
 
 
 def content_key(contract: str, *inputs: bytes | str | BaseModel | Mapping[str, Any]) -> str:
@@ -32,10 +34,11 @@ def content_key(contract: str, *inputs: bytes | str | BaseModel | Mapping[str, A
 
 
 class ResultStore:
-    """Results of one stage under `root`, each file the Arrow streams of the stage's tables one after the other."""
+    """Results of one stage under `root`: a file holds the Arrow streams of the stage's tables, and their SHA-256."""
 
     def __init__(self, root: Path, tables: Sequence[Table]) -> None:
         self.root = root
+        self.damage_told = False
         self.schemas = {table.name: table.storage_schema() for table in tables}
 
     def path(self, key: str) -> Path:
@@ -43,15 +46,21 @@ class ResultStore:
         return self.root / key[:2] / f"{key}.arrow"
 
     def get(self, key: str) -> dict[str, pa.Table] | None:
-        """The tables of a finished result; None when there is none, or it is torn or of other schemas."""
+        """The tables of a finished result; None when there is none, or it is damaged or of other schemas."""
         try:
-            with pa.OSFile(str(self.path(key))) as source:
-                tables = {name: pa.ipc.open_stream(source).read_all() for name in self.schemas}
-        except pa.ArrowInvalid:
+            content = memoryview(self.path(key).read_bytes())
+        except FileNotFoundError:
             return None
-        except OSError as error:
-            if error.errno not in (None, errno.ENOENT):  # Arrow reports a torn file without a number
-                raise
+        streams, checksum = content[:-SUM_BYTES], content[-SUM_BYTES:]
+        if hashlib.sha256(streams).digest() != checksum:
+            if not self.damage_told:
+                print(f"{self.path(key)} is damaged, or of an older version; it is computed again.", file=sys.stderr)
+            self.damage_told = True
+            return None
+        source = pa.BufferReader(pa.py_buffer(streams))
+        try:
+            tables = {name: pa.ipc.open_stream(source).read_all() for name in self.schemas}
+        except pa.ArrowInvalid:  # of a stage that made fewer tables
             return None
         matches = all(tables[name].schema.equals(schema, check_metadata=True) for name, schema in self.schemas.items())
         return tables if matches else None
@@ -61,17 +70,14 @@ class ResultStore:
         unknown = set(rows) - set(self.schemas)
         if unknown:
             raise ValueError(f"rows for tables that the stage does not have: {sorted(unknown)}")
-        path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            with pa.OSFile(str(partial), "wb") as sink:
-                for name, schema in self.schemas.items():
-                    with pa.ipc.new_stream(sink, schema) as writer:
-                        writer.write_table(checked_table(rows.get(name, ()), schema, name))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        sink = pa.BufferOutputStream()
+        for name, schema in self.schemas.items():
+            with pa.ipc.new_stream(sink, schema) as writer:
+                writer.write_table(checked_table(rows.get(name, ()), schema, name))
+        streams = sink.getvalue()
+        with written(self.path(key)) as partial, partial.open("wb") as file:
+            file.write(streams)
+            file.write(hashlib.sha256(streams).digest())
 
 
 def checked_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str) -> pa.Table:

@@ -31,8 +31,12 @@ class Table:
         return self.schema.with_metadata({"huggingface": info, "partgen": f"{self.name}/{self.version}"})
 
 
-FAILURES = Table("failures", 1, pa.schema([("object_id", pa.string()), ("reason", pa.string())]))
-"""Objects that a stage could not process, each with its reason; every stage writes this table."""
+FAILURES = Table("failures", 2, pa.schema([("object_id", pa.string()), ("kind", pa.string()), ("reason", pa.string())]))
+"""Objects that a stage could not process, each with its reason; every stage writes this table.
+
+The kind is `object` when the object fails by itself; `memory`, `timeout` or `killed` when it was tried twice, the
+second time alone, and a larger or faster machine might have finished it.
+"""
 
 
 def empty_table(table: Table) -> pa.Table:

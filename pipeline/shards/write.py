@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.read import MANIFEST, MANIFEST_VERSION, read_manifest
+from pipeline.errors import UserError
+from pipeline.folders import put_in_place, written
+from pipeline.shards.read import MANIFEST, MANIFEST_VERSION, footer_of, manifest_sum, read_manifest
 from pipeline.shards.table import IMAGE_TYPE, Table, empty_table
 
 ROW_GROUP_ROWS = 16
@@ -31,9 +32,11 @@ def write_tables(
 ) -> None:
     """Replace the folder `out` by `tables`, a folder each, from the rows of one shard after another.
 
-    Written beside `out` and moved into its place when whole and validated, so that a reader never sees half of it. The
-    caller sees to it that nobody else writes `out`; what a killed writer left is removed.
+    Written beside `out` and put in its place when whole and validated, so that a reader finds the old or the new one at
+    any moment. The caller sees to it that nobody else writes `out`; what a killed writer left is removed. UserError as
+    `check_tables_replaceable`.
     """
+    check_tables_replaceable(out)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -47,19 +50,29 @@ def write_tables(
                 entries[table.name].append(_write_shard(partial / table.name, table, 0, empty_table(table)))
             _write_manifest(partial / table.name, table, entries[table.name], settings)
             read_manifest(partial / table.name)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        put_in_place(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_tables_replaceable(out: Path) -> None:
+    """UserError unless `out` is not there, or a folder with nothing in it but tables."""
+    if out.is_symlink():
+        raise UserError(
+            f"{out} is a link, which is not replaced; remove it (the folder that it lies in may be a link)."
+        )
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder; move it away.")
+    for path in sorted(out.iterdir()) if out.exists() else ():
+        if not (path / MANIFEST).is_file():
+            raise UserError(f"{out} would be replaced, and {path.name} in it is no table; move it away.")
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """JSON with sorted keys, written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    with written(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_metrics(stage: str, values: Mapping[str, Any]) -> None:
@@ -80,8 +93,13 @@ def _write_shard(folder: Path, table: Table, index: int, rows: pa.Table) -> dict
         use_dictionary=False,
         write_page_checksum=True,
     )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"file": path.name, "rows": len(rows), "bytes": path.stat().st_size, "sha256": digest}
+    return {
+        "file": path.name,
+        "rows": len(rows),
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "footer": hashlib.sha256(footer_of(path)).hexdigest(),
+    }
 
 
 def _write_manifest(folder: Path, table: Table, entries: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:
@@ -93,4 +111,4 @@ def _write_manifest(folder: Path, table: Table, entries: list[dict[str, Any]], s
         "shards": entries,
         "settings": dict(settings),
     }
-    write_json(folder / MANIFEST, values)
+    write_json(folder / MANIFEST, {**values, "sha256": manifest_sum(values)})

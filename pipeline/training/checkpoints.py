@@ -1,6 +1,8 @@
 """Checkpoints of a training, in scratch: each one file, written whole or not at all; the last good one is kept."""
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +10,19 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pipeline.errors import UserError
+from pipeline.folders import written
 from pipeline.shards.scratch import scratch
 from pipeline.shards.store import content_key
 from pipeline.training.average import Average
 
 CONTRACT = "training/1"
+CHECKSUM = "sha256"
+"""The key of a checkpoint's metadata."""
 
 
 def training_folder(name: str, *inputs: bytes | str | BaseModel | Mapping[str, Any]) -> Path:
@@ -66,7 +73,8 @@ class Checkpoints:
 
     def latest(self) -> int:
         """The steps done at the last checkpoint; 0 when there is none."""
-        return max((int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.safetensors")), default=0)
+        found = (re.fullmatch(r"step-(\d+)\.safetensors", path.name) for path in self.folder.iterdir())
+        return max((int(match[1]) for match in found if match), default=0)
 
     def path(self, step: int) -> Path:
         """The checkpoint after `step` steps."""
@@ -80,20 +88,44 @@ class Checkpoints:
         """Keep the weights of the finished training, and nothing else."""
         self._write(self.finished, module.state_dict())
 
+    def clear(self) -> None:
+        """Remove what killed trainings had begun to write; for the one who has the right to write here."""
+        for path in self.folder.iterdir():
+            if path.name.startswith("."):  # also of safetensors, which begins a file under a name of its own
+                path.unlink()
+
     def _write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        partial = path.with_suffix(".partial")
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, partial)
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        partial.replace(path)
-        for other in self.folder.iterdir():
-            if other != path and (other.suffix == ".partial" or other.match("step-*.safetensors")):
+        contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
+        with written(path) as partial:
+            save_file(contiguous, partial, {CHECKSUM: _checksum(contiguous)})
+            with partial.open("rb") as handle:
+                os.fsync(handle.fileno())
+        for other in self.folder.glob("step-*.safetensors"):
+            if other != path:
                 other.unlink()
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU."""
-    return load_file(path)
+    """The tensors of a checkpoint, on the CPU; UserError when they are not what was written."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Files of earlier versions have no checksum.
+            good = (file.metadata() or {}).get(CHECKSUM, "") in ("", _checksum(tensors))
+    except (SafetensorError, ValueError):
+        good = False
+    if not good:
+        raise UserError(f"The checkpoint {path} is damaged; bring a copy back, or remove it to train from the start.")
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and contents."""
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        found.update(value.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

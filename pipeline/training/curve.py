@@ -1,5 +1,7 @@
 """What a training writes down as it goes: the loss curve for `dvc plots`, the TensorBoard log and the progress."""
 
+import re
+import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +9,12 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from pipeline.folders import written
 from pipeline.shards.progress import Progress
 
 HEADER = "step,loss,validation"
+NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e[+-]\d+)?|inf|nan)"
+ROW = re.compile(rf"(\d+),{NUMBER},({NUMBER})")
 
 
 class Curve:
@@ -24,10 +29,13 @@ class Curve:
 
     def __init__(self, journal: Path, curve: Path, done: int) -> None:
         self.paths = journal, curve
-        rows = [row for row in _rows(journal) if int(row.partition(",")[0]) <= done]
-        self.validation = float(rows[-1].rpartition(",")[2]) if rows else float("nan")
+        rows = [row for row in _rows(journal) if int(row[1]) <= done]
+        self.validation = float(rows[-1][2]) if rows else float("nan")
+        if len(rows) < done:
+            print(f"{journal} lacks {done - len(rows)} of {done} steps, and so does the curve.", file=sys.stderr)
         for path in self.paths:
-            _replace(path, "\n".join([HEADER, *rows]) + "\n")
+            with written(path) as partial:
+                partial.write_text("\n".join([HEADER, *(row[0] for row in rows)]) + "\n", encoding="utf-8")
 
     def add(self, step: int, loss: float) -> None:
         """One more step is done; `self.validation` is what was measured last."""
@@ -69,14 +77,7 @@ class Journal:
         self.board.flush()
 
 
-def _rows(path: Path) -> list[str]:
-    """The rows that a killed writer wrote to their end."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [line.rstrip("\n") for line in lines[1:] if line.endswith("\n")]
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def _rows(path: Path) -> list[re.Match[str]]:
+    """The rows that a killed writer wrote to their end, and nobody damaged."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+    return [row for line in lines if line.endswith("\n") and (row := ROW.fullmatch(line.removesuffix("\n")))]

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from pipeline.shards.read import read_manifest
+from pipeline.shards.read import Shard, read_manifest, reading
 
 BATCH_ROWS = 1024
 WHOLE = 0
@@ -62,13 +60,13 @@ def _by_shard(folder: Path) -> dict[str, Iterator[Rows]]:
     first = 0
     streams = {}
     for shard in read_manifest(folder).shards:
-        streams[shard.path.name] = _rows_of(shard.path, first)
+        streams[shard.path.name] = _rows_of(shard, first)
         first += shard.rows
     return streams
 
 
-def _rows_of(path: Path, first: int) -> Iterator[Rows]:
-    with pq.ParquetFile(path) as file:
+def _rows_of(shard: Shard, first: int) -> Iterator[Rows]:
+    with reading(shard.path), shard.open() as file:
         names = ["object_id", "split", *(["part_id"] if "part_id" in file.schema_arrow.names else [])]
         rows = (row for batch in file.iter_batches(BATCH_ROWS, columns=names) for row in batch.to_pylist())
         for object_id, group in groupby(rows, key=lambda row: row["object_id"]):

@@ -13,11 +13,11 @@ on a CPU bit for bit, on a GPU as far as its kernels repeat themselves.
 import hashlib
 import math
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +25,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import (
-    DistributedDataParallelKwargs,
     DistributedType,
-    InitProcessGroupKwargs,
     broadcast_object_list,
     gather_object,
     send_to_device,
@@ -44,6 +42,7 @@ from pipeline.training.average import Average
 from pipeline.training.checkpoints import Checkpoints, State, load_tensors
 from pipeline.training.curve import Curve, Journal
 from pipeline.training.malloc import keep_freed_memory
+from pipeline.training.start import start
 
 JOURNAL = "journal.csv"
 LOG_EVERY_S = 30.0
@@ -78,29 +77,25 @@ class Objective(Protocol):
         """Sample pictures by name, (H, W, 3) uint8, with `self.module` in evaluation mode."""
 
 
-def start(settings: LoopParams) -> Accelerator:
-    """This process's place among all that train: `device`, `is_main_process`. May be asked for more than once."""
-    # The others wait while the main process validates and draws, which takes long with a large network.
-    timeout = InitProcessGroupKwargs(timeout=timedelta(hours=2))
-    buckets = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # no second copy of the gradients
-    return Accelerator(
-        mixed_precision="bf16" if settings.precision == "bf16" else "no",
-        cpu=not torch.accelerator.is_available(),  # otherwise processes on CPUs do not know of each other
-        kwargs_handlers=[timeout, buckets],
-    )
-
-
 def train(
-    objective: Objective, name: str, settings: LoopParams, schedule: TaskParams, folder: Path, curve: Path
+    objective: Objective,
+    name: str,
+    settings: LoopParams,
+    schedule: TaskParams,
+    folder: Path,
+    curve: Path,
+    force: bool = False,
 ) -> None:
     """Train `objective.module`, which holds the averaged weights at the end.
 
     `folder`, in scratch (`training_folder`), keeps checkpoints, TensorBoard log and journal: a killed training goes on
-    from there, a finished one is loaded. `curve` becomes the loss curve as CSV. AdamW; the learning rate rises linearly
-    over the warm-up, stays, and falls linearly over the cool-down. Only the main process writes, validates and draws.
+    from there and a finished one is loaded, unless `force`. `curve` becomes the loss curve as CSV. AdamW; the learning
+    rate rises linearly over the warm-up, stays, and falls linearly over the cool-down. Only the main process writes,
+    validates and draws.
 
-    Raises UserError when the batch cannot be split into micro batches, when one does not fit into the memory, and when
-    a loss or the gradient is not finite; that step is not taken, and the last checkpoint stays.
+    Raises UserError when the batch cannot be split into micro batches, when one does not fit into the memory, when a
+    checkpoint is damaged, and when a loss or the gradient is not finite; that step is not taken, and the last
+    checkpoint stays.
     """
     accelerator = start(settings)
     main = accelerator.is_main_process
@@ -111,8 +106,12 @@ def train(
             Curve(folder / JOURNAL, curve, done=0)
         return
     with only_writer(folder) if main else nullcontext():
+        if main and force:
+            shutil.rmtree(folder, ignore_errors=True)
         accelerator.wait_for_everyone()
         checkpoints = Checkpoints(folder)
+        if main:
+            checkpoints.clear()
         # The main process decides: all must go the same way.
         finished, done = broadcast_object_list([checkpoints.finished.exists(), checkpoints.latest()])
         if finished:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.folders import written
 from pipeline.params.train import TrainParams
 from pipeline.shards.write import write_metrics
 from pipeline.training.loop import Objective
@@ -32,6 +33,5 @@ def report(name: str, objective: Objective, params: TrainParams) -> None:
         "validation": validation,
     }
     write_metrics(f"train/{name}", metrics)
-    picture = PLOTS / f"{name}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(list(pictures.values()))).save(picture)
+    with written(PLOTS / f"{name}.png") as partial:
+        Image.fromarray(np.concatenate(list(pictures.values()))).save(partial, "PNG")

@@ -1,6 +1,10 @@
 """The client of the Blender worker program: one long-lived Blender process, replaced when it is worn out or dead."""
 
 import json
+import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from pipeline.shards.table import decode_png
 
@@ -36,19 +41,33 @@ class Blender:
     """A running Blender worker program, which dies with this process.
 
     `threads` CPU threads draw; they change the time and not the pictures. Raises BlenderDied when it does not start.
+    What killed processes left among the temporary files is removed.
     """
 
     def __init__(self, threads: int) -> None:
         self.jobs = 0
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), f"--threads={threads}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-        )
-        hello = self._read()
+        _remove_leftovers()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        answers, worker_end = os.pipe()
+        self._answers = os.fdopen(answers, encoding="utf-8")
+        home = os.path.expanduser("~")
+        with _folder() as folder:
+            self._process = subprocess.Popen(
+                [sys.executable, str(PROGRAM), f"--threads={threads}", f"--answers={worker_end}"],
+                stdin=subprocess.PIPE,
+                stdout=self._said,
+                stderr=self._said,
+                pass_fds=[worker_end],
+                # Blender crashes where HOME is not set and the user is in no list of users, as in many containers.
+                env={**os.environ, "HOME": folder if home == "~" else home, "TMPDIR": folder},
+                text=True,
+            )
+            os.close(worker_end)
+            try:
+                hello = self._read()
+            except BaseException:
+                self.close()
+                raise
         self.version, self.device = hello["blender"], hello["device"]
 
     @property
@@ -63,7 +82,7 @@ class Blender:
         worker program reads. Raises BlenderRefused, or BlenderDied, after which this instance is of no more use.
         """
         self.jobs += 1
-        with tempfile.TemporaryDirectory(prefix="partgen-render-") as folder:
+        with _folder() as folder:
             path = Path(folder) / "object.glb"
             path.write_bytes(glb)
             requests = [{"part": one.part, "poses": one.poses.tolist()} for one in series]
@@ -80,7 +99,8 @@ class Blender:
         """End the process."""
         self._process.kill()
         self._process.communicate()
-        self._stderr.close()
+        self._answers.close()
+        self._said.close()
 
     def _write(self, job: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -88,22 +108,41 @@ class Blender:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise BlenderDied(self._last_words()) from None
+            raise self._death() from None
 
     def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line.endswith("\n"):
-            raise BlenderDied(self._last_words())
-        return json.loads(line)
+            raise self._death()
+        try:
+            return json.loads(line)
+        except ValueError:
+            self.close()
+            raise BlenderDied(f"Blender was ended, since it answered {line[:300]!r}") from None
 
-    def _last_words(self) -> str:
+    def _death(self) -> BlenderDied:
         status = self._process.wait()
-        end = self._stderr.seek(0, 2)
-        self._stderr.seek(max(0, end - 2000))
-        words = self._stderr.read().decode(errors="replace").split()
-        self._stderr.close()
-        return f"Blender ended with status {status}: {' '.join(words)[-300:]}"
+        end = self._said.seek(0, 2)
+        self._said.seek(max(0, end - 2000))
+        words = self._said.read().decode(errors="replace").split()
+        self.close()
+        return BlenderDied(f"Blender ended with status {status}: {' '.join(words)[-300:]}")
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix=f"{_prefix()}{os.getpid()}-")
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders of processes of this machine that are no more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
+        pid = folder.name.removeprefix(_prefix()).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix() -> str:
+    return f"partgen-blender-{re.sub('[^A-Za-z0-9]+', '-', socket.gethostname())}-"
 
 
 def _read_picture(path: str) -> np.ndarray:

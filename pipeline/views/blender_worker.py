@@ -3,9 +3,11 @@
 # This program runs inside Blender and is free software: you can redistribute it and/or modify it under the terms of the
 # GNU General Public License as published by the Free Software Foundation, either version 3 of the License, or (at your
 # option) any later version. It comes WITHOUT ANY WARRANTY. See LICENSES/GPL-3.0-or-later.txt.
-"""A program that draws GLBs with Blender: `python blender_worker.py --threads N`.
+"""A program that draws GLBs with Blender: `python blender_worker.py --threads N --answers FD`.
 
-It speaks JSON lines and knows nothing of the programs that use it. It first says which Blender and which device it has,
+It speaks JSON lines and knows nothing of the programs that use it. Its answers go to the file descriptor FD, which it
+inherits and on which nobody else writes: whatever Blender, its libraries and Python itself print, from the first byte
+on, is on standard output and error. It first says which Blender and which device it has,
 
     {"blender": "4.2.23", "device": "OPTIX: NVIDIA H100"}
 
@@ -21,8 +23,10 @@ and then answers each job on its standard input, in order, by `{}` or `{"error":
 
 `part` is the only part to show, or null for all. Poses are camera-to-world matrices in the frame of glTF (+Y up) with
 OpenGL's camera axes. Pictures are RGBA with straight alpha, 8 bits, sRGB ("Standard" view transform, no tone mapping).
-The program ends when its standard input does, or when its parent dies.
+Temporary files lie in TMPDIR until the first job, then in the `out` of the latest one. The program ends when its
+standard input does, or when its parent dies; Ctrl-C is its parent's to hear.
 """
+# ruff: noqa: E402
 
 import argparse
 import ctypes
@@ -32,6 +36,12 @@ import os
 import signal
 import sys
 import tempfile
+
+PR_SET_PDEATHSIG = 1
+if __name__ == "__main__":  # first of all: the imports take seconds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 # BlenderProc refuses to be imported outside its own launcher unless these stand in the environment.
 os.environ["OUTSIDE_OF_THE_INTERNAL_BLENDER_PYTHON_ENVIRONMENT_BUT_IN_RUN_SCRIPT"] = "1"
@@ -45,7 +55,6 @@ from blenderproc.python.renderer import RendererUtility
 from blenderproc.python.types.LightUtility import Light
 from blenderproc.python.types.MeshObjectUtility import MeshObject
 from blenderproc.python.utility.Initializer import _Initializer, clean_up
-from blenderproc.python.utility.SetupUtility import SetupUtility
 from mathutils import Matrix, Vector
 
 GLTF_TO_BLENDER = Matrix(((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1)))
@@ -57,20 +66,16 @@ ROUGH = 0.7
 SHARP = math.radians(30)
 """Where a mesh has no normals, edges that bend more are sharp and all others smooth."""
 ENGINES = {"cycles": "CYCLES", "eevee": "BLENDER_EEVEE_NEXT"}
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Answer jobs until the standard input ends."""
-    parser = argparse.ArgumentParser(description="Draw GLBs with Blender; JSON lines on stdin and stdout.")
+    parser = argparse.ArgumentParser(description="Draw GLBs with Blender; JSON lines on stdin and on a descriptor.")
     parser.add_argument("--threads", type=int, required=True, help="CPU threads; they do not change the pictures")
-    threads = parser.parse_args().threads
-
-    # Blender and its add-ons print on file descriptor 1: keep the channel of the answers for ourselves.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps({"blender": bpy.app.version_string, "device": start(scratch, threads)}), file=answers)
+    parser.add_argument("--answers", type=int, required=True, help="the file descriptor that the answers go to")
+    arguments = parser.parse_args()
+    with os.fdopen(arguments.answers, "w", buffering=1) as answers:
+        print(json.dumps({"blender": bpy.app.version_string, "device": start(arguments.threads)}), file=answers)
         for line in sys.stdin:
             try:
                 draw(json.loads(line))
@@ -79,13 +84,13 @@ def main() -> None:
                 answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
             print(json.dumps(answer), file=answers)
     # The module `bpy` crashes while the interpreter shuts down.
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def start(scratch: str, threads: int) -> str:
+def start(threads: int) -> str:
     """Set Blender up as BlenderProc's `init` does, which does not work in the module `bpy`; return the device."""
-    SetupUtility.setup_utility_paths(scratch)
     clean_up(clean_up_camera=True)
     _Initializer.set_default_parameters()
     RendererUtility.set_render_devices()
@@ -99,6 +104,8 @@ def start(scratch: str, threads: int) -> str:
 
 def draw(job: dict) -> None:
     """Draw all pictures of one object."""
+    # Whoever made that folder removes it; a folder of our own would stay when this program is killed.
+    tempfile.tempdir = bpy.context.preferences.filepaths.temporary_directory = job["out"]
     clean_up(clean_up_camera=True)
     scene = bpy.context.scene
     set_up_renderer(job)
@@ -252,6 +259,4 @@ def take_sheen_off(material: bpy.types.Material) -> None:
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     main()

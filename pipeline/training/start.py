@@ -1,0 +1,39 @@
+"""The processes of a training find their places, and the right to write what they train."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from pipeline.folders import check_replaceable
+from pipeline.params.train import LoopParams
+from pipeline.shards.scratch import only_writer
+
+
+def start(settings: LoopParams) -> Accelerator:
+    """This process's place among all that train: `device`, `is_main_process`. May be asked for more than once."""
+    # The others wait while the main process validates and draws, which takes long with a large network.
+    timeout = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+    buckets = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # no second copy of the gradients
+    return Accelerator(
+        mixed_precision="bf16" if settings.precision == "bf16" else "no",
+        cpu=not torch.accelerator.is_available(),  # otherwise processes on CPUs do not know of each other
+        kwargs_handlers=[timeout, buckets],
+    )
+
+
+@contextmanager
+def only_training(settings: LoopParams, out: Path) -> Iterator[bool]:
+    """The right of this training to write `out`, whichever of its processes asks; waits while another one holds it.
+
+    Yields whether this is the main process, which does the writing. UserError when `out` may not be replaced.
+    """
+    check_replaceable(out)
+    accelerator = start(settings)
+    with only_writer(out) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        yield accelerator.is_main_process
