@@ -332,8 +332,10 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     other = added.parts[0].name
     arguments = ("a lamp", "a tree", "--name", other, "--models", str(models))
     partgen_command(monkeypatch, "edit", "results/table-01-2", *arguments)
-    tree = PartObject.load("results/table-01-3").part(f"{other} 2")
+    *others, tree = PartObject.load("results/table-01-3").parts
     assert (tree.caption, tree.label) == ("a tree", added.parts[-1].label)
+    assert tree.name.startswith(f"{other} ")  # a number, since another part has the name
+    assert tree.name not in {part.name for part in others}
 
 
 def test_mistakes_are_one_sentence_and_change_nothing(
@@ -356,8 +358,8 @@ def test_mistakes_are_one_sentence_and_change_nothing(
     wrong: list[tuple[tuple[str, ...], str]] = [
         (("decompose", "Table_01.glb"), "results/table-01 is there already"),
         (("decompose", "no.glb"), "no file no.glb"),
-        (("decompose", "empty.glb"), "no 3D object"),
-        (("decompose", "broken.stl"), "no 3D object"),
+        (("decompose", "empty.glb"), "empty.glb cannot be taken apart: "),
+        (("decompose", "broken.stl"), "broken.stl cannot be taken apart: "),
         (("decompose", "Table_01.glb", "--seed-point", "0", "--out", "new"), "--seed-point is '0'"),
         (("decompose", "Table_01.glb", "--seed-point", "0,99", "--out", "new"), "outside the view"),
         (("decompose", "Table_01.glb", "--use", "2", "--out", "new"), "Segmentation 2 of 1"),

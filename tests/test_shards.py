@@ -189,9 +189,9 @@ def test_workers_killed_from_outside_cost_nothing(tmp_path: Path, moment: str) -
 
 
 def test_a_worker_is_replaced_after_its_tasks() -> None:
-    tasks = [(str(number), lambda: 1) for number in range(6)]
+    tasks = [(str(number), lambda: 1) for number in range(3)]
     outcomes = list(Execution(2).map(process_of, tasks, timeout_s=60, tasks_per_worker=1))
-    assert len({process for _, process, _ in outcomes}) == 6
+    assert len({process for _, process, _ in outcomes}) == 3
     outcomes = list(Execution(1).map(process_of, tasks, timeout_s=60, tasks_per_worker=0))
     assert len({process for _, process, _ in outcomes}) == 1
     assert not psutil.pid_exists(outcomes[0][1] or 0)
