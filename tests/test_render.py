@@ -226,6 +226,18 @@ def test_object_survives_the_death_of_its_blender(monkeypatch: pytest.MonkeyPatc
     assert renders._blender is not first
 
 
+def test_a_blender_that_is_killed_twice_wants_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Blender._write
+
+    def write_and_kill(blender: Blender, request: dict) -> None:
+        write(blender, request)
+        os.kill(blender.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(Blender, "_write", write_and_kill)
+    with pytest.raises(MemoryError, match="Blender ended with status -9"):
+        render_object(job(SCENE, 3))
+
+
 def test_blender_is_replaced_after_its_share_of_objects() -> None:
     pids = []
     for _ in range(3):

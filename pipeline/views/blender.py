@@ -24,6 +24,11 @@ PROGRAM = Path(__file__).parent / "blender_worker.py"
 class BlenderDied(Exception):
     """The Blender process ended in the middle of a job; the message says how, with its last words."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """`status` is its exit status, negative for a signal; None when this program ended it."""
+        super().__init__(message)
+        self.status = status
+
 
 class BlenderRefused(Exception):
     """Blender could not draw the object; it is well and takes the next."""
@@ -126,7 +131,7 @@ class Blender:
         self._said.seek(max(0, end - 2000))
         words = self._said.read().decode(errors="replace").split()
         self.close()
-        return BlenderDied(f"Blender ended with status {status}: {' '.join(words)[-300:]}")
+        return BlenderDied(f"Blender ended with status {status}: {' '.join(words)[-300:]}", status)
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

@@ -3,6 +3,7 @@
 The whole object I and every part J^k alone are drawn by the same cameras, with nothing recentred (main paper, Sec. 3).
 """
 
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +108,8 @@ def _draw(job: RenderJob, series: list[Series]) -> list[np.ndarray]:
             raise ObjectFailed(str(error)) from None
         except BlenderDied as error:
             _blender = None
+            if attempt == 2 and error.status == -signal.SIGKILL:  # so the system ends what takes too much memory
+                raise MemoryError(str(error)) from None
             if attempt == 2:
                 raise ObjectFailed(str(error)) from None
             print(f"{job.object_id}: {error}; once more in a new process", file=sys.stderr, flush=True)
