@@ -1,6 +1,7 @@
 """The name of a result is held while it is made, and what cannot be written is told before the work."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.generation.result import next_free
+from pipeline.generation.result import PartObject, next_free
+from stages.applications import _finish
 from stages.entry import one_sentence_errors
 from stages.reserve import reserved
 from tests.test_result import an_object
@@ -116,3 +118,15 @@ def test_a_folder_of_the_users_stays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no use"), reserved(mine):
         raise UserError("This is of no use.")
     assert mine.is_dir()
+
+
+def test_a_result_whose_place_is_lost_during_the_work_is_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "results").write_text("a file now")
+    with pytest.raises(UserError, match=r"results/chair cannot be written \(.*\); the result is .*: move it") as told:
+        _finish(an_object(), tmp_path / "results/chair")
+    kept = re.search(r"the result is (.*?): move it", str(told.value))
+    assert kept is not None
+    assert PartObject.load(kept[1]).name == "chair"
