@@ -349,11 +349,12 @@ def test_reconstruction_model_is_planned_too() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one preset, `tiny`."""
+    """A project with a preset of its own, `tiny`, in force."""
     values = read_yaml(NANO)
     values |= {group.name: group.model_dump() for group in (DIFFUSION, TRAIN, RENDER)}
     (tmp_path / "presets").mkdir()
-    (tmp_path / "presets/tiny.yaml").write_text(yaml.safe_dump(values))
+    for name in ("presets/tiny.yaml", "params.yaml"):
+        (tmp_path / name).write_text(yaml.safe_dump(values))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -373,8 +374,9 @@ def test_mistakes_are_named(project: Path) -> None:
         plan("tiny", "H1000")
     with pytest.raises(UserError, match="utilisation is 35"):
         plan("tiny", "H100", utilisation=35)
-    with pytest.raises(UserError, match=r"params.yaml does not exist"):
-        plan(None, "H100")
+    (project / "params.yaml").unlink()  # so that it is no project any more
+    with pytest.raises(UserError, match=r"no preset `tiny`; the presets are corpus, nano, paper, sd"):
+        plan("tiny", "H100")
 
 
 def test_presets_state_a_layout_that_can_be_planned() -> None:
