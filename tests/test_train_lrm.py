@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.diffusion.augment import Augmentation
 from pipeline.errors import UserError
+from pipeline.folders import SUMS
 from pipeline.params.base import load_group, validate
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -208,6 +209,7 @@ def test_it_goes_on_from_a_folder_of_models(project: Path) -> None:
     half = {name: value.half() for name, value in load_file(weights).items()}
     shutil.copytree("data/models", "weights")
     save_file(half, Path("weights/lrm") / weights.name)
+    (Path("weights/lrm") / SUMS).unlink()
 
     kept = training(steps=0).model_copy(update={"init_from": "weights"})
     run(kept, RECONSTRUCTION, RENDER)
