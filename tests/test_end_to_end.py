@@ -71,7 +71,6 @@ def cpu_seconds() -> float:
     return times.children_user + times.children_system
 
 
-@pytest.mark.timeout(900)  # seven real stages, and SmolLM2 converted in a scratch folder of its own
 def test_the_dag(project: Path) -> None:
     assert ran(repro(project)) == list(STAGES)
     data = project / "data"
