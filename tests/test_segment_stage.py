@@ -9,6 +9,7 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
+from pipeline.folders import STAGE, write_sums
 from pipeline.evaluation.ranking import Pool
 from pipeline.params.complete import CompleteParams
 from pipeline.params.generate import GenerateParams
@@ -54,6 +55,7 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     model = SegmentationPipeline.from_pretrained("data/models/segment")
     torch.nn.init.normal_(model.unet.conv_out.weight)  # trained so briefly it would draw nothing but white
     model.save_pretrained("data/models/segment")
+    write_sums(Path("data/models/segment"), STAGE)
 
     report = run(PARAMS)
     assert report.computed == report.total > 0

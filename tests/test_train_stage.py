@@ -22,6 +22,7 @@ from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
 from pipeline.errors import UserError
+from pipeline.folders import STAGE, write_sums
 from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams, SamplersParams
 from pipeline.params.train import TrainParams
@@ -215,6 +216,7 @@ def test_trainings_go_on_from_a_folder_of_models(project: Path) -> None:
     file = "diffusion_pytorch_model.safetensors"
     half = {name: value.half() for name, value in load_file(f"weights/segment/unet/{file}").items()}
     save_file(half, f"weights/segment/unet/{file}")
+    write_sums(Path("weights/segment"), STAGE)
     shutil.rmtree(f"data/models/{BASE}/unet")  # not needed
 
     kept = tiny(steps=0)[0].model_copy(update={"init_from": "weights"})
