@@ -21,8 +21,9 @@ run: setup
 	$(BIN)/partgen show assets renders masks captions generations segmentations/runs segmentations/parts completions
 	$(BIN)/partgen tables
 
+# Two at once: many tests start processes of their own.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -19,6 +20,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows.graph import Stage, read_graph, with_needed
 from flows.processes import Processes, Stopped
 from flows.results import Outcome, read_metrics, show_metrics, show_picture
+from flows.watch import watched
 from flows.workspace import find_project, workspace
 from pipeline.errors import UserError
 from pipeline.shards.scratch import scratch
@@ -70,15 +72,18 @@ def partgen(overrides: tuple[str, ...] = (), stages: tuple[str, ...] = (), force
     forced = frozenset(stages or graph) if force else frozenset()
     run = Run(folder, Processes(environment(root)), forced)
     futures: dict[str, PrefectFuture[Any]] = {}
-    try:
-        for stage in chosen:
-            one = run_stage.with_options(name=stage.name, task_run_name=stage.name, tags={stage.device})
-            needed = [futures[name] for name in stage.needs]
-            futures[stage.name] = one.submit(stage, run, wait_for=needed, return_state=False)
-        for future in futures.values():
-            future.wait()
-    finally:
-        run.processes.stop()  # a cancelled run leaves no process behind
+    with get_client(sync_client=True) as client:
+        server = str(client.api_url)
+    with watched(server, run.processes.stop):
+        try:
+            for stage in chosen:
+                one = run_stage.with_options(name=stage.name, task_run_name=stage.name, tags={stage.device})
+                needed = [futures[name] for name in stage.needs]
+                futures[stage.name] = one.submit(stage, run, wait_for=needed, return_state=False)
+            for future in futures.values():
+                future.wait()
+        finally:
+            run.processes.stop()  # a cancelled run leaves no process behind
     states = {name: future.state for name, future in futures.items()}
     outcomes = [
         state.result() if state.is_completed() else Outcome(name, "failed" if state.is_failed() else "not started")

@@ -25,6 +25,7 @@ from pipeline.errors import UserError
 SUMS = "SHA256SUMS"
 STAGE = "stage's output"
 """The kind of a folder that a stage makes, and may replace."""
+MAX_FILE_NAME = 40
 _HEADER = re.compile(r"# A PartGen (?P<kind>.+) of (?P<files>\d+) files: .*")
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
 """What diffusers, transformers and safetensors raise at a folder that is not whole."""
@@ -122,7 +123,32 @@ def write_sums(folder: Path, kind: str) -> None:
     """Write the SHA256SUMS of all files in a folder."""
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in _files(folder) if name != SUMS]
     header = f"# A PartGen {kind} of {len(lines)} files: `sha256sum -c {SUMS}` tells what was damaged.\n"
-    (folder / SUMS).write_text(header + "".join(lines), encoding="utf-8", errors="surrogateescape")
+    with written(folder / SUMS) as partial:
+        partial.write_text(header + "".join(lines), encoding="utf-8", errors="surrogateescape")
+
+
+def check_free(folder: Path) -> None:
+    """UserError when `folder` is there and holds anything, or is no folder: nothing is ever overwritten."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder} is there already and would be overwritten; name a new folder with --out.")
+
+
+def next_free(folder: Path) -> Path:
+    """The folder beside a result for what becomes of it: NAME-2, NAME-3, ..., the first that is not there."""
+    base, _, number = folder.name.rpartition("-")
+    base = base if base and number.isdigit() and number[0] != "0" else folder.name
+    count = 2
+    while folder.with_name(f"{base}-{count}").exists():
+        count += 1
+    return folder.with_name(f"{base}-{count}")
+
+
+def file_name(text: str) -> str:
+    """Text as a part of a file's name: lower case, letters and digits of any script, and hyphens."""
+    words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
+    return "-".join(words).encode()[:MAX_FILE_NAME].decode(errors="ignore").strip("-") or "part"
 
 
 def check_sums(path: Path) -> None:

@@ -33,6 +33,14 @@ def default_models() -> Path:
     return mine[0] if mine else SHIPPED / WEIGHTS
 
 
+def find_models(folder: str | Path | None) -> Path:
+    """That folder of models, or the default; UserError when it is not there."""
+    found = Path(folder) if folder else default_models()
+    if not found.is_dir():
+        raise UserError(f"There is no folder {found} of models; `partgen run` trains them.")
+    return found
+
+
 def find_preset(name: str) -> Path:
     """A preset of the project, or of those that come with this program; UserError that lists them for another name."""
     folders = (SHIPPED / PRESETS, *([PRESETS] if in_project() else []))

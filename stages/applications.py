@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,16 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from pipeline.errors import UserError
-from pipeline.project import default_models, default_params
+from pipeline.folders import file_name, next_free
+from pipeline.params.all import check_params
+from pipeline.params.choice import Choice
+from pipeline.project import default_params, find_models
+from stages.reserve import reserved
 
 if TYPE_CHECKING:
-    from pipeline.generation.choosing import Choice
     from pipeline.generation.partgen import PartGenPipeline
     from pipeline.generation.result import PartObject
 
 applications = typer.Typer()
 NumberT = TypeVar("NumberT", int, float)
 RESULTS = Path("results")
+FORMATS = "a GLB, glTF, OBJ, PLY or STL file"
 
 Out = Annotated[Path | None, typer.Option(help="New folder of the result; nothing is ever overwritten.")]
 Models = Annotated[
@@ -47,6 +53,7 @@ Texture = Annotated[
     int | None,
     typer.Option("--texture", metavar="PX", min=0, help="Pixels a side of a part's texture; 0: colours at vertices."),
 ]
+NoAnimation = Annotated[bool, typer.Option("--no-animation", help="Save no turntable.gif and no exploded.gif.")]
 View = Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")]
 
 
@@ -56,17 +63,18 @@ def decompose(
     out: Out = None, up: Up = "y", frame: Frame = "unit", models: Models = None, seed: Seed = 0, steps: Steps = None,
     reconstructor: Way = None, samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
     min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
-    set_: Set = None,
+    no_animation: NoAnimation = False, set_: Set = None,
 ) -> None:  # fmt: skip
     """Take a 3D object apart.
 
     For example: partgen decompose chair.glb --samples 3 --seed 1
     """
+    _check_file(object_, "3D object", FORMATS)
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
     with _new_folder(out, object_.stem) as folder:
         pipeline = _pipeline(models, set_, steps, texture)
         made = pipeline.decompose(object_, choice, seed=seed, reconstructor=reconstructor, frame=frame, up=up)
-        _finish(made, folder)
+        finish(pipeline, made, folder, no_animation)
 
 
 @applications.command("from-image")
@@ -75,16 +83,18 @@ def from_image(
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
     min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
-    set_: Set = None,
+    no_animation: NoAnimation = False, set_: Set = None,
 ) -> None:  # fmt: skip
     """Make a 3D object in parts out of a picture.
 
     For example: partgen from-image chair.jpg
     """
+    _check_file(image, "picture", "a PNG or JPEG file")
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
     with _new_folder(out, image.stem) as folder:
         pipeline = _pipeline(models, set_, steps, texture)
-        _finish(pipeline.from_image(image, choice, seed=seed, reconstructor=reconstructor), folder)
+        made = pipeline.from_image(image, choice, seed=seed, reconstructor=reconstructor)
+        finish(pipeline, made, folder, no_animation)
 
 
 @applications.command("from-text")
@@ -93,7 +103,7 @@ def from_text(
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
     samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
     min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
-    set_: Set = None,
+    no_animation: NoAnimation = False, set_: Set = None,
 ) -> None:  # fmt: skip
     """Make a 3D object in parts out of a text.
 
@@ -102,7 +112,8 @@ def from_text(
     choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
     with _new_folder(out, prompt) as folder:
         pipeline = _pipeline(models, set_, steps, texture)
-        _finish(pipeline.from_text(prompt, choice, seed=seed, reconstructor=reconstructor), folder)
+        made = pipeline.from_text(prompt, choice, seed=seed, reconstructor=reconstructor)
+        finish(pipeline, made, folder, no_animation)
 
 
 @applications.command()
@@ -112,7 +123,7 @@ def edit(
     prompt: Annotated[str, typer.Argument(help="What the part is to be.")],
     name: Annotated[str, typer.Option(help="The part's new name; the prompt if not given.")] = "",
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    texture: Texture = None, set_: Set = None,
+    texture: Texture = None, no_animation: NoAnimation = False, set_: Set = None,
 ) -> None:  # fmt: skip
     """Draw one part of a result anew, after a text; the result becomes a new folder.
 
@@ -122,7 +133,8 @@ def edit(
     found.part(part)
     with _next_folder(out, result) as folder:
         pipeline = _pipeline(models, set_, steps, texture)
-        _finish(pipeline.edit(found, part, prompt, name=name, seed=seed, reconstructor=reconstructor), folder)
+        made = pipeline.edit(found, part, prompt, name=name, seed=seed, reconstructor=reconstructor)
+        finish(pipeline, made, folder, no_animation)
 
 
 @applications.command()
@@ -136,20 +148,31 @@ def add(
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
     out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    texture: Texture = None, set_: Set = None,
+    texture: Texture = None, no_animation: NoAnimation = False, set_: Set = None,
 ) -> None:  # fmt: skip
     """Add a part to a result, out of a text, a picture or a 3D object; the result becomes a new folder.
 
     For example: partgen add results/chair --object lamp.glb --place 0,0.6,0 --scale 0.4
     """
     at = None if place is None else _numbers(place, 3, float, "--place", "0,0.6,0")
+    if object_ is not None:
+        _check_file(object_, "3D object", FORMATS)
+    if image is not None:
+        _check_file(image, "picture", "a PNG or JPEG file")
     found = _result(result)
     with _next_folder(out, result) as folder:
-        made = _pipeline(models, set_, steps, texture).add(
+        pipeline = _pipeline(models, set_, steps, texture)
+        made = pipeline.add(
             found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=seed,
             reconstructor=reconstructor,
         )  # fmt: skip
-        _finish(made, folder)
+        finish(pipeline, made, folder, no_animation)
+
+
+def _check_file(path: Path, what: str, formats: str) -> None:
+    """UserError when there is no such file; said before the seconds that the models' libraries take."""
+    if not path.exists():
+        raise UserError(f"There is no {what} {path}; give the path of {formats}.")
 
 
 def _choice(
@@ -161,13 +184,13 @@ def _choice(
     seed_point: str | None,
     view: int,
 ) -> Choice:
-    from pipeline.generation.choosing import Choice
-
     at = None
     if seed_point is not None:
         x, y = _numbers(seed_point, 2, int, "--seed-point", "20,31")
         at = (x, y)
-    return Choice(samples, use, runs, max_parts, min_part_pixels, at, view)
+    choice = Choice(samples, use, runs, max_parts, min_part_pixels, at, view)
+    choice.check()
+    return choice
 
 
 def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
@@ -182,21 +205,17 @@ def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: s
 
 def _new_folder(out: Path | None, name: str) -> AbstractContextManager[Path]:
     """Where the result goes, held while it is made; UserError, before any work is done, when it cannot go there."""
-    from pipeline.generation.result import file_name
-    from stages.reserve import reserved
-
     return reserved(out or RESULTS / file_name(name))
 
 
 def _next_folder(out: Path | None, result: Path) -> AbstractContextManager[Path]:
     """The same for what becomes of a result."""
-    from pipeline.generation.result import next_free
-    from stages.reserve import reserved
-
     return reserved(out or next_free(result))
 
 
 def _result(folder: Path) -> PartObject:
+    if not (folder / "result.json").exists():
+        raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.")
     from pipeline.generation.result import PartObject
 
     return PartObject.load(folder)
@@ -205,30 +224,19 @@ def _result(folder: Path) -> PartObject:
 def _pipeline(
     models: Path | None, overrides: list[str] | None, steps: int | None, texture: int | None
 ) -> PartGenPipeline:
-    from pipeline.generation.partgen import PartGenPipeline
-    from pipeline.params.all import check_params
-
     wanted = [*(overrides or ()), *([] if texture is None else [f"reconstruct.mesh.texture_px={texture}"])]
     check_params(wanted, default_params())
+    folder = find_models(models)
     if models is None:
-        models = default_models()
-        print(f"The models are those of {models}.")
-    return PartGenPipeline.from_pretrained(models, overrides=wanted, steps=steps)
+        print(f"The models are those of {folder}.")
+    from pipeline.generation.partgen import PartGenPipeline
+
+    return PartGenPipeline.from_pretrained(folder, overrides=wanted, steps=steps)
 
 
-def _finish(result: PartObject, folder: Path) -> None:
-    """Save, and say what is there and what to look at twice.
-
-    UserError where the folder can no longer be written; the result is then in the system's temporary folder.
-    """
-    try:
-        result.save(folder)
-    except (OSError, UserError) as error:
-        kept = result.save(Path(tempfile.mkdtemp(prefix="partgen-")) / folder.name)
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(
-            f"{folder} cannot be written ({reason}); the result is {kept}: move it where it stays."
-        ) from None
+def finish(pipeline: PartGenPipeline, result: PartObject, folder: Path, no_animation: bool) -> None:
+    """Save, and say what is there and what to look at twice; then draw the animations, which can be interrupted."""
+    keep(result, folder)
     print(f"{folder}: {result.caption}")
     for part in result.parts:
         score = "" if part.score is None else f", score {part.score:.2f}"
@@ -239,3 +247,23 @@ def _finish(result: PartObject, folder: Path) -> None:
         print(f"  {len(result.segmentations)} segmentations with the scores {scores}; --use takes another.")
     for warning in result.diagnostics:
         print(f"Warning: {warning.message}")
+    sys.stdout.flush()
+    if no_animation:
+        return
+    try:
+        pipeline.animated(result).save_animations(folder)
+    except KeyboardInterrupt:
+        print(f"partgen: interrupted; {folder} is whole but for its animations.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def keep(result: PartObject, folder: Path) -> None:
+    """UserError where the folder can no longer be written; the result is then in the system's temporary folder."""
+    try:
+        result.save(folder)
+    except (OSError, UserError) as error:
+        kept = result.save(Path(tempfile.mkdtemp(prefix="partgen-")) / folder.name)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(
+            f"{folder} cannot be written ({reason}); the result is {kept}: move it where it stays."
+        ) from None

@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.conventions import conventions, lines
 from pipeline.evaluation.evaluate_object import FIGURES, evaluate_object
 from pipeline.evaluation.inputs import HOW_TO_RUN, failures, tasks
-from pipeline.evaluation.summary import Summary, summarise, write_recall
+from pipeline.evaluation.summary import Summary, headlines, summarise, write_recall
 from pipeline.evaluation.tables import print_tables
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.build import Report, build_shards
@@ -40,6 +40,7 @@ def run(params: EvaluateParams, data: Path = Path("data"), force: bool = False) 
     said = conventions(data, params)
     failed = {**failures(data), "evaluate": len(report.failures)}
     write_metrics("evaluate", {**summary, "conventions": said, "objects": report.total, "failed": failed})
+    write_metrics("summary", {**headlines(summary), "objects": report.total})
     write_recall(RECALL, summary["segmentation"])
     _print(summary, said, report.total, failed)
     return report

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.generation.result import check_free
+from pipeline.folders import check_free
 from pipeline.shards.scratch import check_writable, scratch
 
 PARTIAL = 100

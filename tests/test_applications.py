@@ -17,13 +17,14 @@ from PIL import Image
 from pipeline.assets.glb import read_header
 from pipeline.errors import UserError
 from pipeline.generation.building import Scene
-from pipeline.generation.choosing import Choice, choose_parts
+from pipeline.generation.choosing import choose_parts
 from pipeline.generation.editing import in_place, redrawn, stand
 from pipeline.generation.networks import Networks
 from pipeline.generation.partgen import PartGenPipeline
 from pipeline.generation.result import Part, PartObject
 from pipeline.generation.sources import INPUT, as_grid, from_picture
 from pipeline.params.base import load_group
+from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.render import RenderParams
 from pipeline.params.segment import SegmentParams
@@ -31,6 +32,7 @@ from pipeline.reconstruction.carving import Carver
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.reconstructor import Carving
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
+from stages.applications import finish
 from stages.cli import main
 from tests.chat_server import ChatServer
 from tests.test_pipelines import GRID, VIEW, model
@@ -106,8 +108,29 @@ def test_a_text_becomes_an_object_in_parts(made: PartObject) -> None:
     assert made.origin == {"kind": "text", "prompt": PROMPT}
     assert (made.caption, made.picture) == (PROMPT, None)
     assert sorted(made.models) == ["complete", "segment", "text_to_mv"]
-    with Image.open(io.BytesIO(made.turntable)) as turntable:
-        assert (turntable.n_frames, turntable.size) == (2, (16, 16))
+
+
+def test_animations_are_drawn_when_all_else_is_there(partgen: PartGenPipeline, made: PartObject) -> None:
+    assert made.animations == {}
+    animated = partgen.animated(made)
+    assert replace(animated, animations={}) == made
+    for content in animated.animations.values():
+        with Image.open(io.BytesIO(content)) as animation:
+            assert (animation.n_frames, animation.size) == (2, (16, 16))
+    assert partgen.animated(partgen.edit(animated, "1", "a lamp")).animations != animated.animations
+
+
+def test_an_interrupt_while_animations_are_drawn_leaves_the_result(
+    partgen: PartGenPipeline, made: PartObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.generation.building.gif", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        finish(partgen, made, tmp_path / "made", no_animation=False)
+    assert PartObject.load(tmp_path / "made").glb == made.glb
+    finish(partgen, made, tmp_path / "asked", no_animation=True)
 
 
 def test_another_segmentation_of_the_same_drawing_can_be_used(partgen: PartGenPipeline, made: PartObject) -> None:
@@ -240,7 +263,7 @@ def test_edits_and_additions_chain_through_folders(partgen: PartGenPipeline, mad
     edited = partgen.edit(PartObject.load(made.save(tmp_path / "made")), "1", "a lamp")
     on_disk = partgen.add(PartObject.load(edited.save(tmp_path / "edited")), text="a blue ball", name="ball")
     assert on_disk.glb == in_memory.glb
-    assert on_disk.turntable == in_memory.turntable
+    assert partgen.animated(on_disk).animations == partgen.animated(in_memory).animations
     np.testing.assert_array_equal(on_disk.grid, in_memory.grid)
     ball = on_disk.part("ball")
     assert (ball.label, ball.caption) == (len(made.parts) + 1, "a blue ball")
@@ -357,7 +380,7 @@ def test_mistakes_are_one_sentence_and_change_nothing(
     Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
     wrong: list[tuple[tuple[str, ...], str]] = [
         (("decompose", "Table_01.glb"), "results/table-01 is there already"),
-        (("decompose", "no.glb"), "no file no.glb"),
+        (("decompose", "no.glb"), "no 3D object no.glb"),
         (("decompose", "empty.glb"), "empty.glb cannot be taken apart: "),
         (("decompose", "broken.stl"), "broken.stl cannot be taken apart: "),
         (("decompose", "Table_01.glb", "--seed-point", "0", "--out", "new"), "--seed-point is '0'"),

@@ -34,6 +34,8 @@ STAGES = read_stages()
 CODE = ("pipeline", "stages")
 PLACES = {"train_lrm": "train/lrm"}
 """Of the params and metrics of a stage, where the name does not say it: this one is no item of a `foreach`."""
+SUMMARY = {"evaluate": "summary"}
+"""The stage whose metrics are the means of another file, which has all."""
 
 
 def outs(stage: dict[str, Any], *kinds: str) -> set[str]:
@@ -56,7 +58,7 @@ def test_the_graph_is_that_of_dvc_yaml() -> None:
     for name, stage in graph.items():  # each after those it needs
         assert all(list(graph).index(needed) < list(graph).index(name) for needed in stage.needs)
         assert set(stage.outs) == outs(STAGES[name])
-        assert stage.metrics == (f"metrics/{PLACES.get(name, name.replace('@', '/'))}.json",)
+        assert stage.metrics == (f"metrics/{(PLACES | SUMMARY).get(name, name.replace('@', '/'))}.json",)
 
 
 def test_wanted_stages_bring_what_they_need() -> None:
@@ -104,10 +106,13 @@ def test_inputs_are_there_in_a_fresh_clone(name: str) -> None:
 def test_packages_run_no_code_of_their_own() -> None:
     for path in sorted(file for ring in ("pipeline", "stages", "flows") for file in (ROOT / ring).rglob("__init__.py")):
         body = ast.parse(path.read_text()).body
-        if path == ROOT / "stages/__init__.py":  # threads, before any module of a stage imports torch
+        if path == ROOT / "stages/__init__.py":  # what must be set before any module of a stage imports torch
             assert [ast.unparse(node) for node in body[1:]] == [
                 "import os",
+                "import sys",
+                "from stages.interrupt import last_word",
                 "os.environ.setdefault('OMP_NUM_THREADS', '1')",
+                "sys.excepthook = last_word",
             ]
             body = body[:1]
         assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body), path

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,6 +160,30 @@ def test_nothing_is_left_of_a_run_that_was_interrupted(project: Path) -> None:
     assert run(stages=["render"]).is_completed(), "what the run left locked or half-written does not hinder the next"
 
 
+def test_a_run_whose_server_dies_ends_soon(project: Path, tmp_path: Path) -> None:
+    """The embedded server is killed while a stage runs: one sentence within half a minute, and no process is left."""
+    behave(project, render={"seconds": 600})
+    mark = f"server-{os.getpid()}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
+    program = "from flows.local import run_here; print(run_here(stages=['render'], force=True))"
+    command = [sys.executable, "-c", program]
+    environment |= {"PARTGEN_TEST_MARK": mark, "PREFECT_HOME": str(tmp_path)}
+    runner = subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        wait_for(lambda: "work.py render" in words(mark))
+        (server,) = [pid for pid, text in marked(mark).items() if "uvicorn" in text]
+        os.kill(server, signal.SIGKILL)
+        said, _ = runner.communicate(timeout=30)
+    finally:
+        runner.kill()
+    assert re.search(r"partgen: The Prefect server at http://\S+ is gone, and so the run ends", said), said
+    assert said.endswith("False\n")
+    assert not words(mark)
+    behave(project)
+
+
 def test_nothing_is_left_when_the_runner_is_killed(tmp_path: Path) -> None:
     """kill -9 leaves the runner no time to end anything: the guards notice."""
     mark = f"kill-{os.getpid()}"
@@ -185,12 +210,17 @@ def test_a_command_that_ends_takes_along_what_it_started(tmp_path: Path) -> None
 
 def words(mark: str) -> set[str]:
     """What the living processes run whose environment carries the mark, so far as tests ask for it."""
-    found = set[str]()
+    asked = ("work.py render", "work.py masks", "SIG_IGN")
+    return {next((word for word in asked if word in text), text) for text in marked(mark).values()}
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The living processes whose environment carries the mark, by pid, and what they run."""
+    found = {}
     for process in psutil.process_iter():
         try:
             if process.environ().get("PARTGEN_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
-                text = " ".join(process.cmdline())
-                found.add(next((word for word in ("work.py render", "work.py masks", "SIG_IGN") if word in text), text))
+                found[process.pid] = " ".join(process.cmdline())
         except psutil.Error:  # it ended meanwhile, or is someone else's
             continue
     return found

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.generation.result import PartObject, next_free
-from stages.applications import _finish
+from pipeline.folders import next_free
+from pipeline.generation.result import PartObject
+from stages.applications import keep
 from stages.entry import one_sentence_errors
 from stages.reserve import reserved
 from tests.test_result import an_object
@@ -126,7 +127,7 @@ def test_a_result_whose_place_is_lost_during_the_work_is_kept_elsewhere(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "results").write_text("a file now")
     with pytest.raises(UserError, match=r"results/chair cannot be written \(.*\); the result is .*: move it") as told:
-        _finish(an_object(), tmp_path / "results/chair")
+        keep(an_object(), tmp_path / "results/chair")
     kept = re.search(r"the result is (.*?): move it", str(told.value))
     assert kept is not None
     assert PartObject.load(kept[1]).name == "chair"

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from pipeline.errors import UserError
+from pipeline.folders import file_name, next_free
 from pipeline.generation.diagnostics import Diagnostic
-from pipeline.generation.result import Part, PartObject, Segmentation, file_name, next_free
+from pipeline.generation.result import Part, PartObject, Segmentation
 from pipeline.reconstruction.field import Decoder, Field
 
 ROOT = Path(__file__).parents[1]
@@ -42,8 +43,7 @@ def an_object() -> PartObject:
         segmentations=[Segmentation(labels, 0.75, 3), Segmentation(labels.clip(max=1), 0.5, 0)],
         merged=2,
         glb=b"glb of all",
-        turntable=b"gif",
-        exploded=b"another gif",
+        animations={"turntable.gif": b"gif", "exploded.gif": b"another gif"},
         overlap={"mean_iou": 0.25, "max_iou": 0.5, "contested": 0.0},
         diagnostics=[Diagnostic("merged", None, 2.0, "Two parts were merged.")],
         notice="“Chair” by Ünal",
@@ -113,6 +113,16 @@ def test_the_folder(tmp_path: Path) -> None:
     assert leg["placement"] == {"offset": [2.0, 0.0, 0.5], "scale": 0.25}
     assert (values["seed"], values["notice"], values["merged"]) == (7, "“Chair” by Ünal", 2)
     assert values["segmentations"][1] == {"file": "segmentations/2.png", "run": 0, "score": 0.5}
+
+
+def test_animations_come_last_and_make_the_folder_what_it_would_have_been(tmp_path: Path) -> None:
+    whole = an_object()
+    folder = replace(whole, animations={}).save(tmp_path / "without")
+    assert not {"turntable.gif", "exploded.gif"} & set(files(folder))
+    assert PartObject.load(folder).animations == {}
+    whole.save_animations(folder)
+    assert PartObject.load(folder).animations == whole.animations
+    assert files(folder) == files(whole.save(tmp_path / "whole"))
 
 
 def test_results_from_before_there_were_frames_are_read_and_a_frame_that_is_none_is_not(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
-from pipeline.folders import STAGE, write_sums
 from pipeline.evaluation.ranking import Pool
+from pipeline.folders import STAGE, write_sums
 from pipeline.params.complete import CompleteParams
 from pipeline.params.generate import GenerateParams
 from pipeline.params.segment import SegmentParams
@@ -81,7 +81,6 @@ def test_held_out_objects_are_segmented_and_their_parts_completed(
     assert 1 <= decode_png(parts["labels"]["bytes"]).max() <= PARAMS.max_parts
 
     assert run(PARAMS).reused == report.total
-    assert run(PARAMS.model_copy(update={"seed": 1})).computed == report.total
     assert run(PARAMS.model_copy(update={"recolour": False})).computed == report.total
     plain = [decode_png(row["labels"]["bytes"]) for row in read_table(Path("data/segmentations/runs")).to_pylist()[:3]]
     assert np.array_equal(plain[0], maps[0])

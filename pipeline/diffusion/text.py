@@ -160,8 +160,8 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tok
         if len(ids) > max_tokens:
             start = prompt if len(prompt) <= 50 else f"{prompt[:50]}..."
             raise UserError(
-                f"The prompt `{start}` has {len(ids)} tokens, where {max_tokens} are possible; shorten it, "
-                "or raise diffusion.text.max_tokens."
+                f"The prompt `{start}` has {len(ids)} tokens, and the text encoder takes {max_tokens}; shorten it "
+                "(diffusion.text.max_tokens is how many a network takes that is trained anew)."
             )
     return tokens.convert_to_tensors("pt")
 

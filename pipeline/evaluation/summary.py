@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation.bootstrap import Interval, mean_interval, paired_difference
+from pipeline.shards.write import rounded
 
-DIGITS = 5
 TABLES = ("segmentation", "completion", "reassembly", "generation")
 DIFFERENCE = "3d minus whole"
 """The setting of Table 3 that holds the differences to the whole reconstructed at once, pair by pair."""
+HEADLINES = (
+    ("segmentation", "automatic", "ap50"),
+    ("completion", "views", "psnr_foreground"),
+    ("completion", "3d", "psnr_foreground"),
+    ("reassembly", "3d", "psnr"),
+    ("generation", "views", "closer_than"),
+)
+"""Table, setting and figure of what is compared first between runs: metrics/summary.json."""
 RECALL = re.compile(r"recall(\d+)_at_(\d+)")
 
 Mean = dict[str, float]
@@ -34,20 +42,30 @@ def summarise(rows: Iterable[Mapping[str, Any]], seed: int) -> Summary:
     summary: Summary = {table: {} for table in TABLES}
     for (table, method, setting, figure), found in sorted(values.items()):
         settings = summary[table].setdefault(method, {})
-        settings.setdefault(setting, {})[figure] = rounded(mean_interval(_ordered(found, found), seed))
+        settings.setdefault(setting, {})[figure] = _mean(mean_interval(_ordered(found, found), seed))
         whole = values.get((table, "whole", setting, figure))
         if (table, setting) != ("reassembly", "3d") or method == "whole" or whole is None:
             continue
         both = found.keys() & whole.keys()
         if both:
             difference = paired_difference(_ordered(found, both), _ordered(whole, both), seed)
-            settings.setdefault(DIFFERENCE, {})[figure] = rounded(difference)
+            settings.setdefault(DIFFERENCE, {})[figure] = _mean(difference)
     return summary
 
 
-def rounded(interval: Interval) -> Mean:
-    """For the metrics file, in which digits that mean nothing would show as changes."""
-    ends = {name: round(getattr(interval, name), DIGITS) + 0.0 for name in ("mean", "low", "high")}
+def headlines(summary: Summary) -> dict[str, dict[str, float]]:
+    """The means of HEADLINES by `table, setting, figure` and method."""
+    found: dict[str, dict[str, float]] = {}
+    for table, setting, figure in HEADLINES:
+        for method, settings in summary[table].items():
+            if figure in settings.get(setting, {}):
+                found.setdefault(f"{table}, {setting}, {figure}", {})[method] = settings[setting][figure]["mean"]
+    return found
+
+
+def _mean(interval: Interval) -> Mean:
+    """As the metrics file has it."""
+    ends: Mean = rounded({name: getattr(interval, name) for name in ("mean", "low", "high")})
     return {**ends, "count": interval.count}
 
 

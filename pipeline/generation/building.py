@@ -14,7 +14,7 @@ import torch
 from pipeline.errors import UserError
 from pipeline.generation.diagnostics import Diagnostic, diagnose
 from pipeline.generation.networks import LRM
-from pipeline.generation.result import Part
+from pipeline.generation.result import ANIMATIONS, Part
 from pipeline.generation.steps import step
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import NamedPart, assemble
@@ -24,10 +24,13 @@ from pipeline.reconstruction.overlap import PartOverlap, part_overlap
 from pipeline.reconstruction.rays import BOUND
 from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
+from pipeline.shards.progress import Progress
 from pipeline.views.cameras import Camera, over_white
 
 Frame = Literal["unit", "file"]
 """In which GLBs stand: that of results, where 1 is the radius of the object, or that of the file it was made from."""
+ANIMATIONS_LOG_S = 30.0
+"""Between the lines of progress in a log: animations take seconds, but for a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,6 @@ class Built:
 
     parts: Sequence[Part]
     glb: bytes | None
-    turntable: bytes
-    exploded: bytes
     overlap: Mapping[str, float]
     diagnostics: Sequence[Diagnostic]
 
@@ -105,15 +106,24 @@ def build(
             overlap,
             params.overlap,
         )
-    shown = [fields[part.label] for part in meshed if part.glb is not None] or list(fields.values())
-    return Built(
-        meshed,
-        glb,
-        turntable=_animated(shown, scene, "turntable"),
-        exploded=_animated(exploded(shown, params.turntable.explode), scene, "exploded"),
-        overlap=_figures(overlap),
-        diagnostics=[*found, *_remarks(meshed)],
-    )
+    return Built(meshed, glb, overlap=_figures(overlap), diagnostics=[*found, *_remarks(meshed)])
+
+
+def animations(parts: Sequence[Part], scene: Scene) -> dict[str, bytes]:
+    """The parts from all around, as they are and pulled apart; see `PartObject.animations`."""
+    fields = scene.fields(parts)
+    shown = [fields[part.label] for part in parts if part.glb is not None] or list(fields.values())
+    apart, params = exploded(shown, scene.params.turntable.explode), scene.params.turntable
+    camera = replace(scene.camera, size=params.size)
+    drawn = {}
+    with Progress("Animations", len(ANIMATIONS) * params.frames, log_every_s=ANIMATIONS_LOG_S) as progress:
+        for name, seen in zip(ANIMATIONS, (shown, apart), strict=True):
+            turn = turntable(
+                seen, camera, params.elevation_deg, params.frames, scene.reconstructor.samples, scene.params.overlap,
+                progress.advance,
+            )  # fmt: skip
+            drawn[name] = gif(turn.pictures_FHW3)
+    return drawn
 
 
 def _meshed(
@@ -153,15 +163,6 @@ def _figures(overlap: PartOverlap) -> dict[str, float]:
     pairs = overlap.iou_NN[*np.triu_indices(len(overlap.iou_NN), 1)]
     mean, most = (float(pairs.mean()), float(pairs.max())) if len(pairs) else (0.0, 0.0)
     return {"mean_iou": mean, "max_iou": most, "contested": overlap.contested}
-
-
-def _animated(fields: Sequence[Field], scene: Scene, name: str) -> bytes:
-    params = scene.params.turntable
-    camera = replace(scene.camera, size=params.size)
-    seen = turntable(
-        fields, camera, params.elevation_deg, params.frames, scene.reconstructor.samples, scene.params.overlap, name
-    )
-    return gif(seen.pictures_FHW3)
 
 
 def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:

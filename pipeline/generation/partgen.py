@@ -5,9 +5,9 @@
     partgen = PartGenPipeline.from_pretrained("data/models")
     chair = partgen.decompose("chair.glb", seed=1)
     softer = partgen.edit(chair, "seat", "a red cushion")
-    softer.save("results/softer-chair")  # GLBs, grids, masks, fields, animations and result.json
+    partgen.animated(softer).save("results/softer-chair")  # GLBs, grids, masks, fields, animations and result.json
 
-All five methods return a `PartObject`, print a line a step on stderr, and raise UserError for input that is of no use.
+All methods return a `PartObject`, print a line a step on stderr, and raise UserError for input that is of no use.
 The same seed gives the same object.
 """
 
@@ -31,8 +31,7 @@ from pipeline.diffusion.pipelines import (
 )
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import UserError
-from pipeline.generation.building import Frame, Scene, fields_of
-from pipeline.generation.choosing import Choice
+from pipeline.generation.building import Frame, Scene, animations, fields_of
 from pipeline.generation.editing import changed, imagined, in_place, stand
 from pipeline.generation.networks import Networks
 from pipeline.generation.result import Part, PartObject
@@ -40,8 +39,9 @@ from pipeline.generation.settings import Settings
 from pipeline.generation.sources import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
 from pipeline.generation.taking_apart import take_apart
 from pipeline.params.base import validate, with_overrides
+from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
-from pipeline.project import default_models, default_params
+from pipeline.project import default_params, find_models
 from pipeline.shards.scratch import scratch
 from pipeline.views.cameras import over_white
 
@@ -73,9 +73,7 @@ class PartGenPipeline:
         `steps` of denoising, for all models; None: as they were saved with. Cameras are those of the reconstruction
         model. UserError when the folder is not there, and, once it is read, for a model of views of another size.
         """
-        folder = Path(models or default_models())
-        if not folder.is_dir():
-            raise UserError(f"There is no folder {folder} of models; `partgen run` trains them.")
+        folder = find_models(models)
         settings = Settings.load(overrides, Path(params or default_params()))
         return cls(Networks(folder, settings.render, steps), settings)
 
@@ -195,6 +193,10 @@ class PartGenPipeline:
         entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
         used = self.networks.digests(*models, *scene.models)
         return changed(result, [*result.parts, new], new, scene, used, entry)
+
+    def animated(self, result: PartObject) -> PartObject:
+        """The same with its animations drawn: from all around, as it is and with its parts pulled apart."""
+        return replace(result, animations=animations(result.parts, self._resume(result, None)))
 
     def _begin(self, choice: Choice, reconstructor: str | None, *kinds: type[MultiViewPipeline]) -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""

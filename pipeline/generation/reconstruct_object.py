@@ -1,7 +1,6 @@
 """One object's parts in 3D: what the stage `reconstruct` runs in its pool processes (supplement A.1, A.7)."""
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -179,12 +178,9 @@ def _overlap(fields: Sequence[Field], mesh: MeshParams) -> dict[str, float]:
 
 
 def _file(field: Field) -> bytes:
-    """The field as `Field.save` writes it; features that its support never reads are zero, which packs well."""
+    """The field as a file; features that its support never reads are zero, which packs well."""
     if field.support_DHW is not None:
         support_DHW = F.adaptive_max_pool3d(field.support_DHW[None].float(), field.volume_CDHW.shape[1:])
         read_DHW = F.max_pool3d(support_DHW, 3, stride=1, padding=1)
         field = replace(field, volume_CDHW=field.volume_CDHW * read_DHW)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "field.safetensors"
-        field.save(path)
-        return path.read_bytes()
+    return field.encoded()

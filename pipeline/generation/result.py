@@ -7,7 +7,7 @@
     grid.png, labels.png    the object's 2x2 grid, RGBA, and which part each of its pixels shows; 0 is the background
     input.png               what was cut out of a picture, on nothing; only of an object made from one
     segmentations/K.png     the ways to see its parts that were kept, the best first
-    turntable.gif, exploded.gif
+    turntable.gif, exploded.gif  animations, which are added when all else is there
     result.json             everything else: seed, scores, models, settings, notice, diagnostics, history
     SHA256SUMS              checksums of all these, by which a damaged file is noticed when the result is read
 
@@ -16,14 +16,14 @@ Everything that an edit starts from is in the folder, so that a result can be ed
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.folders import check_sums, regular, whole_folder
+from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
 from pipeline.generation.diagnostics import Diagnostic
 from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
@@ -32,8 +32,10 @@ from pipeline.shards.write import write_json
 from pipeline.views.palette import PART_COLOURS
 
 FORMAT, VERSION = "partgen-result", 1
-MAX_FILE_NAME = 40
 PICTURE = "input.png"
+KIND = "result"
+"""Of the folder, in its SHA256SUMS."""
+ANIMATIONS = ("turntable.gif", "exploded.gif")
 COPIED = ("name", "caption", "merged", "overlap", "notice", "origin", "seed", "models", "settings", "history")
 """What stands in result.json as it is."""
 
@@ -94,10 +96,6 @@ class PartObject:
     """Regions of the one that was used that joined another, for their size or since there were too many."""
     glb: bytes | None
     """All parts; None when no part has a surface."""
-    turntable: bytes
-    """GIF."""
-    exploded: bytes
-    """GIF of the parts pulled apart."""
     overlap: Mapping[str, float]
     """How far parts claim the same space: `mean_iou` and `max_iou` of pairs, and the share `contested` of the union."""
     diagnostics: Sequence[Diagnostic]
@@ -114,6 +112,9 @@ class PartObject:
     """What was done to it, the first thing first."""
     picture: np.ndarray | None = None
     """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was made from, if it was."""
+    animations: Mapping[str, bytes] = field(default_factory=dict)
+    """GIFs by the names of their files, `ANIMATIONS`: from all around, as it is and with its parts pulled apart; empty
+    until `PartGenPipeline.animated` draws them."""
 
     def part(self, name: str) -> Part:
         """The part of that name or number; UserError that lists the parts when there is none."""
@@ -128,16 +129,23 @@ class PartObject:
         """Write everything into a new folder, whole or not at all; UserError when there is something already."""
         out = Path(folder)
         check_free(out)
-        with whole_folder(out, "result") as partial:
+        with whole_folder(out, KIND) as partial:
             for name in ("parts", "fields", "segmentations"):
                 (partial / name).mkdir()
             self._write(partial)
             check_free(out)
         return out
 
+    def save_animations(self, folder: str | Path) -> None:
+        """Add the animations to the folder that this result was saved in before they were drawn."""
+        out = Path(folder)
+        for name, content in self.animations.items():
+            with written(out / name) as partial:
+                partial.write_bytes(content)
+        write_sums(out, KIND)
+
     def _write(self, folder: Path) -> None:
-        files = {"turntable.gif": self.turntable, "exploded.gif": self.exploded, "grid.png": encode_png(self.grid)}
-        files["labels.png"] = _label_png(self.labels)
+        files = {**self.animations, "grid.png": encode_png(self.grid), "labels.png": _label_png(self.labels)}
         if self.glb is not None:
             files["object.glb"] = self.glb
         if self.picture is not None:
@@ -196,42 +204,17 @@ class PartObject:
                     for number, row in enumerate(values["segmentations"], start=1)
                 ],
                 glb=regular(path / "object.glb").read_bytes() if any(row["glb"] for row in values["parts"]) else None,
-                turntable=regular(path / "turntable.gif").read_bytes(),
-                exploded=regular(path / "exploded.gif").read_bytes(),
                 diagnostics=[Diagnostic(**row) for row in values["diagnostics"]],
                 **{name: values[name] for name in COPIED},
                 # Results of before this file have no such value.
                 picture=decode_png(regular(path / PICTURE).read_bytes()) if values.get("picture") else None,
+                animations={name: regular(path / name).read_bytes() for name in ANIMATIONS if (path / name).exists()},
             )
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} is missing; copy the result's whole folder, or make it again.") from None
         except (OSError, KeyError, TypeError, ValueError, AttributeError, SyntaxError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} is no whole result ({type(error).__name__}: {reason}); make it again.") from None
-
-
-def check_free(folder: Path) -> None:
-    """UserError when `folder` is there and holds anything, or is no folder: nothing is ever overwritten."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder} is there already and would be overwritten; name a new folder with --out.")
-
-
-def next_free(folder: Path) -> Path:
-    """The folder beside a result for what becomes of it: NAME-2, NAME-3, ..., the first that is not there."""
-    base, _, number = folder.name.rpartition("-")
-    base = base if base and number.isdigit() and number[0] != "0" else folder.name
-    count = 2
-    while folder.with_name(f"{base}-{count}").exists():
-        count += 1
-    return folder.with_name(f"{base}-{count}")
-
-
-def file_name(text: str) -> str:
-    """Text as a part of a file's name: lower case, letters and digits of any script, and hyphens."""
-    words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
-    return "-".join(words).encode()[:MAX_FILE_NAME].decode(errors="ignore").strip("-") or "part"
 
 
 def _read_values(folder: Path) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.assets.names import unique_names
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
 from pipeline.generation.building import Scene, build, fields_of
-from pipeline.generation.choosing import REST, Choice, choose_parts
+from pipeline.generation.choosing import REST, choose_parts
 from pipeline.generation.complete_object import complete
 from pipeline.generation.naming import name_parts
 from pipeline.generation.networks import Networks
@@ -15,6 +15,7 @@ from pipeline.generation.result import Part, PartObject
 from pipeline.generation.settings import Settings
 from pipeline.generation.sources import Source
 from pipeline.generation.steps import step
+from pipeline.params.choice import Choice
 from pipeline.reconstruction.carving import HULL_CELLS, Carver
 from pipeline.views.cameras import over_white
 
@@ -58,8 +59,6 @@ def take_apart(
         segmentations=chosen.segmentations,
         merged=chosen.merged,
         glb=built.glb,
-        turntable=built.turntable,
-        exploded=built.exploded,
         overlap=built.overlap,
         diagnostics=[*source.remarks, *built.diagnostics],
         notice=source.notice,

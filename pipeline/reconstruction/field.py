@@ -13,6 +13,7 @@ Shape suffixes: C channels, D H W the volume's sides along z, y and x, M samples
 
 import json
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,8 +22,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
@@ -214,8 +215,8 @@ class Field:
                 raise UserError(f"{name} holds values that are not finite; reconstruct the part again.")
         return self
 
-    def save(self, path: Path) -> None:
-        """Write everything to one safetensors file, the same bytes for the same field."""
+    def encoded(self) -> bytes:
+        """Everything as one safetensors file, the same bytes for the same field."""
         tensors = {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
         tensors["volume"] = self.volume_CDHW
         if self.support_DHW is not None:
@@ -223,24 +224,37 @@ class Field:
         # One entry: safetensors writes several in an order of chance.
         values = {"decoder": self.decoder.config, "offset": self.offset_3, "scale": self.scale}
         metadata = {METADATA: json.dumps(values)}
-        path.write_bytes(save({name: value.detach().contiguous() for name, value in tensors.items()}, metadata))
+        return save({name: value.detach().contiguous() for name, value in tensors.items()}, metadata)
+
+    def save(self, path: Path) -> None:
+        """Write the field to a file."""
+        path.write_bytes(self.encoded())
 
 
-def load_field(path: Path, device: torch.device | str = "cpu") -> Field:
-    """Read what `Field.save` wrote; UserError when it is something else, or holds numbers that are not finite."""
+def load_field(path: Path) -> Field:
+    """Read what `Field.save` wrote; UserError as `read_field`, or when there is none."""
     try:
-        with safe_open(regular(path), framework="pt", device=str(device)) as file:
-            values: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        decoder = Decoder(**values["decoder"]).to(device, tensors["volume"].dtype)
+        content = regular(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"There is no field at {path}; the stage `reconstruct` writes them.") from None
+    return read_field(content, str(path))
+
+
+def read_field(content: bytes, source: str) -> Field:
+    """What `Field.encoded` gave; UserError, which names its `source`, for anything else and for values not finite."""
+    try:
+        tensors = load(content)
+        (length,) = struct.unpack_from("<Q", content)  # of the header, which `load` has checked
+        values: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+        decoder = Decoder(**values["decoder"]).to(dtype=tensors["volume"].dtype)
         weights = {name.removeprefix("decoder."): value for name, value in tensors.items() if "." in name}
         decoder.load_state_dict(weights)
         field = Field(tensors["volume"], decoder.requires_grad_(False), tensors.get("support"))
-        return field.placed(values["offset"], values["scale"]).checked(str(path))
-    except FileNotFoundError:
-        raise UserError(f"There is no field at {path}; the stage `reconstruct` writes them.") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is no field of this program ({type(error).__name__}); reconstruct it again.") from None
+        return field.placed(values["offset"], values["scale"]).checked(source)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{source} is no field of this program ({type(error).__name__}); reconstruct it again."
+        ) from None
 
 
 def _in_sphere(shape: torch.Size, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ Shape suffixes: F frames, H W pixels.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,6 @@ from pipeline.errors import UserError
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.rays import BOUND, view_rays
 from pipeline.reconstruction.renderer import Overlap, Rendered, render
-from pipeline.shards.progress import Progress
 from pipeline.views.cameras import Camera
 
 VISIBLE_ALPHA = 0.5
@@ -75,14 +74,13 @@ def turntable(
     frames: int,
     samples: int,
     overlap: Overlap = "additive",
-    description: str = "turntable",
+    advance: Callable[[], object] = lambda: None,
 ) -> Turntable:
-    """Views from all around, as `view`; `description` stands before the progress bar."""
+    """Views from all around, as `view`; `advance` is called after each."""
     scene, views = _Scene.of(fields), []
-    with Progress(description, frames) as progress:
-        for frame in range(frames):
-            views.append(scene.view(camera, 360 * frame / frames, elevation_deg, samples, overlap))
-            progress.advance()
+    for frame in range(frames):
+        views.append(scene.view(camera, 360 * frame / frames, elevation_deg, samples, overlap))
+        advance()
     return Turntable(np.stack([one.picture_HW3 for one in views]), np.stack([one.parts_HW for one in views]))
 
 

@@ -24,6 +24,7 @@ from pipeline.report.page import TEMPLATES
 from pipeline.report.result_tables import ResultTable, result_tables
 from pipeline.report.rows import read_curve, read_metrics
 from pipeline.report.run_facts import MOST_POINTS, sentences, trainings
+from pipeline.shards.progress import Progress
 from pipeline.shards.read import read_table
 
 LRM = "lrm"
@@ -55,8 +56,10 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
     if out.exists() and any(out.iterdir()):
         print(f"The older export in {out} will be replaced.", file=sys.stderr, flush=True)
     with replaced(out, KIND) as folder:
-        for name in (*TRAININGS, LRM):
-            _copy_in_half(models / name, folder / name)
+        with Progress("Networks", len(TRAININGS) + 1) as progress:
+            for name in (*TRAININGS, LRM):
+                _copy_in_half(models / name, folder / name)
+                progress.advance(note=name)
         with (folder / OBJECTS).open("w", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, CREDITS, extrasaction="ignore", lineterminator="\n")
             rows.writeheader()

@@ -1,6 +1,5 @@
 """A picture of some held-out objects, best, typical and worst, chosen by the rank of their score and not by hand."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,10 @@ from matplotlib.figure import Figure
 
 from pipeline.errors import UserError
 from pipeline.generation.reconstruct_tables import PREDICTED
-from pipeline.reconstruction.field import Field, load_field
+from pipeline.reconstruction.field import read_field
 from pipeline.reconstruction.turntable import exploded, part_picture, view
 from pipeline.shards.dataset import ObjectRows
+from pipeline.shards.progress import Progress
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import Camera, over_white
@@ -39,22 +39,25 @@ def write_gallery(path: Path, data: Path) -> None:
     figure = Figure(figsize=(2.2 * len(COLUMNS), 2.4 * len(chosen)), layout="constrained")
     FigureCanvasAgg(figure)
     places = figure.subplots(len(chosen), len(COLUMNS), squeeze=False)
-    for axes, (object_id, (rank, score)) in zip(places, chosen.items(), strict=True):
-        rows = {name: table.of(object_id) for name, table in tables.items()}
-        whole = next(row for row in rows["grids"] if row["part_id"] == 0)
-        pictures = [over_white(decode_png(whole["image"]["bytes"]))]
-        pictures += [_labels(rows[name][0]["labels"]["bytes"]) for name in ("truth", "parts")]
-        found = [row for row in rows["fields"] if (row["source"], row["method"]) == PREDICTED]
-        fields = [field for field in (_field(row["field"]) for row in found) if not field.is_empty]
-        for moved in (0.0, EXPLODE) if fields else ():
-            seen = view(exploded(fields, moved), camera, AZIMUTH_DEG, settings["elevation_deg"], SAMPLES)
-            pictures.append(seen.picture_HW3 / 255)
-        for place, title in zip(axes, COLUMNS, strict=True):
-            place.set_axis_off()
-            place.set_title(title, fontsize=8)
-        for place, picture in zip(axes, pictures, strict=False):
-            place.imshow(picture)
-        axes[0].set_title(f"{names[object_id]}: rank {rank}, AP50 {100 * score:.0f} %", fontsize=8)
+    with Progress("Gallery", len(chosen)) as progress:
+        for axes, (object_id, (rank, score)) in zip(places, chosen.items(), strict=True):
+            rows = {name: table.of(object_id) for name, table in tables.items()}
+            whole = next(row for row in rows["grids"] if row["part_id"] == 0)
+            pictures = [over_white(decode_png(whole["image"]["bytes"]))]
+            pictures += [_labels(rows[name][0]["labels"]["bytes"]) for name in ("truth", "parts")]
+            found = [row for row in rows["fields"] if (row["source"], row["method"]) == PREDICTED]
+            fields = [read_field(row["field"], f"the field of {object_id}") for row in found]
+            fields = [field for field in fields if not field.is_empty]
+            for moved in (0.0, EXPLODE) if fields else ():
+                seen = view(exploded(fields, moved), camera, AZIMUTH_DEG, settings["elevation_deg"], SAMPLES)
+                pictures.append(seen.picture_HW3 / 255)
+            for place, title in zip(axes, COLUMNS, strict=True):
+                place.set_axis_off()
+                place.set_title(title, fontsize=8)
+            for place, picture in zip(axes, pictures, strict=False):
+                place.imshow(picture)
+            axes[0].set_title(f"{names[object_id]}: rank {rank}, AP50 {100 * score:.0f} %", fontsize=8)
+            progress.advance()
     figure.savefig(path, dpi=90)
 
 
@@ -94,10 +97,3 @@ def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
 def _labels(png: bytes) -> np.ndarray:
     labels = decode_png(png)
     return part_picture(labels, max(1, int(labels.max()))) / 255
-
-
-def _field(data: bytes) -> Field:
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
-        file.write(data)
-        file.flush()
-        return load_field(Path(file.name))

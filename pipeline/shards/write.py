@@ -17,6 +17,8 @@ from pipeline.shards.table import IMAGE_TYPE, Table, empty_table
 
 ROW_GROUP_ROWS = 16
 """Rows of a row group: few, since a reader of one random row finds its way through the group (benchmarks/shards.py)."""
+METRIC_DIGITS = 5
+"""Further ones are of the processor's rounding, and would show as changes."""
 
 
 def shard_of(object_id: str, shards: int) -> int:
@@ -76,8 +78,17 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_metrics(stage: str, values: Mapping[str, Any]) -> None:
-    """The metrics of a stage, where dvc.yaml declares them."""
-    write_json(Path("metrics") / f"{stage}.json", values)
+    """The metrics of a stage, where dvc.yaml declares them; numbers in `METRIC_DIGITS` significant digits."""
+    write_json(Path("metrics") / f"{stage}.json", rounded(values))
+
+
+def rounded(value: Any) -> Any:
+    """Its numbers, in mappings and lists too, in METRIC_DIGITS significant digits."""
+    if isinstance(value, Mapping):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.{METRIC_DIGITS}g}") + 0.0 if isinstance(value, float) else value
 
 
 def _write_shard(folder: Path, table: Table, index: int, rows: pa.Table) -> dict[str, Any]:
