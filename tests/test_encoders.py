@@ -71,7 +71,9 @@ def test_minilm_brings_its_trained_weights(minilm: MiniLM) -> None:
 def test_a_long_prompt_is_refused_with_its_beginning(minilm: MiniLM) -> None:
     fits = " ".join(["chair"] * (NANO.text.max_tokens - 2))  # two more mark beginning and end
     minilm.encode([fits])
-    with pytest.raises(UserError, match=r"`chair chair .*\.\.\.` has 49 tokens, and the text encoder takes 48; shorten it"):
+    with pytest.raises(
+        UserError, match=r"`chair chair .*\.\.\.` has 49 tokens, and the text encoder takes 48; shorten it"
+    ):
         minilm.encode(["", f"{fits} chair"])
 
 
