@@ -114,7 +114,7 @@ TARGETS |= {
         _drawn, lambda: reconstruct.run(CARVE, RECONSTRUCTION), ("data/reconstructions", "metrics/reconstruct.json")
     ),
     "stage:evaluate": Target(
-        _evaluated, lambda: evaluate.run(EVALUATE), ("data/evaluation", "metrics/evaluate.json")
+        _evaluated, lambda: evaluate.run(EVALUATE), ("data/evaluation", "metrics/evaluate.json", "metrics/summary.json")
     ),
     "stage:report": Target(
         _reported, lambda: report.run(ReportParams(objects=2)), ("data/report", "metrics/report.json")
