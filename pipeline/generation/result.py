@@ -221,6 +221,7 @@ def _read_values(folder: Path) -> Mapping[str, Any]:
     path = folder / "result.json"
     try:
         values = json.loads(regular(path).read_bytes())
+        json.dumps(values, ensure_ascii=False).encode()  # a lone surrogate could not be written again
         found = (values["format"], values["version"])
     except FileNotFoundError:
         raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.") from None
