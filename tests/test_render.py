@@ -323,12 +323,12 @@ def test_blender_dies_with_its_parent(moment: str, temporary: Path) -> None:
             blender.suspend()
         else:
             wait_for(lambda: list(temporary.glob("*/object.glb")))
-        parent.kill()
-    wait_for(lambda: not blender.is_running() or blender.status() == psutil.STATUS_ZOMBIE)
-    assert list(temporary.iterdir()), "it was given no time to clear up"
-    with blender_client._folder() as own:
-        Blender(1).close()
-        assert list(temporary.iterdir()) == [Path(own)], "the next one does, and leaves alone what is in use"
+        parent.kill()  # and is listed as a zombie until the end of this block
+        wait_for(lambda: not blender.is_running() or blender.status() == psutil.STATUS_ZOMBIE)
+        assert list(temporary.iterdir()), "it was given no time to clear up"
+        with blender_client._folder() as own:
+            Blender(1).close()
+            assert list(temporary.iterdir()) == [Path(own)], "the next one does, and leaves alone what is in use"
 
 
 def find_worker(parent: int) -> psutil.Process | None:

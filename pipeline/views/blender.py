@@ -142,8 +142,16 @@ def _remove_leftovers() -> None:
     """Remove the folders of processes of this machine that are no more."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
         pid = folder.name.removeprefix(_prefix()).partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+        if pid.isdecimal() and not _lives(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process still does anything; one that was killed may be listed until its parent takes note."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _prefix() -> str:
