@@ -2,7 +2,8 @@
 
     python examples/decompose.py [OBJECT] [RESULT]
 
-OBJECT is a GLB, glTF, OBJ, PLY or STL file, a sample unless given; RESULT is a new folder, results/example unless given.
+OBJECT is a GLB, glTF, OBJ, PLY or STL file; without it a sample is taken. RESULT is a new
+folder, results/example unless given.
 """
 
 import sys

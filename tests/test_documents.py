@@ -54,4 +54,6 @@ def test_the_readme_is_short() -> None:
 def test_ruff_is_the_same_before_commits() -> None:
     locked = re.search(r"^ruff==(\S+)$", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
     hook = re.search(r"^ +rev: v(\S+)$", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
-    assert locked and hook and locked[1] == hook[1]
+    assert locked
+    assert hook
+    assert locked[1] == hook[1]
