@@ -1,4 +1,4 @@
-"""README and docs against the repository: names of code, links, versions, and the README's length."""
+"""README and docs against the repository: names of code, files and parameters, links, versions, the README's length."""
 
 import importlib
 import re
@@ -6,12 +6,16 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 NAME = re.compile(r"`(pipeline(?:\.\w+)+):(\w+(?:\.\w+)*)`")
 """Code as documents name it: `package.module:name`, or `package.module:Class.method`."""
+MODULE = re.compile(r"`(pipeline(?:\.\w+)+)`")
+FILE = re.compile(r"`((?:pipeline|stages|flows|tests|benchmarks|examples)/[\w./]+\.(?:py|c))`")
+PARAMETER = re.compile(r"`(\w+(?:\.\w+)+)(?: ?[=:][^`]*)?`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ELSEWHERE = ("http://", "https://", "mailto:", "#")
 MOST_LINES = 150
@@ -29,6 +33,36 @@ def test_code_that_is_named_exists(page: Path) -> None:
             reduce(getattr, name.split("."), importlib.import_module(module))
         except (ImportError, AttributeError) as error:
             missing.append(f"{module}:{name} ({error})")
+    assert not missing
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "CHANGELOG"], ids=relative)
+def test_modules_that_are_named_exist(page: Path) -> None:
+    files = {name: ROOT / name.replace(".", "/") for name in MODULE.findall(page.read_text(encoding="utf-8"))}
+    assert not [name for name, path in sorted(files.items()) if not (path.with_suffix(".py").exists() or path.is_dir())]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = set(FILE.findall(page.read_text(encoding="utf-8")))
+    assert not [name for name in sorted(named) if "NAME" not in name and not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_parameters_that_are_named_exist(page: Path) -> None:
+    """TASK and the like, in capitals, stand for any key."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    missing = []
+    for name in sorted(set(PARAMETER.findall(page.read_text(encoding="utf-8")))):
+        group, *keys = name.split(".")
+        if group not in params:
+            continue
+        found = [params[group]]
+        for key in keys:
+            values = [value for value in found if isinstance(value, dict)]
+            found = [one for value in values for known, one in value.items() if key.isupper() or known == key]
+        if not found:
+            missing.append(name)
     assert not missing
 
 
