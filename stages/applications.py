@@ -19,8 +19,8 @@ from pipeline.project import default_params, find_models
 from stages.reserve import reserved
 
 if TYPE_CHECKING:
-    from pipeline.generation.partgen import PartGenPipeline
-    from pipeline.generation.result import PartObject
+    from pipeline.applications.partgen import PartGenPipeline
+    from pipeline.applications.result import PartObject
 
 applications = typer.Typer()
 NumberT = TypeVar("NumberT", int, float)
@@ -216,7 +216,7 @@ def _next_folder(out: Path | None, result: Path) -> AbstractContextManager[Path]
 def _result(folder: Path) -> PartObject:
     if not (folder / "result.json").exists():
         raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.")
-    from pipeline.generation.result import PartObject
+    from pipeline.applications.result import PartObject
 
     return PartObject.load(folder)
 
@@ -229,7 +229,7 @@ def _pipeline(
     folder = find_models(models)
     if models is None:
         print(f"The models are those of {folder}.")
-    from pipeline.generation.partgen import PartGenPipeline
+    from pipeline.applications.partgen import PartGenPipeline
 
     return PartGenPipeline.from_pretrained(folder, overrides=wanted, steps=steps)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.folders import content_digest
-from pipeline.generation.complete_object import COMPLETIONS, CONTRACT, FULL, CompleteTask, complete_object
+from pipeline.heldout.complete_object import COMPLETIONS, CONTRACT, FULL, CompleteTask, complete_object
 from pipeline.params.complete import CompleteParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows

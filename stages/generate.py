@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.folders import content_digest
-from pipeline.generation.generate_object import CONTRACT, GenerateTask, generate_object
-from pipeline.generation.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS, GIVEN_VIEW
+from pipeline.heldout.generate_object import CONTRACT, GenerateTask, generate_object
+from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS, GIVEN_VIEW
 from pipeline.params.generate import GenerateParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.generation.reconstruct_inputs import deciding, tasks
-from pipeline.generation.reconstruct_object import reconstruct_object
-from pipeline.generation.reconstruct_tables import FIELDS, OBJECTS, PARTS, VIEWS
+from pipeline.heldout.reconstruct_inputs import deciding, tasks
+from pipeline.heldout.reconstruct_object import reconstruct_object
+from pipeline.heldout.reconstruct_tables import FIELDS, OBJECTS, PARTS, VIEWS
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.folders import content_digest
-from pipeline.generation.segment_object import CONTRACT, SegmentTask, segment_object
-from pipeline.generation.segment_tables import PARTS, PROPOSALS, RUNS
+from pipeline.heldout.segment_object import CONTRACT, SegmentTask, segment_object
+from pipeline.heldout.segment_tables import PARTS, PROPOSALS, RUNS
 from pipeline.params.segment import SegmentParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.generation.diagnostics import (
+from pipeline.applications.diagnostics import (
     LEAST_KEPT,
     LEAST_OUTLINE,
     LEAST_PSNR,

@@ -15,10 +15,10 @@ import trimesh
 from pipeline.assets.glb import Node, pack, read_header
 from pipeline.assets.tables import GLBS
 from pipeline.errors import UserError
-from pipeline.generation.complete_object import COMPLETIONS
-from pipeline.generation.reconstruct_inputs import tasks
-from pipeline.generation.reconstruct_object import ReconstructTask, reconstruct_object
-from pipeline.generation.reconstruct_tables import KEPT, MESHED
+from pipeline.heldout.complete_object import COMPLETIONS
+from pipeline.heldout.reconstruct_inputs import tasks
+from pipeline.heldout.reconstruct_object import ReconstructTask, reconstruct_object
+from pipeline.heldout.reconstruct_tables import KEPT, MESHED
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.field import load_field

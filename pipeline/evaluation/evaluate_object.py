@@ -19,12 +19,13 @@ import trimesh
 from pipeline.assets.glb import load_parts
 from pipeline.errors import ObjectFailed
 from pipeline.evaluation.edges import load_hed
-from pipeline.evaluation.ranking import Pool, automatic, seeded
+from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
 from pipeline.evaluation.view_measures import OPAQUE, ViewMeasures
-from pipeline.generation.generate_tables import GIVEN_VIEW
+from pipeline.heldout.generate_tables import GIVEN_VIEW
 from pipeline.params.evaluate import EvaluateParams
+from pipeline.regions.ranking import Pool
 from pipeline.shards.table import Table, decode_png
 from pipeline.views.cameras import GRID_AZIMUTHS, over_white, untile
 

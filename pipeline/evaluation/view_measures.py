@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.evaluation.image_metrics import StLpips, psnr, ssim
+from pipeline.evaluation.image_metrics import StLpips, ssim
 from pipeline.views.cameras import over_white
+from pipeline.views.psnr import psnr
 
 CONVENTIONS: Mapping[str, str] = {
     "views": "measured one by one, over white; a figure of a part or an object is the mean of its four views",

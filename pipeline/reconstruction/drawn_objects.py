@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.augment import Augmentation
 from pipeline.errors import UserError
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.rays import split_views
 from pipeline.shards.dataset import TableRows
+from pipeline.shards.join import WHOLE, joined
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
 from pipeline.shards.table import decode_png
 from pipeline.training.index_file import IndexFile, build_index_file
-from pipeline.training.join import WHOLE, joined
+from pipeline.views.augment import Augmentation
 from pipeline.views.cameras import GRID_AZIMUTHS, untile
 
 CONTRACT = "drawn/1"

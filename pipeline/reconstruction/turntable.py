@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.diffusion.part_colours import colour_code
 from pipeline.errors import UserError
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.rays import BOUND, view_rays
 from pipeline.reconstruction.renderer import Overlap, Rendered, render
 from pipeline.views.cameras import Camera
+from pipeline.views.part_colours import colour_code
 
 VISIBLE_ALPHA = 0.5
 """A pixel that hides less of the background than this belongs to no part."""

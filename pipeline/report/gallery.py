@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.errors import UserError
-from pipeline.generation.reconstruct_tables import PREDICTED
+from pipeline.heldout.reconstruct_tables import PREDICTED
 from pipeline.reconstruction.field import read_field
 from pipeline.reconstruction.turntable import exploded, part_picture, view
 from pipeline.shards.dataset import ObjectRows

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.generation.generate_tables import FROM_IMAGE, FROM_TEXT, GIVEN_VIEW
+from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GIVEN_VIEW
 from pipeline.report.page_files import PageFiles
 from pipeline.report.result_tables import ResultTable, figures_table
 from pipeline.report.rows import require

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.assets.glb import read_header
 from pipeline.folders import content_digest
-from pipeline.generation.reconstruct_object import ALL, CONTRACT, ReconstructTask
+from pipeline.heldout.reconstruct_object import ALL, CONTRACT, ReconstructTask
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.reconstructor import CAMERA_KEYS

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.applications.result import Segmentation
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
-from pipeline.evaluation.proposals import Proposals, iou
-from pipeline.evaluation.ranking import SAME_REGION, Pool
-from pipeline.generation.result import Segmentation
-from pipeline.generation.segmenting import Parts, run_scores, segment, tidy
 from pipeline.params.choice import Choice
 from pipeline.params.segment import SegmentParams
+from pipeline.parts.label_maps import Parts, tidy
+from pipeline.parts.segmentation import run_scores, segment
 from pipeline.reconstruction.carving import Carver
+from pipeline.regions.proposals import Proposals, iou
+from pipeline.regions.ranking import SAME_REGION, Pool
 
 SELECTED, REST = 1, 2
 """The labels of the part at a seed point, and of all the others together."""

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.applications.backgrounds import find_object
+from pipeline.applications.diagnostics import Diagnostic
+from pipeline.applications.models import Networks
+from pipeline.applications.photo import as_read, cut_out, doubts, object_view, read_picture
+from pipeline.applications.render_input import draw_object
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
 from pipeline.assets.reasons import as_text
 from pipeline.assets.surface import Up
 from pipeline.diffusion.pipelines import ImageToMultiViewPipeline, TextToMultiViewPipeline
 from pipeline.errors import UserError
-from pipeline.generation.backgrounds import find_object
-from pipeline.generation.diagnostics import Diagnostic
-from pipeline.generation.drawing import draw_object
-from pipeline.generation.networks import Networks
-from pipeline.generation.photo import as_read, cut_out, doubts, object_view, read_picture
-from pipeline.generation.steps import step
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
+from pipeline.shards.progress import step
 
 SHOWN_ALPHA = 128
 """A pixel of a grid with at least this alpha, of 255, is the object's."""

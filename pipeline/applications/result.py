@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.applications.diagnostics import Diagnostic
 from pipeline.errors import UserError
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
-from pipeline.generation.diagnostics import Diagnostic
 from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.shards.table import decode_png, encode_png

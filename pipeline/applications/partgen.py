@@ -1,6 +1,6 @@
 """The applications as an API: objects made of parts out of a 3D object, a picture or a text, and their editing.
 
-    from pipeline.generation.partgen import PartGenPipeline
+    from pipeline.applications.partgen import PartGenPipeline
 
     partgen = PartGenPipeline.from_pretrained("data/models")
     chair = partgen.decompose("chair.glb", seed=1)
@@ -19,6 +19,12 @@ from typing import Any, Self, get_args
 import numpy as np
 from PIL import Image
 
+from pipeline.applications.assemble import Frame, Scene, animations, fields_of
+from pipeline.applications.decompose import take_apart
+from pipeline.applications.edit import changed, imagined, in_place, stand
+from pipeline.applications.inputs import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
+from pipeline.applications.models import Networks, Settings
+from pipeline.applications.result import Part, PartObject
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Up
 from pipeline.captions.object_captions import prepare_backend
@@ -31,13 +37,6 @@ from pipeline.diffusion.pipelines import (
 )
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import UserError
-from pipeline.generation.building import Frame, Scene, animations, fields_of
-from pipeline.generation.editing import changed, imagined, in_place, stand
-from pipeline.generation.networks import Networks
-from pipeline.generation.result import Part, PartObject
-from pipeline.generation.settings import Settings
-from pipeline.generation.sources import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
-from pipeline.generation.taking_apart import take_apart
 from pipeline.params.base import validate, with_overrides
 from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams

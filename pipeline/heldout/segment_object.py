@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.diffusion.pipelines import SegmentationPipeline
-from pipeline.evaluation.ranking import Pool
-from pipeline.generation.models import loaded
-from pipeline.generation.segmenting import run_scores, segment, tidy
+from pipeline.heldout.loading import loaded
 from pipeline.params.segment import SegmentParams
+from pipeline.parts.label_maps import tidy
+from pipeline.parts.segmentation import run_scores, segment
 from pipeline.reconstruction.carving import HULL_CELLS, Carver
+from pipeline.regions.ranking import Pool
 from pipeline.shards.table import decode_png, encode_png, image_cell
 from pipeline.views.cameras import Camera, over_white
 from pipeline.views.palette import PART_COLOURS

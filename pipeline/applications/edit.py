@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.applications.assemble import Scene, build
+from pipeline.applications.diagnostics import look
+from pipeline.applications.inputs import INPUT
+from pipeline.applications.models import Networks
+from pipeline.applications.result import Part, PartObject
 from pipeline.diffusion.pipelines import EditingPipeline
-from pipeline.generation.building import Scene, build
-from pipeline.generation.diagnostics import look
-from pipeline.generation.networks import Networks
-from pipeline.generation.result import Part, PartObject
-from pipeline.generation.sources import INPUT
-from pipeline.generation.steps import step
 from pipeline.reconstruction.field import Field
+from pipeline.shards.progress import step
 from pipeline.views.cameras import over_white
 
 

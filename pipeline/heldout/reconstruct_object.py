@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.generation.models import worker_device
-from pipeline.generation.reconstruct_tables import FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS, WHOLE
+from pipeline.heldout.loading import worker_device
+from pipeline.heldout.reconstruct_tables import FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS, WHOLE
 from pipeline.params.reconstruct import MeshParams, ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.assembly import NamedPart, assemble

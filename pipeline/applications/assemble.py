@@ -11,11 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from pipeline.applications.diagnostics import Diagnostic, diagnose
+from pipeline.applications.models import LRM
+from pipeline.applications.result import ANIMATIONS, Part
 from pipeline.errors import UserError
-from pipeline.generation.diagnostics import Diagnostic, diagnose
-from pipeline.generation.networks import LRM
-from pipeline.generation.result import ANIMATIONS, Part
-from pipeline.generation.steps import step
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import NamedPart, assemble
 from pipeline.reconstruction.field import Field
@@ -24,7 +23,7 @@ from pipeline.reconstruction.overlap import PartOverlap, part_overlap
 from pipeline.reconstruction.rays import BOUND
 from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
-from pipeline.shards.progress import Progress
+from pipeline.shards.progress import Progress, step
 from pipeline.views.cameras import Camera, over_white
 
 Frame = Literal["unit", "file"]

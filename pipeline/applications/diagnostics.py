@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 
-from pipeline.evaluation.image_metrics import psnr
 from pipeline.reconstruction.carving import BACKGROUND_GREY
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import PartOverlap
 from pipeline.reconstruction.rays import BOUND, stacked, view_rays
 from pipeline.reconstruction.renderer import Overlap, render
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile, untile
+from pipeline.views.psnr import psnr
 
 LEAST_OUTLINE = 0.7
 """IoU of outlines. True parts, carved: 0.95 in the median of 32 objects, 0.75 at the least."""
