@@ -10,7 +10,6 @@ from typing import Any
 from pipeline.captions.object_captions import CONTRACT, CaptionTask, Names, caption_object
 from pipeline.captions.object_captions import prepare_backend as prepare
 from pipeline.captions.object_captions import wording_params as wording
-from pipeline.captions.subjects import WHOLE
 from pipeline.captions.tables import CAPTIONS, VIEWS
 from pipeline.captions.template import TEMPLATE
 from pipeline.params.captions import CaptionsParams
@@ -19,6 +18,7 @@ from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.scratch import scratch
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from stages.entry import stage_main
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.folders import content_digest
 from pipeline.heldout.generate_object import CONTRACT, GenerateTask, generate_object
-from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS, GIVEN_VIEW
+from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS
 from pipeline.params.generate import GenerateParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
+from pipeline.views.tables import GIVEN_VIEW
 from stages.entry import stage_main
 
 HOW_TO_RUN = {"split", "max_failed_share", "timeout_s"}
@@ -64,7 +66,7 @@ def _items(data: Path, params: GenerateParams) -> Iterator[Item]:
 def _task(
     object_id: str, captions: ObjectRows, views: ObjectRows, models: Path, params: GenerateParams
 ) -> GenerateTask:
-    caption = next(row["caption"] for row in captions.of(object_id) if row["part_id"] == 0)
+    caption = next(row["caption"] for row in captions.of(object_id) if row["part_id"] == WHOLE)
     view = next(row["image"]["bytes"] for row in views.of(object_id) if row["view"] == GIVEN_VIEW)
     return GenerateTask(object_id, params.split, caption, view, models, params)
 

@@ -13,14 +13,12 @@ from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from pipeline.views.cameras import Camera
 from pipeline.views.mask_tables import LABELS, VISIBILITY
 from pipeline.views.masks import CONTRACT, DISAGREEMENT, MaskSettings, MaskTask, draw_masks
 from stages.entry import stage_main
-
-WHOLE = 0
-"""The part id under which renders/grids holds the whole object."""
 
 
 def run(params: MasksParams, data: Path = Path("data"), force: bool = False) -> Report:

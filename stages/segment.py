@@ -15,12 +15,11 @@ from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from pipeline.views.cameras import Camera
 from stages.entry import stage_main
 
-WHOLE = 0
-"""The part id under which renders/grids holds the whole object."""
 HOW_TO_RUN = {"split", "max_failed_share", "timeout_s"}
 
 

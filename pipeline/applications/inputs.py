@@ -23,9 +23,8 @@ from pipeline.errors import UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
 from pipeline.shards.progress import step
+from pipeline.views.cameras import shown
 
-SHOWN_ALPHA = 128
-"""A pixel of a grid with at least this alpha, of 255, is the object's."""
 INPUT = "input"
 """The kind of a diagnostic of what an object was made from; it outlives edits."""
 MOST_BACKGROUND = 0.05
@@ -55,8 +54,7 @@ class Source:
     @property
     def shown(self) -> np.ndarray:
         """The object's pixels, (H, W) bool."""
-        shown: np.ndarray = self.grid[..., 3] >= SHOWN_ALPHA
-        return shown
+        return shown(self.grid)
 
 
 def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks: Networks, up: Up = "y") -> Source:

@@ -9,10 +9,10 @@ import numpy as np
 
 from pipeline.captions.backend import CaptionBackend, Subject
 from pipeline.captions.places import part_boxes, place_in_object
-from pipeline.captions.subjects import WHOLE, caption_subjects, see
+from pipeline.captions.subjects import caption_subjects, see
 from pipeline.errors import ObjectFailed
 from pipeline.params.captions import CaptionsParams
-from pipeline.shards.table import decode_png, image_cell
+from pipeline.shards.table import WHOLE, decode_png, image_cell
 from pipeline.views.cameras import untile
 
 CONTRACT = "captions/1"

@@ -8,9 +8,10 @@ import numpy as np
 
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
-from pipeline.shards.join import NONE, WHOLE, Rows, joined
+from pipeline.shards.join import NONE, Rows, joined
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.training.index_file import build_index_file
 
 CONTRACT = "examples/1"

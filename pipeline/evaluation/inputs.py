@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate_object import CONTRACT, WHOLE, EvaluateTask
+from pipeline.evaluation.evaluate_object import CONTRACT, EvaluateTask
 from pipeline.folders import content_digest
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.build import Item
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 
 HOW_TO_RUN = {"max_failed_share", "timeout_s"}
 TABLES = {

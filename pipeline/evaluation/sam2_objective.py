@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.sam2 import as_bytes, prompts
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_table
-from pipeline.shards.table import decode_png
+from pipeline.shards.table import WHOLE, decode_png
 from pipeline.views.cameras import over_white, untile
 
 FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT = 20.0, 1.0, 1.0
@@ -46,7 +46,7 @@ class PointPrompts(Dataset[dict[str, Any]]):
         whole = {
             row["object_id"]: number
             for number, row in enumerate(read_table(grids, ["object_id", "part_id"]).to_pylist())
-            if row["part_id"] == 0
+            if row["part_id"] == WHOLE
         }
         self.rows = [
             (number, whole[row["object_id"]])

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.assets.glb import read_header
 from pipeline.folders import content_digest
-from pipeline.heldout.reconstruct_object import ALL, CONTRACT, ReconstructTask
+from pipeline.heldout.reconstruct_object import CONTRACT, ReconstructTask
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.reconstructor import CAMERA_KEYS
@@ -15,6 +15,7 @@ from pipeline.shards.build import Item
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 
 NO_MATTER = {"max_failed_share", "timeout_s", "turntable"}
 """Of the parameters, those that do not change the tables."""
@@ -37,7 +38,7 @@ def tasks(data: Path, model: Path, params: ReconstructParams, reconstruction: Re
 
 
 def _key(task: ReconstructTask, how: Mapping[str, Any]) -> str:
-    pictures = {"whole": {ALL: task.whole}, "labels": {ALL: task.labels}, "parts": task.parts}
+    pictures = {"whole": {WHOLE: task.whole}, "labels": {WHOLE: task.labels}, "parts": task.parts}
     pictures |= {f"{source}/{method}": grids for (source, method), grids in task.completed.items()}
     inputs = {
         "cameras": [task.settings, *task.cameras],
@@ -64,12 +65,12 @@ class _Tables:
     ) -> ReconstructTask:
         """One object's."""
         parts = {row["part_id"]: row["image"]["bytes"] for row in self.grids.of(object_id)}
-        whole, completions = parts.pop(ALL), self.completions.of(object_id)
+        whole, completions = parts.pop(WHOLE), self.completions.of(object_id)
         completed: dict[tuple[str, str], dict[int, bytes]] = {}
         for row in completions:
             if row["source"] in SOURCES:
                 completed.setdefault((row["source"], row["method"]), {})[row["label"]] = row["image"]["bytes"]
-        novel = next(row for row in self.novel.of(object_id) if row["part_id"] == ALL)
+        novel = next(row for row in self.novel.of(object_id) if row["part_id"] == WHOLE)
         # The attribution and the parts' names as they stand in the object's own GLB.
         header = read_header(self.glbs.of(object_id)[0]["glb"])
         return ReconstructTask(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.heldout.loading import worker_device
-from pipeline.heldout.reconstruct_tables import FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS, WHOLE
+from pipeline.heldout.reconstruct_tables import AT_ONCE, FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS
 from pipeline.params.reconstruct import MeshParams, ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.assembly import NamedPart, assemble
@@ -24,15 +24,13 @@ from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.part_views import render_parts
 from pipeline.reconstruction.rays import stacked, view_rays
 from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstructor
-from pipeline.shards.table import decode_png, encode_png, image_cell
+from pipeline.shards.table import WHOLE, decode_png, encode_png, image_cell
 from pipeline.views.cameras import Camera, over_white, tile
 
 CONTRACT = "reconstruct/3"
 """Raised when the same inputs give other rows."""
 BATCH = 8
 """Grids that are reconstructed together; but for rounding the results do not depend on it."""
-ALL = 0
-"""The label of all parts together, and of the whole."""
 CHANGES = "reconstructed in 3D from four views by PartGen"
 """What was done to the object whose attribution a GLB carries; licences want it said."""
 
@@ -88,7 +86,7 @@ def _work(task: ReconstructTask) -> Iterator[tuple[tuple[str, str], dict[int, np
     """Source and method, and the grids (H, W, 3 or 4) float32 in [0, 1] by label."""
     whole, labels = decode_png(task.whole), decode_png(task.labels)
     parts = {part_id: decode_png(png) for part_id, png in task.parts.items()}
-    yield WHOLE, {ALL: _with_alpha(whole)}
+    yield AT_ONCE, {WHOLE: _with_alpha(whole)}
     yield ("truth", "oracle"), {part_id: _with_alpha(part) for part_id, part in parts.items()}
     seen = {part_id: whole * (labels == part_id)[..., None] for part_id in parts}
     yield ("truth", "none"), {part_id: _with_alpha(part) for part_id, part in seen.items()}
@@ -126,7 +124,7 @@ def _novel_views(task: ReconstructTask, fields: Mapping[int, Field], samples: in
     camera = Camera(task.settings["fov_deg"], task.settings["distance"], task.settings["view_size"])
     rays = stacked([view_rays(camera, *angles, worker_device()) for angles in task.cameras]).flat()
     alone_NR3, joint_R3 = render_parts(list(fields.values()), rays, samples, task.params.overlap)
-    colours = {**dict(zip(fields, alone_NR3, strict=True)), ALL: joint_R3}
+    colours = {**dict(zip(fields, alone_NR3, strict=True)), WHOLE: joint_R3}
     return {label: _tiled(colour_R3, camera.size) for label, colour_R3 in colours.items()}
 
 
@@ -157,7 +155,7 @@ def _meshes(
 
 
 def _name(task: ReconstructTask, pair: tuple[str, str], label: int) -> str:
-    if pair == WHOLE:
+    if pair == AT_ONCE:
         return str(task.extras["name"])
     return f"part {label}" if pair == PREDICTED else task.names[label]
 

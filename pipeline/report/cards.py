@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.report.contact_sheet import Card, Picture
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import MANIFEST, iter_rows, read_manifest, read_table
-from pipeline.shards.table import IMAGE_TYPE, decode_png
+from pipeline.shards.table import IMAGE_TYPE, WHOLE, decode_png
 from pipeline.views.cameras import over_white
 from pipeline.views.palette import PART_COLOURS
 
@@ -87,7 +87,7 @@ def _rows_of(folder: Path, chosen: set[str] | None = None) -> list[dict[str, Any
 
 def _whole_grids(data: Path, chosen: set[str]) -> dict[str, np.ndarray]:
     grids = _rows_of(data / "renders/grids", chosen)
-    return {row["object_id"]: decode_png(row["image"]["bytes"]) for row in grids if row["part_id"] == 0}
+    return {row["object_id"]: decode_png(row["image"]["bytes"]) for row in grids if row["part_id"] == WHOLE}
 
 
 def _overlay(labels: np.ndarray, grid: np.ndarray | None, names: Mapping[int, str], said: str) -> list[Picture]:
