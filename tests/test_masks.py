@@ -66,7 +66,7 @@ def tasks(project: Path) -> dict[str, MaskTask]:
         tuple((azimuth, cameras["elevation_deg"]) for azimuth in cameras["azimuths_deg"]),
         params.min_silhouette_iou,
     )
-    made = [item.load() for item in masks._items(project / "data", settings)]
+    made = [item.load() for item in masks.items(project / "data", settings)]
     return {task.object_id.split(".")[-1]: task for task in made}
 
 

@@ -19,8 +19,6 @@ from pipeline.shards.progress import step
 from pipeline.views.cameras import over_white
 
 REST_NAME = "rest"
-NO_MATTER = {"split", "seed", "max_failed_share", "timeout_s"}
-"""Parameters of the stages on which a result does not depend, or that it states elsewhere."""
 
 
 def take_apart(
@@ -67,10 +65,10 @@ def take_apart(
         settings={
             "cameras": dict(networks.cameras),
             "steps": networks.steps,
-            "segment": params.model_dump(exclude=NO_MATTER),
-            "complete": completing.model_dump(exclude=NO_MATTER | {"methods"}),
+            "segment": params.deciding("seed"),
+            "complete": completing.deciding("seed", "methods"),
             "captions": settings.captions.backend,
-            "reconstruct": scene.kept,
+            "reconstruct": scene.params.deciding(),
             "frame": scene.frame,
         },
         history=[

@@ -57,7 +57,7 @@ def changed(
         overlap=built.overlap,
         diagnostics=[*kept, *built.diagnostics],
         models={**result.models, **models},
-        settings={**result.settings, "reconstruct": scene.kept},
+        settings={**result.settings, "reconstruct": scene.params.deciding()},
         history=[*result.history, {**entry, "models": models}],
     )
 

@@ -18,7 +18,6 @@ from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
 from pipeline.views.blender import Blender, BlenderDied, BlenderRefused, Series
 from pipeline.views.cameras import GRID_AZIMUTHS, camera_to_world, tile
-from pipeline.views.renders import picture_params
 
 PICTURES = ("images/", "textures/")
 """Folders beside that of a model in which its textures may lie."""
@@ -63,7 +62,7 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
     blender = None
     try:
         blender = Blender(os.cpu_count() or 1)
-        views = blender.draw(glb, [Series(None, poses)], picture_params(render))[0]
+        views = blender.draw(glb, [Series(None, poses)], render.deciding())[0]
     except (BlenderDied, BlenderRefused) as error:
         raise UserError(f"{path} could not be drawn: {error}.") from None
     finally:

@@ -117,16 +117,6 @@ def prepare_backend(params: CaptionsParams, scratch: Path) -> None:
         weights(scratch / "models")
 
 
-def wording_params(params: CaptionsParams) -> dict[str, Any]:
-    """The parameters on which captions depend: not where an endpoint is and how it is asked, nor other backends'."""
-    values = params.model_dump(mode="json", exclude={"endpoint", "mllama", "max_failed_share", "timeout_s"})
-    if params.backend == "openai":
-        values["model"] = params.endpoint.model
-    if params.backend == "mllama":
-        values["model"] = params.mllama.model_dump(mode="json")
-    return values
-
-
 def _subjects(task: CaptionTask) -> dict[int, Subject]:
     boxes = part_boxes(task.glb)
     corners = np.concatenate(list(boxes.values()))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Sam2Model, Sam2Processor
 
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects
 from pipeline.evaluation.sam2 import as_bytes, prompts
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import read_table
@@ -54,7 +54,7 @@ class PointPrompts(Dataset[dict[str, Any]]):
             if row["split"] == split and row["object_id"] in whole
         ]
         if not self.rows:
-            raise UserError(f"{data} has no object of the split {split} with masks; run the stages that make them.")
+            raise NoObjects(f"{data} has no object of the split {split} with masks; run the stages that make them.")
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """`pixel_values` (3, h, w), `input_points` (1, 1, 2), `mask` (H, W) bool, `shown` (H, W, 3), `object_id`."""

@@ -12,14 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.errors import UserError
 from pipeline.heldout.loading import worker_device
 from pipeline.heldout.reconstruct_tables import AT_ONCE, FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS
 from pipeline.params.reconstruct import MeshParams, ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
-from pipeline.reconstruction.assembly import NamedPart, assemble
+from pipeline.reconstruction.assembly import mesh_parts
 from pipeline.reconstruction.field import Field
-from pipeline.reconstruction.meshing import mesh_field
 from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.part_views import render_parts
 from pipeline.reconstruction.rays import stacked, view_rays
@@ -137,21 +135,21 @@ def _meshes(
     task: ReconstructTask, pair: tuple[str, str], fields: Mapping[int, Field]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What `parts` says of every part, and `objects` of their assembly."""
-    rows, present = [], []
+    names = {label: _name(task, pair, label) for label in fields}
     extras = {**task.extras, "changes": CHANGES}
-    for label, field in fields.items():
-        name, absent, triangles, glb = _name(task, pair, label), "", 0, b""
-        others = [other for other in fields.values() if other is not field] if task.params.overlap == "densest" else []
-        try:
-            part = NamedPart(name, label, mesh_field(field, task.params.mesh, others))
-        except UserError as error:
-            absent = str(error)
-        else:
-            triangles, glb = len(part.mesh.faces), assemble([part], task.notice, extras)
-            present.append(part)
-        rows.append({"label": label, "name": name, "absent": absent, "triangles": triangles, "glb": glb})
-    assembled = assemble(present, task.notice, extras) if present else b""
-    return rows, {"parts": len(rows), "absent": len(rows) - len(present), "glb": assembled}
+    parts, assembled = mesh_parts(fields, names, task.params, task.notice, extras)
+    rows = [
+        {
+            "label": label,
+            "name": names[label],
+            "absent": str(part.absent or ""),
+            "triangles": part.triangles,
+            "glb": part.glb or b"",
+        }
+        for label, part in parts.items()
+    ]
+    absent = sum(part.glb is None for part in parts.values())
+    return rows, {"parts": len(rows), "absent": absent, "glb": assembled or b""}
 
 
 def _name(task: ReconstructTask, pair: tuple[str, str], label: int) -> str:
@@ -161,18 +159,10 @@ def _name(task: ReconstructTask, pair: tuple[str, str], label: int) -> str:
 
 
 def _overlap(fields: Sequence[Field], mesh: MeshParams) -> dict[str, float]:
-    """Over the pairs of fields that claim any space; 0 where there is no pair."""
+    """As `PartOverlap.figures`; 0 where there is no pair of fields."""
     if len(fields) < 2:
         return {"mean_iou": 0.0, "max_iou": 0.0, "contested": 0.0}
-    found = part_overlap(fields, mesh.resolution, mesh.level)
-    claims_N = found.iou_NN.diagonal() > 0
-    pairs = found.iou_NN[claims_N][:, claims_N]
-    above = pairs[torch.triu(torch.ones_like(pairs, dtype=torch.bool), diagonal=1)].tolist()
-    return {
-        "mean_iou": sum(above) / max(len(above), 1),
-        "max_iou": max(above, default=0.0),
-        "contested": found.contested,
-    }
+    return part_overlap(fields, mesh.resolution, mesh.level).figures()
 
 
 def _file(field: Field) -> bytes:

@@ -22,6 +22,12 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
     gone: ClassVar[dict[str, str]] = {}
     """Keys that older files have, and what to do about each."""
+    aside: ClassVar[frozenset[str]] = frozenset()
+    """Keys that do not decide what is made, such as how long an object may take."""
+
+    def deciding(self, *others: str) -> dict[str, Any]:
+        """The values that decide what is made; `others` are keys that the caller's result does not depend on either."""
+        return self.model_dump(exclude={*self.aside, *others})
 
 
 class StageGroup(Group):

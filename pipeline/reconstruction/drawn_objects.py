@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects, UserError
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.rays import split_views
 from pipeline.shards.dataset import TableRows
@@ -144,7 +144,7 @@ def _records(data: Path, tables: Mapping[str, Path], split: str) -> Iterator[tup
         used += 1
         yield grids.first, novel.first, len(grids.parts) - 1
     if not used:
-        raise UserError(
+        raise NoObjects(
             f"{data} has no objects of the split {split} that are drawn from novel views; add objects, or raise "
             "the split's share in the params of assets, and run its stages again."
         )
