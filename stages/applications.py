@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import Invalid, NotFound, UserError
 from pipeline.folders import file_name, next_free
 from pipeline.params.all import check_params
 from pipeline.params.choice import Choice
@@ -242,7 +242,7 @@ def add(
 def _check_file(path: Path, what: str, formats: str) -> None:
     """UserError when there is no such file; said before the seconds that the models' libraries take."""
     if not path.exists():
-        raise UserError(f"There is no {what} {path}; give the path of {formats}.")
+        raise NotFound(f"There is no {what} {path}; give the path of {formats}.")
 
 
 def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
@@ -251,7 +251,7 @@ def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: s
     except ValueError:
         numbers = []
     if len(numbers) != count:
-        raise UserError(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
+        raise Invalid(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
     return numbers
 
 
@@ -267,7 +267,7 @@ def _next_folder(out: Path | None, result: Path) -> AbstractContextManager[Path]
 
 def _result(folder: Path) -> PartObject:
     if not (folder / "result.json").exists():
-        raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.")
+        raise NotFound(f"{folder} holds no result (no result.json); `partgen decompose` makes one.")
     from pipeline.applications.result import PartObject
 
     return PartObject.load(folder)

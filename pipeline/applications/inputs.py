@@ -19,7 +19,7 @@ from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
 from pipeline.assets.reasons import as_text
 from pipeline.assets.surface import Up
 from pipeline.diffusion.pipelines import ImageToMultiViewPipeline, TextToMultiViewPipeline
-from pipeline.errors import UserError
+from pipeline.errors import Invalid, UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
 from pipeline.shards.progress import step
@@ -112,7 +112,7 @@ def checked_prompt(prompt: str) -> str:
     """The text on one line; UserError when there is none."""
     text = " ".join(prompt.split())
     if not text:
-        raise UserError("The prompt is empty; say in a few words what is wanted.")
+        raise Invalid("The prompt is empty; say in a few words what is wanted.")
     return text
 
 

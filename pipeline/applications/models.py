@@ -14,7 +14,7 @@ import torch
 from diffusers.utils import logging
 
 from pipeline.diffusion.sampling import MultiViewPipeline
-from pipeline.errors import UserError
+from pipeline.errors import NotFound, UserError
 from pipeline.folders import content_digest
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, load_group
@@ -91,7 +91,7 @@ class Networks:
             try:
                 size = int(json.loads((folder / kind.config_name).read_text(encoding="utf-8"))["grid_size"]) // 2
             except (OSError, ValueError, KeyError, TypeError):
-                raise UserError(
+                raise NotFound(
                     f"{folder} holds no model; train it with `partgen run`, or name a folder of models that has it."
                 ) from None
             if size != self.view_size:

@@ -1,6 +1,6 @@
 """The applications as an API: objects made of parts out of a 3D object, a picture or a text, and their editing.
 
-    from pipeline.applications.partgen import PartGenPipeline
+    from partgen import PartGenPipeline
 
     partgen = PartGenPipeline.from_pretrained("data/models")
     chair = partgen.decompose("chair.glb", seed=1)
@@ -36,7 +36,7 @@ from pipeline.diffusion.pipelines import (
     TextToMultiViewPipeline,
 )
 from pipeline.diffusion.sampling import MultiViewPipeline
-from pipeline.errors import UserError
+from pipeline.errors import Invalid, UserError
 from pipeline.params.base import validate, with_overrides
 from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
@@ -92,7 +92,7 @@ class PartGenPipeline:
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
         if frame not in get_args(Frame):
-            raise UserError(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
+            raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)
         scene = replace(self._begin(choice, reconstructor), frame=frame)
         source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
@@ -163,10 +163,10 @@ class PartGenPipeline:
         beside the object.
         """
         if [text, image, object].count(None) != 2:
-            raise UserError("Give one of a text, an image and an object to add.")
+            raise Invalid("Give one of a text, an image and an object to add.")
         _check_up(up)
         if place is not None and len(place) != 3:
-            raise UserError(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
+            raise Invalid(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
         label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
@@ -241,7 +241,7 @@ class PartGenPipeline:
 
 def _check_up(up: str) -> None:
     if up not in get_args(Up):
-        raise UserError(f"The axis that points up is {up!r}; give {' or '.join(get_args(Up))}.")
+        raise Invalid(f"The axis that points up is {up!r}; give {' or '.join(get_args(Up))}.")
 
 
 def _free_name(name: str, others: Sequence[Part]) -> str:
