@@ -1,8 +1,10 @@
 """Ranking of region proposals by how many of them agree (supplement B).
 
-overlap of regions      m = (|A ∩ B| + ε) / (|A ∪ B| + ε), ε = 1e-4 pixels, over the four views jointly
-reliability             s(A) = |{B in P : m(A, B) > 1/2}|, of all runs' regions P, A itself among them
-non-maximum suppression down the ranking a region is dropped when m > 1/2 with a kept one
+    overlap of regions        m = (|A ∩ B| + ε) / (|A ∪ B| + ε), ε = 1e-4 pixels, over the four views jointly
+    reliability               s(A) = |{B in P : m(A, B) > 1/2}|, of all runs' regions P, A itself among them
+    non-maximum suppression   of regions with m > 1/2 the one that is ranked first is kept
+
+The ranking is by score, then by the larger area, the earlier run and the smaller label.
 """
 
 from dataclasses import dataclass
