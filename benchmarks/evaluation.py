@@ -15,8 +15,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pipeline.evaluation.proposals import EPSILON, Proposals, iou
-from pipeline.evaluation.ranking import Pool, automatic, seeded
+from pipeline.evaluation.ranking import automatic, seeded
+from pipeline.regions.proposals import EPSILON, Proposals, iou
+from pipeline.regions.ranking import Pool
 from stages.entry import one_sentence_errors
 
 REFERENCE_S = 10.0

@@ -25,7 +25,6 @@ from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.diffusion.schedule import training_schedule
 from pipeline.diffusion.tasks import TASKS, Task
-from pipeline.evaluation.image_metrics import psnr
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import LoopParams, TaskParams, TrainParams
@@ -35,6 +34,7 @@ from pipeline.shards.table import decode_png
 from pipeline.training.checkpoints import training_folder
 from pipeline.training.loop import train
 from pipeline.views.cameras import over_white
+from pipeline.views.psnr import psnr
 from stages.entry import one_sentence_errors
 
 STEPS, OTHER_STEPS = {BASE: 1200, "segment": 4500, "complete": 1000}, 600

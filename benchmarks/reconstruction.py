@@ -25,7 +25,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.evaluation.bootstrap import mean_interval
-from pipeline.evaluation.image_metrics import StLpips, psnr
+from pipeline.evaluation.image_metrics import StLpips
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
@@ -36,6 +36,7 @@ from pipeline.report.contact_sheet import Card, Picture, Sheet, write_png
 from pipeline.shards.read import iter_rows, read_manifest
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import Camera, over_white, tile, untile
+from pipeline.views.psnr import psnr
 from stages.entry import one_sentence_errors
 
 MEASURES = ("PSNR, dB", "foreground PSNR, dB", "ST-LPIPS")

@@ -21,7 +21,7 @@ from pipeline.params.render import RenderParams
 from pipeline.shards.execution import Execution
 from pipeline.views import renders
 from pipeline.views.renders import RenderJob, render_object
-from stages.render import render_items
+from stages.render import items
 
 GOAL = 5.0
 LIFE = 60
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=10, help="objects that are drawn")
     params = load_group(RenderParams)
     workers = Execution.from_environment().workers
-    jobs = [item.load() for item in islice(render_items(Path("data"), params), parser.parse_args().objects)]
+    jobs = [item.load() for item in islice(items(Path("data"), params), parser.parse_args().objects)]
     one_each = objects_a_minute(draw_with_new_blender, jobs, workers)
     print(f"one Blender an object: {one_each:.1f} objects a minute", flush=True)
     lives = list(islice(cycle(jobs), workers * min(LIFE, params.objects_per_worker)))

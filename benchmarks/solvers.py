@@ -23,10 +23,10 @@ from scipy.optimize import linear_sum_assignment
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline, pipeline_class
 from pipeline.diffusion.sampling import MultiViewPipeline, Sampling
 from pipeline.errors import UserError
-from pipeline.evaluation.image_metrics import psnr
 from pipeline.shards.read import iter_rows
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import over_white
+from pipeline.views.psnr import psnr
 from stages.entry import one_sentence_errors
 
 SOLVERS = (

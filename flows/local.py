@@ -1,5 +1,7 @@
 """Runs on this machine: at once (`partgen run`), or when someone starts one in Prefect's UI (`partgen serve`)."""
 
+from stages.entry import one_sentence_errors  # isort: skip  # first, so that Ctrl-C is told from here on
+
 import json
 import secrets
 import subprocess
@@ -32,7 +34,7 @@ def run_here(overrides: Sequence[str] = (), stages: Sequence[str] = (), force: b
     find_project()
     set_up_prefect()
     arguments = json.dumps({"overrides": list(overrides), "stages": list(stages), "force": force})
-    command = guarded([sys.executable, "-m", "flows.local", arguments], GRACE_S)
+    command = guarded([sys.executable, "-m", "flows.local", "flow", arguments], GRACE_S)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         return process.wait() == 0
@@ -89,11 +91,14 @@ def openings(url: str) -> list[str]:
 
 
 def main() -> None:
-    """The flow's process."""
-    from stages.entry import one_sentence_errors
-
+    """`run JSON` and `serve`, which the command line becomes, and `flow JSON`, the process that `run` guards."""
+    command, *values = sys.argv[1:]
     with one_sentence_errors():
-        sys.exit(0 if _run_flow(**json.loads(sys.argv[1])) else 1)
+        if command == "serve":
+            serve()
+            return
+        run = {"run": run_here, "flow": _run_flow}[command]
+        sys.exit(0 if run(**json.loads(*values)) else 1)
 
 
 def _run_flow(overrides: list[str], stages: list[str], force: bool) -> bool:

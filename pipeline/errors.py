@@ -22,6 +22,26 @@ class UserError(Exception):
     """
 
 
+class NotFound(UserError):
+    """What was named is not there: a file, a folder, a model, a part."""
+
+
+class Invalid(UserError):
+    """A value that cannot be: of a parameter, of an option, of an argument."""
+
+
+class NoObjects(UserError):
+    """The data hold no object of the split that is wanted."""
+
+
+class NoSurface(UserError):
+    """A part has no surface that could become a mesh; `reason` says why in a sentence without advice, if need be."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+
 class ObjectFailed(Exception):
     """One object cannot be processed; the reason is a few words and becomes a row of the stage's `failures` table."""
 

@@ -6,7 +6,7 @@ Only the stages need a project. The applications work anywhere, also where this 
 import os
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import NotFound, UserError
 from pipeline.params.base import nearest
 
 SHIPPED = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def find_models(folder: str | Path | None) -> Path:
     """That folder of models, or the default; UserError when it is not there."""
     found = Path(folder) if folder else default_models()
     if not found.is_dir():
-        raise UserError(f"There is no folder {found} of models; `partgen run` trains them.")
+        raise NotFound(f"There is no folder {found} of models; `partgen run` trains them.")
     return found
 
 
@@ -46,7 +46,7 @@ def find_preset(name: str) -> Path:
     folders = (SHIPPED / PRESETS, *([PRESETS] if in_project() else []))
     known = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
     if name not in known:
-        raise UserError(f"There is no preset `{name}`{nearest(name, known)}; the presets are {', '.join(known)}.")
+        raise NotFound(f"There is no preset `{name}`{nearest(name, known)}; the presets are {', '.join(known)}.")
     return known[name]
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import Invalid, NotFound, UserError
 from pipeline.folders import file_name, next_free
 from pipeline.params.all import check_params
 from pipeline.params.choice import Choice
@@ -19,8 +22,8 @@ from pipeline.project import default_params, find_models
 from stages.reserve import reserved
 
 if TYPE_CHECKING:
-    from pipeline.generation.partgen import PartGenPipeline
-    from pipeline.generation.result import PartObject
+    from pipeline.applications.partgen import PartGenPipeline
+    from pipeline.applications.result import PartObject
 
 applications = typer.Typer()
 NumberT = TypeVar("NumberT", int, float)
@@ -28,103 +31,169 @@ RESULTS = Path("results")
 FORMATS = "a GLB, glTF, OBJ, PLY or STL file"
 
 Out = Annotated[Path | None, typer.Option(help="New folder of the result; nothing is ever overwritten.")]
-Models = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the models; the project's data/models, or those that come with PartGen."),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed, another result.")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")]
-Way = Annotated[str | None, typer.Option("--reconstructor", metavar="lrm|carve", help="How grids become 3D.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated.")
-]
-Samples = Annotated[int, typer.Option(min=1, help="Segmentations to keep, the best first.")]
-Use = Annotated[int, typer.Option(min=1, help="Which of them is made 3D.")]
-Runs = Annotated[int | None, typer.Option(min=1, help="Segmentations to choose from.")]
-MaxParts = Annotated[int | None, typer.Option(help="More parts than these are merged.")]
-MinPixels = Annotated[int | None, typer.Option("--min-part-pixels", help="Smaller parts are merged.")]
-SeedPoint = Annotated[str | None, typer.Option(metavar="X,Y", help="Take out the part at this pixel of a view alone.")]
 Up = Annotated[Literal["y", "z"], typer.Option("--up", help="The axis that points up in an OBJ, PLY or STL.")]
 Frame = Annotated[
     Literal["unit", "file"],
     typer.Option("--frame", help="unit: the GLBs are 2 across at most; file: they lie over the file's own geometry."),
 ]
-Texture = Annotated[
-    int | None,
-    typer.Option("--texture", metavar="PX", min=0, help="Pixels a side of a part's texture; 0: colours at vertices."),
-]
-NoAnimation = Annotated[bool, typer.Option("--no-animation", help="Save no turntable.gif and no exploded.gif.")]
-View = Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")]
 
 
-@applications.command()
+@dataclass(frozen=True)
+class Options:
+    """The options that the applications share, in the order of their help."""
+
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the models; the project's data/models, or those that come with PartGen."),
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another result.")] = 0
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")] = None
+    reconstructor: Annotated[
+        str | None, typer.Option("--reconstructor", metavar="lrm|carve", help="How grids become 3D.")
+    ] = None
+    samples: Annotated[int, typer.Option(min=1, help="Segmentations to keep, the best first.")] = 1
+    use: Annotated[int, typer.Option(min=1, help="Which of them is made 3D.")] = 1
+    runs: Annotated[int | None, typer.Option(min=1, help="Segmentations to choose from.")] = None
+    max_parts: Annotated[int | None, typer.Option(help="More parts than these are merged.")] = None
+    min_part_pixels: Annotated[int | None, typer.Option("--min-part-pixels", help="Smaller parts are merged.")] = None
+    seed_point: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="Take out the part at this pixel of a view alone.")
+    ] = None
+    view: Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")] = 0
+    texture: Annotated[
+        int | None,
+        typer.Option(
+            "--texture", metavar="PX", min=0, help="Pixels a side of a part's texture; 0: colours at vertices."
+        ),
+    ] = None
+    no_animation: Annotated[bool, typer.Option("--no-animation", help="Save no turntable.gif and no exploded.gif.")] = (
+        False
+    )
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated."),
+    ] = None
+
+    def choice(self) -> Choice:
+        """Which parts are wanted; UserError when no object has them."""
+        at = None
+        if self.seed_point is not None:
+            x, y = _numbers(self.seed_point, 2, int, "--seed-point", "20,31")
+            at = (x, y)
+        choice = Choice(self.samples, self.use, self.runs, self.max_parts, self.min_part_pixels, at, self.view)
+        choice.check()
+        return choice
+
+    def pipeline(self) -> PartGenPipeline:
+        """The models, with the parameters in force."""
+        texture = [] if self.texture is None else [f"reconstruct.mesh.texture_px={self.texture}"]
+        overrides = [*(self.set_ or ()), *texture]
+        check_params(overrides, default_params())
+        folder = find_models(self.models)
+        if self.models is None:
+            print(f"The models are those of {folder}.")
+        from pipeline.applications.partgen import PartGenPipeline
+
+        return PartGenPipeline.from_pretrained(folder, overrides=overrides, steps=self.steps)
+
+
+OF_CHOICE = {"samples", "use", "runs", "max_parts", "min_part_pixels", "seed_point", "view"}
+"""Options of the commands that choose an object's parts; the others work on a result."""
+
+
+def command(name: str, chooses: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command of that name whose parameter `options` stands for the options of `Options`, after its own."""
+
+    def decorated(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = [parameter for parameter in signature.parameters.values() if parameter.name != "options"]
+        hints = get_type_hints(Options, include_extras=True)
+        shared = [
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+            for one in fields(Options)
+            if chooses or one.name not in OF_CHOICE
+        ]
+
+        def run(**values: Any) -> None:
+            mine = {parameter.name: values.pop(parameter.name) for parameter in own}
+            function(**mine, options=Options(**values))
+
+        run.__doc__ = function.__doc__
+        run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+        applications.command(name)(run)
+        return function
+
+    return decorated
+
+
+@command("decompose")
 def decompose(
     object_: Annotated[Path, typer.Argument(metavar="OBJECT", help="GLB, glTF, OBJ, PLY or STL.")],
-    out: Out = None, up: Up = "y", frame: Frame = "unit", models: Models = None, seed: Seed = 0, steps: Steps = None,
-    reconstructor: Way = None, samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
-    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
-    no_animation: NoAnimation = False, set_: Set = None,
-) -> None:  # fmt: skip
+    out: Out = None,
+    up: Up = "y",
+    frame: Frame = "unit",
+    *,
+    options: Options,
+) -> None:
     """Take a 3D object apart.
 
     For example: partgen decompose chair.glb --samples 3 --seed 1
     """
     _check_file(object_, "3D object", FORMATS)
-    choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
+    choice = options.choice()
     with _new_folder(out, object_.stem) as folder:
-        pipeline = _pipeline(models, set_, steps, texture)
-        made = pipeline.decompose(object_, choice, seed=seed, reconstructor=reconstructor, frame=frame, up=up)
-        finish(pipeline, made, folder, no_animation)
+        pipeline = options.pipeline()
+        made = pipeline.decompose(
+            object_, choice, seed=options.seed, reconstructor=options.reconstructor, frame=frame, up=up
+        )
+        finish(pipeline, made, folder, options.no_animation)
 
 
-@applications.command("from-image")
+@command("from-image")
 def from_image(
     image: Annotated[Path, typer.Argument(help="A picture of one object; its background is removed.")],
-    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
-    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
-    no_animation: NoAnimation = False, set_: Set = None,
-) -> None:  # fmt: skip
+    out: Out = None,
+    *,
+    options: Options,
+) -> None:
     """Make a 3D object in parts out of a picture.
 
     For example: partgen from-image chair.jpg
     """
     _check_file(image, "picture", "a PNG or JPEG file")
-    choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
+    choice = options.choice()
     with _new_folder(out, image.stem) as folder:
-        pipeline = _pipeline(models, set_, steps, texture)
-        made = pipeline.from_image(image, choice, seed=seed, reconstructor=reconstructor)
-        finish(pipeline, made, folder, no_animation)
+        pipeline = options.pipeline()
+        made = pipeline.from_image(image, choice, seed=options.seed, reconstructor=options.reconstructor)
+        finish(pipeline, made, folder, options.no_animation)
 
 
-@applications.command("from-text")
+@command("from-text")
 def from_text(
-    prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")],
-    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    samples: Samples = 1, use: Use = 1, runs: Runs = None, max_parts: MaxParts = None,
-    min_part_pixels: MinPixels = None, seed_point: SeedPoint = None, view: View = 0, texture: Texture = None,
-    no_animation: NoAnimation = False, set_: Set = None,
-) -> None:  # fmt: skip
+    prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")], out: Out = None, *, options: Options
+) -> None:
     """Make a 3D object in parts out of a text.
 
     For example: partgen from-text "a wooden chair with a red cushion"
     """
-    choice = _choice(samples, use, runs, max_parts, min_part_pixels, seed_point, view)
+    choice = options.choice()
     with _new_folder(out, prompt) as folder:
-        pipeline = _pipeline(models, set_, steps, texture)
-        made = pipeline.from_text(prompt, choice, seed=seed, reconstructor=reconstructor)
-        finish(pipeline, made, folder, no_animation)
+        pipeline = options.pipeline()
+        made = pipeline.from_text(prompt, choice, seed=options.seed, reconstructor=options.reconstructor)
+        finish(pipeline, made, folder, options.no_animation)
 
 
-@applications.command()
+@command("edit", chooses=False)
 def edit(
     result: Annotated[Path, typer.Argument(help="Folder of a result.")],
     part: Annotated[str, typer.Argument(help="Name or number of the part.")],
     prompt: Annotated[str, typer.Argument(help="What the part is to be.")],
     name: Annotated[str, typer.Option(help="The part's new name; the prompt if not given.")] = "",
-    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    texture: Texture = None, no_animation: NoAnimation = False, set_: Set = None,
-) -> None:  # fmt: skip
+    out: Out = None,
+    *,
+    options: Options,
+) -> None:
     """Draw one part of a result anew, after a text; the result becomes a new folder.
 
     For example: partgen edit results/chair seat "a red cushion"
@@ -132,12 +201,12 @@ def edit(
     found = _result(result)
     found.part(part)
     with _next_folder(out, result) as folder:
-        pipeline = _pipeline(models, set_, steps, texture)
-        made = pipeline.edit(found, part, prompt, name=name, seed=seed, reconstructor=reconstructor)
-        finish(pipeline, made, folder, no_animation)
+        pipeline = options.pipeline()
+        made = pipeline.edit(found, part, prompt, name=name, seed=options.seed, reconstructor=options.reconstructor)
+        finish(pipeline, made, folder, options.no_animation)
 
 
-@applications.command()
+@command("add", chooses=False)
 def add(
     result: Annotated[Path, typer.Argument(help="Folder of a result.")],
     text: Annotated[str | None, typer.Option(help="What to add; among the parts, if no place is given.")] = None,
@@ -147,9 +216,10 @@ def add(
     place: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Where its centre is; else beside.")] = None,
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
-    out: Out = None, models: Models = None, seed: Seed = 0, steps: Steps = None, reconstructor: Way = None,
-    texture: Texture = None, no_animation: NoAnimation = False, set_: Set = None,
-) -> None:  # fmt: skip
+    out: Out = None,
+    *,
+    options: Options,
+) -> None:
     """Add a part to a result, out of a text, a picture or a 3D object; the result becomes a new folder.
 
     For example: partgen add results/chair --object lamp.glb --place 0,0.6,0 --scale 0.4
@@ -161,36 +231,18 @@ def add(
         _check_file(image, "picture", "a PNG or JPEG file")
     found = _result(result)
     with _next_folder(out, result) as folder:
-        pipeline = _pipeline(models, set_, steps, texture)
+        pipeline = options.pipeline()
         made = pipeline.add(
-            found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=seed,
-            reconstructor=reconstructor,
+            found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=options.seed,
+            reconstructor=options.reconstructor,
         )  # fmt: skip
-        finish(pipeline, made, folder, no_animation)
+        finish(pipeline, made, folder, options.no_animation)
 
 
 def _check_file(path: Path, what: str, formats: str) -> None:
     """UserError when there is no such file; said before the seconds that the models' libraries take."""
     if not path.exists():
-        raise UserError(f"There is no {what} {path}; give the path of {formats}.")
-
-
-def _choice(
-    samples: int,
-    use: int,
-    runs: int | None,
-    max_parts: int | None,
-    min_part_pixels: int | None,
-    seed_point: str | None,
-    view: int,
-) -> Choice:
-    at = None
-    if seed_point is not None:
-        x, y = _numbers(seed_point, 2, int, "--seed-point", "20,31")
-        at = (x, y)
-    choice = Choice(samples, use, runs, max_parts, min_part_pixels, at, view)
-    choice.check()
-    return choice
+        raise NotFound(f"There is no {what} {path}; give the path of {formats}.")
 
 
 def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
@@ -199,7 +251,7 @@ def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: s
     except ValueError:
         numbers = []
     if len(numbers) != count:
-        raise UserError(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
+        raise Invalid(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
     return numbers
 
 
@@ -215,23 +267,10 @@ def _next_folder(out: Path | None, result: Path) -> AbstractContextManager[Path]
 
 def _result(folder: Path) -> PartObject:
     if not (folder / "result.json").exists():
-        raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.")
-    from pipeline.generation.result import PartObject
+        raise NotFound(f"{folder} holds no result (no result.json); `partgen decompose` makes one.")
+    from pipeline.applications.result import PartObject
 
     return PartObject.load(folder)
-
-
-def _pipeline(
-    models: Path | None, overrides: list[str] | None, steps: int | None, texture: int | None
-) -> PartGenPipeline:
-    wanted = [*(overrides or ()), *([] if texture is None else [f"reconstruct.mesh.texture_px={texture}"])]
-    check_params(wanted, default_params())
-    folder = find_models(models)
-    if models is None:
-        print(f"The models are those of {folder}.")
-    from pipeline.generation.partgen import PartGenPipeline
-
-    return PartGenPipeline.from_pretrained(folder, overrides=wanted, steps=steps)
 
 
 def finish(pipeline: PartGenPipeline, result: PartObject, folder: Path, no_animation: bool) -> None:

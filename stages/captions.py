@@ -7,15 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.captions.object_captions import CONTRACT, CaptionTask, Names, caption_object
-from pipeline.captions.object_captions import prepare_backend as prepare
-from pipeline.captions.object_captions import wording_params as wording
-from pipeline.captions.subjects import WHOLE
+from pipeline.captions.object_captions import CONTRACT, CaptionTask, Names, caption_object, prepare_backend
 from pipeline.captions.tables import CAPTIONS, VIEWS
 from pipeline.captions.template import TEMPLATE
 from pipeline.params.captions import CaptionsParams
 from pipeline.shards.build import Item, Report, build_shards
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.scratch import scratch
 from pipeline.shards.store import content_key
@@ -28,16 +25,16 @@ SOURCES = ("assets/glbs", "renders/grids", "masks/labels")
 def run(params: CaptionsParams, data: Path = Path("data"), force: bool = False) -> Report:
     """Caption all objects that have masks."""
     shards = read_manifest(data / "masks/labels").settings["shards"]
-    items = list(_items(data, params))
-    prepare(params, scratch())
+    work = list(items(data, params))
+    prepare_backend(params, scratch())
     report = build_shards(
         stage="captions",
         out=data / "captions",
         tables=(VIEWS, CAPTIONS),
-        items=items,
+        items=work,
         function=caption_object,
         shards=shards,
-        settings={**wording(params), "shards": shards},
+        settings={**params.deciding(), "shards": shards},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
@@ -46,19 +43,19 @@ def run(params: CaptionsParams, data: Path = Path("data"), force: bool = False) 
     return report
 
 
-def _items(data: Path, params: CaptionsParams) -> Iterator[Item]:
-    tables = [TableRows(data / folder) for folder in SOURCES]
-    rows = [_whole_rows(data / folder) for folder in SOURCES]
+def items(data: Path, params: CaptionsParams) -> Iterator[Item]:
+    """The work on every object that has masks."""
+    tables = [ObjectRows(data / folder) for folder in SOURCES]
     for names in _names(data):
-        if names.object_id in rows[-1]:  # objects without masks are failures of the stages before
-            load = partial(_task, tables, [numbers[names.object_id] for numbers in rows], names, params)
+        if names.object_id in tables[-1].numbers:  # objects without masks are failures of the stages before
+            load = partial(_task, tables, names, params)
             task = load()
-            inputs = (task.glb, task.grid, task.labels, asdict(names), wording(params))
+            inputs = (task.glb, task.grid, task.labels, asdict(names), params.deciding())
             yield Item(names.object_id, content_key(CONTRACT, *inputs), load)
 
 
-def _task(tables: list[TableRows], rows: list[int], names: Names, params: CaptionsParams) -> CaptionTask:
-    glb, grid, labels = (table[row] for table, row in zip(tables, rows, strict=True))
+def _task(tables: list[ObjectRows], names: Names, params: CaptionsParams) -> CaptionTask:
+    glb, grid, labels = (table.whole(names.object_id) for table in tables)
     pictures = grid["image"]["bytes"], labels["labels"]["bytes"]
     return CaptionTask(names, glb["glb"], *pictures, params, scratch().resolve())
 
@@ -69,14 +66,6 @@ def _names(data: Path) -> Iterator[Names]:
         parts[row["object_id"]].append((row["part_id"], row["name"]))
     for row in read_table(data / "assets/objects", ["object_id", "split", "name", "category"]).to_pylist():
         yield Names(**row, parts=tuple(sorted(parts[row["object_id"]])))
-
-
-def _whole_rows(folder: Path) -> dict[str, int]:
-    """The number of the row of each whole object."""
-    table = read_table(folder, ["object_id", "part_id"] if folder.name == "grids" else ["object_id"])
-    return {
-        row["object_id"]: index for index, row in enumerate(table.to_pylist()) if row.get("part_id", WHOLE) == WHOLE
-    }
 
 
 def _metrics(out: Path, report: Report) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import importlib
 import importlib.metadata
+import json
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -194,17 +196,19 @@ def run(
     With --set the run works in a copy of the project under .partgen/runs and leaves this folder as it is.
     """
     check_params(set_ or ())
-    from flows.local import run_here
-
-    raise typer.Exit(0 if run_here(overrides=set_ or [], stages=stages or [], force=force) else 1)
+    _become_flow("run", json.dumps({"overrides": set_ or [], "stages": stages or [], "force": force}))
 
 
 @app.command()
 def serve() -> None:
     """Register the flow with the Prefect server at PREFECT_API_URL, so that runs start from its UI."""
-    from flows.local import serve as serve_flow
+    _become_flow("serve")
 
-    serve_flow()
+
+def _become_flow(*arguments: str) -> NoReturn:
+    """Go on as `python -m flows.local`, in the place of this process: signals and its exit status are its own."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "flows.local", *arguments])
 
 
 @assets_app.command()

@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.folders import content_digest
-from pipeline.generation.complete_object import COMPLETIONS, CONTRACT, FULL, CompleteTask, complete_object
+from pipeline.heldout.complete_object import COMPLETIONS, CONTRACT, FULL, CompleteTask, complete_object
 from pipeline.params.complete import CompleteParams
 from pipeline.shards.build import Item, Report, build_shards
-from pipeline.shards.dataset import TableRows
-from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.dataset import ObjectRows
+from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from pipeline.views.cameras import Camera
 from stages.entry import stage_main
-
-WHOLE = 0
-"""The part id under which renders/grids holds the whole object."""
-HOW_TO_RUN = {"max_failed_share", "timeout_s"}
 
 
 def run(params: CompleteParams, data: Path = Path("data"), force: bool = False) -> Report:
@@ -29,10 +26,10 @@ def run(params: CompleteParams, data: Path = Path("data"), force: bool = False) 
         stage="complete",
         out=data / "completions",
         tables=(COMPLETIONS,),
-        items=list(_items(data, params, settings)),
+        items=list(items(data, params, settings)),
         function=complete_object,
         shards=settings["shards"],
-        settings={**settings, "complete": params.model_dump(exclude=HOW_TO_RUN)},
+        settings={**settings, "complete": params.deciding()},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
@@ -41,49 +38,39 @@ def run(params: CompleteParams, data: Path = Path("data"), force: bool = False) 
     return report
 
 
-def _items(data: Path, params: CompleteParams, settings: Mapping[str, Any]) -> Iterator[Item]:
+def items(data: Path, params: CompleteParams, settings: Mapping[str, Any]) -> Iterator[Item]:
+    """The work on every object that was segmented."""
     camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
-    shards = _Shards(data, camera, settings["elevation_deg"])
+    elevation_deg = settings["elevation_deg"]
+    tables = {
+        "grids": ObjectRows(data / "renders/grids", ["part_id", "image"]),
+        "truth": ObjectRows(data / "masks/labels", ["labels"]),
+        "predicted": ObjectRows(data / "segmentations/parts"),
+    }
     digests = {name: content_digest(data / "models" / name) for name in sorted({FULL, *params.methods})}
-    for number in range(len(shards.predicted)):
-        load = partial(shards.task, number, params)
+    for object_id in tables["predicted"].numbers:
+        load = partial(_task, tables, object_id, data / "models", params, camera, elevation_deg)
         task = load()
-        inputs = {"object_id": task.object_id, "split": task.split, "parts": task.parts, "models": digests}
-        inputs |= asdict(shards.camera) | {"elevation_deg": shards.elevation_deg}
-        key = content_key(CONTRACT, task.grid, *task.labels.values(), inputs, params.model_dump(exclude=HOW_TO_RUN))
-        yield Item(task.object_id, key, load)
+        inputs = {"object_id": object_id, "split": task.split, "parts": task.parts, "models": digests}
+        inputs |= asdict(camera) | {"elevation_deg": elevation_deg}
+        yield Item(object_id, content_key(CONTRACT, task.grid, *task.labels.values(), inputs, params.deciding()), load)
 
 
-class _Shards:
-    """What a completion is made from, by the number of its object in the table of segmentations."""
-
-    def __init__(self, data: Path, camera: Camera, elevation_deg: float) -> None:
-        self.models, self.camera, self.elevation_deg = data / "models", camera, elevation_deg
-        self.predicted = TableRows(data / "segmentations/parts")
-        self.truth = TableRows(data / "masks/labels", ["object_id", "labels"])
-        self.grids = TableRows(data / "renders/grids", ["object_id", "image"])
-        of_truth = read_table(data / "masks/labels", ["object_id"]).column("object_id").to_pylist()
-        self.truth_rows = {object_id: row for row, object_id in enumerate(of_truth)}
-        self.whole_rows: dict[str, int] = {}
-        self.parts: dict[str, list[int]] = {}
-        drawn = read_table(data / "renders/grids", ["object_id", "part_id"])
-        for row, (object_id, part_id) in enumerate(zip(*drawn.to_pydict().values(), strict=True)):
-            if part_id == WHOLE:
-                self.whole_rows[object_id] = row
-            else:
-                self.parts.setdefault(object_id, []).append(part_id)
-
-    def task(self, number: int, params: CompleteParams) -> CompleteTask:
-        """One object's."""
-        row = self.predicted[number]
-        object_id = row["object_id"]
-        grid = self.grids[self.whole_rows[object_id]]["image"]["bytes"]
-        truth = self.truth[self.truth_rows[object_id]]["labels"]["bytes"]
-        labels = {"truth": truth, "predicted": row["labels"]["bytes"]}
-        parts = sorted(self.parts[object_id])
-        return CompleteTask(
-            object_id, row["split"], grid, labels, parts, self.models, params, self.camera, self.elevation_deg
-        )
+def _task(
+    tables: Mapping[str, ObjectRows],
+    object_id: str,
+    models: Path,
+    params: CompleteParams,
+    camera: Camera,
+    elevation_deg: float,
+) -> CompleteTask:
+    predicted = tables["predicted"].whole(object_id)
+    grids = {row["part_id"]: row["image"]["bytes"] for row in tables["grids"].of(object_id)}
+    whole, truth = grids.pop(WHOLE), tables["truth"].whole(object_id)["labels"]["bytes"]
+    labels = {"truth": truth, "predicted": predicted["labels"]["bytes"]}
+    return CompleteTask(
+        object_id, predicted["split"], whole, labels, sorted(grids), models, params, camera, elevation_deg
+    )
 
 
 def _metrics(out: Path, report: Report) -> dict[str, Any]:

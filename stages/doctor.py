@@ -20,11 +20,10 @@ from pipeline.params.render import RenderParams
 from pipeline.project import default_params
 from pipeline.views.blender import Blender, Series
 from pipeline.views.cameras import camera_to_world
-from pipeline.views.renders import picture_params
 params = load_group(RenderParams, ["render.view_size=16", "render.samples=1"], default_params())
 series = Series(None, camera_to_world(0, params.elevation_deg, params.distance)[None])
 blender = Blender(1)
-picture = blender.draw(pack([Node("ball", {"part": 1}, [icosphere(1)])], "", {}), [series], picture_params(params))[0]
+picture = blender.draw(pack([Node("ball", {"part": 1}, [icosphere(1)])], "", {}), [series], params.deciding())[0]
 assert picture[0, 8, 8, 3] == 255, "Blender draws nothing"
 print(f"{blender.version}, draws on {blender.device}")
 blender.close()

@@ -31,7 +31,8 @@ def one_sentence_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        _, _, sentence = str(error).rpartition("UserError: ")  # torch puts the traceback of a loader's process before
+        # Of an error in a loader's process torch makes one whose message is the traceback, the sentence at its end.
+        _, _, sentence = str(error).rpartition(f"{type(error).__name__}: ")
         print(f"partgen: {sentence.strip()}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

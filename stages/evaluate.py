@@ -1,44 +1,67 @@
 """Stage `evaluate`: the paper's Tables 1 to 3 on the held-out objects, printed beside its numbers."""
 
 import json
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.evaluation.conventions import conventions, lines
-from pipeline.evaluation.evaluate_object import FIGURES, evaluate_object
-from pipeline.evaluation.inputs import HOW_TO_RUN, failures, tasks
+from pipeline.evaluation.evaluate_object import CONTRACT, FIGURES, EvaluateTask, evaluate_object
 from pipeline.evaluation.summary import Summary, headlines, summarise, write_recall
 from pipeline.evaluation.tables import print_tables
+from pipeline.folders import content_digest
 from pipeline.params.evaluate import EvaluateParams
-from pipeline.shards.build import Report, build_shards
+from pipeline.shards.build import Item, Report, build_shards
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
+from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
 from stages.entry import stage_main
 
 METRICS = Path("metrics/evaluate.json")
 RECALL = Path("plots/evaluate/recall.csv")
+TABLES = {
+    "grids": ("renders/grids", ["part_id", "image"]),
+    "novel": ("renders/novel", ["part_id", "image"]),
+    "given": ("renders/conditioning", ["view", "image"]),
+    "labels": ("masks/labels", ["labels"]),
+    "generations": ("generations/grids", ["method", "image"]),
+    "runs": ("segmentations/runs", ["run", "labels"]),
+    "completions": ("completions/grids", ["source", "method", "label", "image"]),
+    "views": ("reconstructions/views", ["source", "method", "label", "image"]),
+    "parts": ("reconstructions/parts", ["source", "method", "label", "glb"]),
+    "objects": (
+        "reconstructions/objects",
+        ["source", "method", "parts", "absent", "mean_iou", "max_iou", "contested", "glb"],
+    ),
+    "glbs": ("assets/glbs", ["glb"]),
+}
+"""By the field of a task, the table and the columns that count."""
+STAGES = ("generations", "segmentations", "completions", "reconstructions")
+"""Folders of the stages that may have failed with an object."""
 
 
 def run(params: EvaluateParams, data: Path = Path("data"), force: bool = False) -> Report:
     """Evaluate all objects that were segmented."""
-    items = list(tasks(data, params))
+    work = list(items(data, params))
     settings = read_manifest(data / "reconstructions/views").settings
     report = build_shards(
         stage="evaluate",
         out=data / "evaluation",
         tables=(FIGURES,),
-        items=items,
+        items=work,
         function=evaluate_object,
         shards=settings["shards"],
-        settings={**settings, "evaluate": params.model_dump(exclude=HOW_TO_RUN)},
+        settings={**settings, "evaluate": params.deciding()},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
     )
     summary = summarise(read_table(data / "evaluation/figures").to_pylist(), params.seed)
     said = conventions(data, params)
-    failed = {**failures(data), "evaluate": len(report.failures)}
+    failed = {**_failures(data), "evaluate": len(report.failures)}
     write_metrics("evaluate", {**summary, "conventions": said, "objects": report.total, "failed": failed})
     write_metrics("summary", {**headlines(summary), "objects": report.total})
     write_recall(RECALL, summary["segmentation"])
@@ -55,6 +78,55 @@ def show(metrics: Path = METRICS, report: Path = Path("data/report/index.html"))
     _print(values, said, objects, failed)
     if report.is_file():
         print(f"The report: {report.resolve()}")
+
+
+def items(data: Path, params: EvaluateParams) -> Iterator[Item]:
+    """The work on every object that was segmented.
+
+    UserError when a table is missing, weights that are given are not there, or there are too few segmentations.
+    """
+    for name, path in params.weights().items():
+        if not Path(path).exists():
+            raise UserError(f"evaluate.{name} is {path!r}, where there is nothing; give the weights' path, or null.")
+    stored = read_manifest(data / "segmentations/runs").settings["segment"]["runs"]
+    if max(params.runs) > stored:
+        raise UserError(
+            f"evaluate.runs has {max(params.runs)}, and objects were segmented {stored} times; "
+            "raise segment.runs and run the stage segment again."
+        )
+    tables = {name: ObjectRows(data / folder, columns) for name, (folder, columns) in TABLES.items()}
+    weights = {name: content_digest(Path(path)) for name, path in params.weights().items()}
+    index = read_table(data / "segmentations/runs", ["object_id", "split"])
+    splits = dict(zip(*index.to_pydict().values(), strict=True))
+    wholes = {object_id: tables["grids"].whole(object_id)["image"]["bytes"] for object_id in sorted(splits)}
+    everyone = content_key(*wholes, *wholes.values())
+    for object_id, split in sorted(splits.items()):
+        load = partial(_task, tables, wholes, object_id, split, params)
+        contents = [part for table in tables.values() for row in table.of(object_id) for part in _contents(row)]
+        inputs = {"object_id": object_id, "split": split, "weights": weights, "beside": everyone}
+        key = content_key(CONTRACT, inputs, params.deciding(), *contents)
+        yield Item(object_id, key, load)
+
+
+def _failures(data: Path) -> dict[str, int]:
+    """How many objects each stage before could not process; their figures are missing from the tables."""
+    return {stage: read_manifest(data / stage / "failures").rows for stage in STAGES}
+
+
+def _task(
+    tables: dict[str, ObjectRows], wholes: Mapping[str, bytes], object_id: str, split: str, params: EvaluateParams
+) -> EvaluateTask:
+    rows = {name: table.of(object_id) for name, table in tables.items()}
+    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, params=params, **rows)
+
+
+def _contents(row: dict[str, Any]) -> Iterator[bytes | dict[str, Any]]:
+    """A row as parts of a content key."""
+    images = {name: cell["bytes"] for name, cell in row.items() if isinstance(cell, dict)}
+    binary = {name: cell for name, cell in row.items() if isinstance(cell, bytes)}
+    yield {name: cell for name, cell in row.items() if name not in images and name not in binary}
+    yield from images.values()
+    yield from binary.values()
 
 
 def _print(summary: Summary, said: dict[str, Any], objects: int, failed: dict[str, int]) -> None:

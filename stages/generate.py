@@ -4,35 +4,34 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects
 from pipeline.folders import content_digest
-from pipeline.generation.generate_object import CONTRACT, GenerateTask, generate_object
-from pipeline.generation.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS, GIVEN_VIEW
+from pipeline.heldout.generate_object import CONTRACT, GenerateTask, generate_object
+from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS
 from pipeline.params.generate import GenerateParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
+from pipeline.views.tables import GIVEN_VIEW
 from stages.entry import stage_main
-
-HOW_TO_RUN = {"split", "max_failed_share", "timeout_s"}
 
 
 def run(params: GenerateParams, data: Path = Path("data"), force: bool = False) -> Report:
     """Draw the objects of one split; those without a caption, with which the stage captions failed, are left out."""
     settings = read_manifest(data / "captions/captions").settings
-    items = list(_items(data, params))
-    if not items:
-        raise UserError(f"There are no objects of the split `{params.split}` in {data / 'captions/captions'}.")
+    work = list(items(data, params))
+    if not work:
+        raise NoObjects(f"There are no objects of the split `{params.split}` in {data / 'captions/captions'}.")
     report = build_shards(
         stage="generate",
         out=data / "generations",
         tables=(GENERATIONS,),
-        items=items,
+        items=work,
         function=generate_object,
         shards=settings["shards"],
-        settings={**settings, "generate": params.model_dump(exclude=HOW_TO_RUN)},
+        settings={**settings, "generate": params.deciding()},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
@@ -44,7 +43,8 @@ def run(params: GenerateParams, data: Path = Path("data"), force: bool = False) 
     return report
 
 
-def _items(data: Path, params: GenerateParams) -> Iterator[Item]:
+def items(data: Path, params: GenerateParams) -> Iterator[Item]:
+    """The work on every object of the split that has a caption."""
     models = data / "models"
     digests = {name: content_digest(models / name) for name in (FROM_TEXT, FROM_IMAGE)}
     captions = ObjectRows(data / "captions/captions", ["part_id", "caption"])
@@ -57,14 +57,14 @@ def _items(data: Path, params: GenerateParams) -> Iterator[Item]:
         load = partial(_task, object_id, captions, views, models, params)
         task = load()
         inputs = {"object_id": object_id, "split": split, "caption": task.caption, "models": digests}
-        key = content_key(CONTRACT, task.view, inputs, params.model_dump(exclude=HOW_TO_RUN))
+        key = content_key(CONTRACT, task.view, inputs, params.deciding())
         yield Item(object_id, key, load)
 
 
 def _task(
     object_id: str, captions: ObjectRows, views: ObjectRows, models: Path, params: GenerateParams
 ) -> GenerateTask:
-    caption = next(row["caption"] for row in captions.of(object_id) if row["part_id"] == 0)
+    caption = captions.whole(object_id)["caption"]
     view = next(row["image"]["bytes"] for row in views.of(object_id) if row["view"] == GIVEN_VIEW)
     return GenerateTask(object_id, params.split, caption, view, models, params)
 

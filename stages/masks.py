@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.params.masks import MasksParams
 from pipeline.shards.build import Item, Report, build_shards
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
@@ -18,9 +18,6 @@ from pipeline.views.cameras import Camera
 from pipeline.views.mask_tables import LABELS, VISIBILITY
 from pipeline.views.masks import CONTRACT, DISAGREEMENT, MaskSettings, MaskTask, draw_masks
 from stages.entry import stage_main
-
-WHOLE = 0
-"""The part id under which renders/grids holds the whole object."""
 
 
 def run(params: MasksParams, data: Path = Path("data"), force: bool = False) -> Report:
@@ -35,7 +32,7 @@ def run(params: MasksParams, data: Path = Path("data"), force: bool = False) -> 
         stage="masks",
         out=data / "masks",
         tables=(LABELS, VISIBILITY),
-        items=list(_items(data, settings)),
+        items=list(items(data, settings)),
         function=draw_masks,
         shards=cameras["shards"],
         settings=cameras,
@@ -47,23 +44,20 @@ def run(params: MasksParams, data: Path = Path("data"), force: bool = False) -> 
     return report
 
 
-def _items(data: Path, settings: MaskSettings) -> Iterator[Item]:
-    glbs = TableRows(data / "assets/glbs", ["object_id", "split", "glb"])
-    grids = TableRows(data / "renders/grids", ["image"])
-    glb_rows = {object_id: row for row, object_id in enumerate(_column(data / "assets/glbs", "object_id"))}
-    drawn = zip(_column(data / "renders/grids", "object_id"), _column(data / "renders/grids", "part_id"), strict=True)
-    for grid_row, (object_id, part_id) in enumerate(drawn):
-        if part_id != WHOLE:
-            continue
-        load = partial(_task, glbs, glb_rows[object_id], grids, grid_row, settings)
+def items(data: Path, settings: MaskSettings) -> Iterator[Item]:
+    """The work on every object that was rendered."""
+    glbs = ObjectRows(data / "assets/glbs", ["split", "glb"])
+    grids = ObjectRows(data / "renders/grids", ["part_id", "image"])
+    for object_id in grids.numbers:
+        load = partial(_task, glbs, grids, object_id, settings)
         task = load()
         identity = {"object_id": task.object_id, "split": task.split}
         yield Item(object_id, content_key(CONTRACT, task.glb, task.grid, identity, asdict(settings)), load)
 
 
-def _task(glbs: TableRows, glb_row: int, grids: TableRows, grid_row: int, settings: MaskSettings) -> MaskTask:
-    row = glbs[glb_row]
-    return MaskTask(row["object_id"], row["split"], row["glb"], grids[grid_row]["image"]["bytes"], settings)
+def _task(glbs: ObjectRows, grids: ObjectRows, object_id: str, settings: MaskSettings) -> MaskTask:
+    row = glbs.whole(object_id)
+    return MaskTask(object_id, row["split"], row["glb"], grids.whole(object_id)["image"]["bytes"], settings)
 
 
 def _column(folder: Path, name: str) -> list[Any]:

@@ -9,13 +9,13 @@ from typing import Any
 
 from pipeline.params.render import RenderParams
 from pipeline.shards.build import Item, Report, build_shards
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.execution import Execution
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
 from pipeline.views.cameras import GRID_AZIMUTHS
-from pipeline.views.renders import CONTRACT, RenderJob, picture_params, render_object
+from pipeline.views.renders import CONTRACT, RenderJob, render_object
 from pipeline.views.tables import CONDITIONING, GRIDS, NOVEL
 from stages.entry import stage_main
 
@@ -27,10 +27,10 @@ def run(params: RenderParams, data: Path = Path("data"), force: bool = False) ->
         stage="render",
         out=data / "renders",
         tables=(GRIDS, NOVEL, CONDITIONING),
-        items=list(render_items(data, params)),
+        items=list(items(data, params)),
         function=render_object,
         shards=shards,
-        settings={**picture_params(params), "azimuths_deg": list(GRID_AZIMUTHS), "shards": shards},
+        settings={**params.deciding(), "azimuths_deg": list(GRID_AZIMUTHS), "shards": shards},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
@@ -39,24 +39,23 @@ def run(params: RenderParams, data: Path = Path("data"), force: bool = False) ->
     return report
 
 
-def render_items(data: Path, params: RenderParams) -> Iterator[Item]:
+def items(data: Path, params: RenderParams) -> Iterator[Item]:
     """The work of every object of the stage assets; an item loads a RenderJob."""
     parts: dict[str, list[int]] = defaultdict(list)
     for row in read_table(data / "assets/parts", ["object_id", "part_id"]).to_pylist():
         parts[row["object_id"]].append(row["part_id"])
     threads = _threads(Execution.from_environment())
-    glbs = TableRows(data / "assets/glbs")
-    for index in range(len(glbs)):
-        row = glbs[index]
-        object_id, ids = row["object_id"], tuple(sorted(parts[row["object_id"]]))
-        inputs = {"object_id": object_id, "split": row["split"], "parts": ids, **picture_params(params)}
-        load = partial(_job, glbs, index, ids, params, threads)
+    glbs = ObjectRows(data / "assets/glbs")
+    for object_id in glbs.numbers:
+        row, ids = glbs.whole(object_id), tuple(sorted(parts[object_id]))
+        inputs = {"object_id": object_id, "split": row["split"], "parts": ids, **params.deciding()}
+        load = partial(_job, glbs, object_id, ids, params, threads)
         yield Item(object_id, content_key(CONTRACT, row["glb"], inputs), load)
 
 
-def _job(glbs: TableRows, index: int, parts: tuple[int, ...], params: RenderParams, threads: int) -> RenderJob:
-    row = glbs[index]
-    return RenderJob(row["object_id"], row["split"], row["glb"], parts, params, threads)
+def _job(glbs: ObjectRows, object_id: str, parts: tuple[int, ...], params: RenderParams, threads: int) -> RenderJob:
+    row = glbs.whole(object_id)
+    return RenderJob(object_id, row["split"], row["glb"], parts, params, threads)
 
 
 def _threads(execution: Execution) -> int:

@@ -6,38 +6,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects
 from pipeline.folders import content_digest
-from pipeline.generation.segment_object import CONTRACT, SegmentTask, segment_object
-from pipeline.generation.segment_tables import PARTS, PROPOSALS, RUNS
+from pipeline.heldout.segment_object import CONTRACT, SegmentTask, segment_object
+from pipeline.heldout.segment_tables import PARTS, PROPOSALS, RUNS
 from pipeline.params.segment import SegmentParams
 from pipeline.shards.build import Item, Report, build_shards
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
 from pipeline.views.cameras import Camera
 from stages.entry import stage_main
 
-WHOLE = 0
-"""The part id under which renders/grids holds the whole object."""
-HOW_TO_RUN = {"split", "max_failed_share", "timeout_s"}
-
 
 def run(params: SegmentParams, data: Path = Path("data"), force: bool = False) -> Report:
     """Segment the grids of one split; objects without true masks, with which the stage masks failed, are left out."""
     cameras = read_manifest(data / "renders/grids").settings
-    items = list(_items(data, params, cameras))
-    if not items:
-        raise UserError(f"There are no objects of the split `{params.split}` in {data / 'renders/grids'}.")
+    work = list(items(data, params, cameras))
+    if not work:
+        raise NoObjects(f"There are no objects of the split `{params.split}` in {data / 'renders/grids'}.")
     report = build_shards(
         stage="segment",
         out=data / "segmentations",
         tables=(RUNS, PROPOSALS, PARTS),
-        items=items,
+        items=work,
         function=segment_object,
         shards=cameras["shards"],
-        settings={**cameras, "segment": params.model_dump(exclude=HOW_TO_RUN)},
+        settings={**cameras, "segment": params.deciding()},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
@@ -46,29 +42,28 @@ def run(params: SegmentParams, data: Path = Path("data"), force: bool = False) -
     return report
 
 
-def _items(data: Path, params: SegmentParams, cameras: Mapping[str, Any]) -> Iterator[Item]:
+def items(data: Path, params: SegmentParams, cameras: Mapping[str, Any]) -> Iterator[Item]:
+    """The work on every object of the split that has true masks."""
     camera = Camera(cameras["fov_deg"], cameras["distance"], cameras["view_size"])
     model = data / "models/segment"
     model_digest = content_digest(model)
-    grids = TableRows(data / "renders/grids", ["object_id", "split", "image"])
-    index = read_table(data / "renders/grids", ["object_id", "split", "part_id"]).to_pylist()
+    grids = ObjectRows(data / "renders/grids", ["object_id", "split", "part_id", "image"])
+    splits = dict(zip(*read_table(data / "renders/grids", ["object_id", "split"]).to_pydict().values(), strict=True))
     known = set(read_table(data / "masks/labels", ["object_id"]).column("object_id").to_pylist())
-    for number, row in enumerate(index):
-        if row["part_id"] != WHOLE or row["split"] != params.split or row["object_id"] not in known:
+    for object_id, split in splits.items():
+        if split != params.split or object_id not in known:
             continue
-        load = partial(_task, grids, number, model, params, camera, cameras["elevation_deg"])
-        inputs = {"object_id": row["object_id"], "split": row["split"], "model": model_digest}
+        load = partial(_task, grids, object_id, model, params, camera, cameras["elevation_deg"])
+        inputs = {"object_id": object_id, "split": split, "model": model_digest}
         inputs |= asdict(camera) | {"elevation_deg": cameras["elevation_deg"]}
-        yield Item(
-            row["object_id"], content_key(CONTRACT, load().grid, inputs, params.model_dump(exclude=HOW_TO_RUN)), load
-        )
+        yield Item(object_id, content_key(CONTRACT, load().grid, inputs, params.deciding()), load)
 
 
 def _task(
-    grids: TableRows, number: int, model: Path, params: SegmentParams, camera: Camera, elevation_deg: float
+    grids: ObjectRows, object_id: str, model: Path, params: SegmentParams, camera: Camera, elevation_deg: float
 ) -> SegmentTask:
-    row = grids[number]
-    return SegmentTask(row["object_id"], row["split"], row["image"]["bytes"], model, params, camera, elevation_deg)
+    row = grids.whole(object_id)
+    return SegmentTask(object_id, row["split"], row["image"]["bytes"], model, params, camera, elevation_deg)
 
 
 def _metrics(out: Path, report: Report) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from pipeline.diffusion.models import BASE, save_model
 from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
-from pipeline.errors import UserError
+from pipeline.errors import Invalid, UserError
 from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group, nearest
 from pipeline.params.diffusion import DiffusionParams
@@ -105,7 +105,7 @@ def launch(task: str, overrides: Sequence[str] = (), force: bool = False) -> Non
     """Train a task with params.yaml and `overrides`, on as many processes as the machine has GPUs."""
     if task not in TRAININGS:
         other = "; the LRM is trained by `partgen stage train_lrm`" if task == "lrm" else nearest(task, TRAININGS)
-        raise UserError(f"There is no training `{task}`{other}; there are {', '.join(TRAININGS)}.")
+        raise Invalid(f"There is no training `{task}`{other}; there are {', '.join(TRAININGS)}.")
     if launched("stages.train", [task, *overrides, *(["--force"] if force else [])]):
         return
     train_params, diffusion = load_group(TrainParams, overrides), load_group(DiffusionParams, overrides)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects, UserError
 from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group
 from pipeline.params.reconstruction import ReconstructionParams
@@ -33,8 +33,6 @@ from stages.entry import one_sentence_errors
 
 CONTRACT = "train_lrm/1"
 NAME = "lrm"
-NO_MATTER = {"chunk_samples", "support_floor"}
-"""Of the model's parameters, those that do not change what is trained."""
 
 
 def run(
@@ -52,7 +50,7 @@ def run(
     folder = training_folder(
         NAME,
         CONTRACT,
-        reconstruction.model_dump(exclude=NO_MATTER),
+        reconstruction.deciding(),
         render.model_dump(include=set(CAMERA)),
         loop.deciding(),
         schedule.deciding(),
@@ -82,7 +80,7 @@ def start_lrm(reconstruction: ReconstructionParams, render: RenderParams, init_f
     if init_from:
         found = load_lrm(Path(init_from) / NAME)
         for key, value in model.config.items():
-            if not key.startswith("_") and key not in NO_MATTER and found.config[key] != value:
+            if not key.startswith("_") and key not in reconstruction.aside and found.config[key] != value:
                 raise UserError(
                     f"{init_from}/{NAME} has {key}={found.config[key]}, and the params ask for {value}; "
                     "give both the same, or set train.init_from= to start anew."
@@ -95,7 +93,7 @@ def validation_objects(data: Path, render: RenderParams) -> DrawnObjects | None:
     """The objects to measure on; None, said aloud, where there are none."""
     try:
         return DrawnObjects(data, "val", render)
-    except UserError as error:
+    except NoObjects as error:
         print(f"{NAME}: trained without validation: {error}", file=sys.stderr)
         return None
 

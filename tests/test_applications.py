@@ -14,15 +14,15 @@ import trimesh
 import yaml
 from PIL import Image
 
+from pipeline.applications.assemble import Scene
+from pipeline.applications.edit import in_place, redrawn, stand
+from pipeline.applications.inputs import INPUT, as_grid, from_picture
+from pipeline.applications.models import Networks
+from pipeline.applications.partgen import PartGenPipeline
+from pipeline.applications.result import Part, PartObject
+from pipeline.applications.selection import choose_parts
 from pipeline.assets.glb import read_header
 from pipeline.errors import UserError
-from pipeline.generation.building import Scene
-from pipeline.generation.choosing import choose_parts
-from pipeline.generation.editing import in_place, redrawn, stand
-from pipeline.generation.networks import Networks
-from pipeline.generation.partgen import PartGenPipeline
-from pipeline.generation.result import Part, PartObject
-from pipeline.generation.sources import INPUT, as_grid, from_picture
 from pipeline.params.base import load_group
 from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
@@ -126,7 +126,7 @@ def test_an_interrupt_while_animations_are_drawn_leaves_the_result(
     def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.generation.building.gif", interrupted)
+    monkeypatch.setattr("pipeline.applications.assemble.gif", interrupted)
     with pytest.raises(SystemExit, match="130"):
         finish(partgen, made, tmp_path / "made", no_animation=False)
     assert PartObject.load(tmp_path / "made").glb == made.glb

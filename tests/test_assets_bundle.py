@@ -13,12 +13,12 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.applications.render_input import draw_object, read_object
 from pipeline.assets.bundle import read_bundle
 from pipeline.assets.mtl import texture_statement
 from pipeline.assets.readers import FolderReader, ZipReader
 from pipeline.assets.reasons import ObjectDropped
 from pipeline.errors import UserError
-from pipeline.generation.drawing import draw_object, read_object
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import load_group
 from pipeline.params.render import RenderParams

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.diffusion.augment import Augmentation, ColourShift, jitter, view_of
 from pipeline.diffusion.tasks import TASKS
+from pipeline.views.augment import Augmentation, ColourShift, jitter, view_of
 from pipeline.views.cameras import GRID_AZIMUTHS, over_white, tile, untile
 from tests.toy_corpus import COLOURS, ELEVATION_DEG, draw_boxes, hits, toy_boxes
 

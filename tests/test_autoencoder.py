@@ -21,11 +21,11 @@ from pipeline.diffusion.autoencoder import (
 )
 from pipeline.diffusion.autoencoder_objective import AutoencoderObjective, Pictures, round_trip_quality
 from pipeline.diffusion.examples import Examples
-from pipeline.diffusion.part_colours import decode_colours, reference_colours
 from pipeline.diffusion.tasks import TASKS
 from pipeline.errors import UserError
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import AutoencoderParams, DiffusionParams
+from pipeline.views.part_colours import decode_colours, reference_colours
 from tests.toy_corpus import write_toy_corpus
 
 COLOURS = 10

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.generation.backgrounds import find_object
-from pipeline.generation.sources import MOST_BACKGROUND
+from pipeline.applications.backgrounds import find_object
+from pipeline.applications.inputs import MOST_BACKGROUND
 from pipeline.reconstruction.carving import silhouettes
 from pipeline.views.cameras import GRID_AZIMUTHS, over_white, tile, untile
 from tests.toy_corpus import ELEVATION_DEG, draw_boxes, toy_boxes

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from pipeline.errors import UserError
 from pipeline.evaluation import edges
 from pipeline.evaluation.edges import Hed, load_hed, read_hed
-from pipeline.evaluation.ranking import Pool, automatic
+from pipeline.evaluation.ranking import automatic
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
+from pipeline.regions.ranking import Pool
 from pipeline.views.cameras import tile
 
 

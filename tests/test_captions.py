@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.captions.backend import Subject, UnifyRequest
 from pipeline.captions.colours import COLOURS, colour_phrase
 from pipeline.captions.names import object_words, part_words, spoken, with_article
-from pipeline.captions.object_captions import caption_object, wording_params
+from pipeline.captions.object_captions import caption_object
 from pipeline.captions.places import part_boxes, place_in_object, side_in_view
 from pipeline.captions.prompts import prompt_picture, ring_coverage
 from pipeline.captions.smollm2 import NAME, weights
@@ -272,11 +272,11 @@ def test_pictures_that_do_not_fit_are_the_objects_failure(models: Path) -> None:
 
 def test_only_wording_counts_for_the_key() -> None:
     params = captions_params()
-    assert wording_params(params) == wording_params(captions_params(timeout_s=1.0, endpoint={"model": "other"}))
+    assert params.deciding() == captions_params(timeout_s=1.0, endpoint={"model": "other"}).deciding()
     asked = captions_params(backend="openai")
     elsewhere = captions_params(backend="openai", endpoint={"base_url": "http://elsewhere/v1", "retries": 0})
-    assert wording_params(asked) == wording_params(elsewhere)
-    assert wording_params(asked) != wording_params(captions_params(backend="openai", endpoint={"model": "other"}))
+    assert asked.deciding() == elsewhere.deciding()
+    assert asked.deciding() != captions_params(backend="openai", endpoint={"model": "other"}).deciding()
 
 
 def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

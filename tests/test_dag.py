@@ -1,6 +1,7 @@
 """dvc.yaml against what the code really reads and imports, and the order of the packages."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ def read_stages() -> dict[str, dict[str, Any]]:
 
 STAGES = read_stages()
 CODE = ("pipeline", "stages")
+RINGS = ("pipeline", "stages", "flows")
+METHOD = {"parts", "heldout", "applications"}
+APART = {
+    "stages": {"flows"},
+    "evaluation": METHOD,
+    "parts": {"heldout", "applications", "evaluation"},
+    "heldout": {"applications", "evaluation"},
+    "applications": {"heldout", "evaluation"},
+    "regions": {*METHOD, "evaluation"},
+    "reconstruction": {"diffusion"},
+}
+"""Packages, and those that they must not import."""
 PLACES = {"train_lrm": "train/lrm"}
 """Of the params and metrics of a stage, where the name does not say it: this one is no item of a `foreach`."""
 SUMMARY = {"evaluate": "summary"}
@@ -122,7 +135,27 @@ def test_outer_rings_import_inner_ones_only() -> None:
     for path in sorted((ROOT / "pipeline").rglob("*.py")):
         assert not imported(path) & {"stages", "flows", "prefect", "dvc", "typer"}, path
     for path in sorted((ROOT / "stages").rglob("*.py")):
-        assert not imported(path) & {"prefect", "dvc"}, path
+        assert not imported(path) & {"flows", "prefect", "dvc"}, path
+
+
+def test_packages_import_one_another_without_a_circle() -> None:
+    graph = package_graph()
+    for name, needed in sorted(graph.items()):
+        print(f"{name}: {', '.join(sorted(needed)) or '-'}")
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+@pytest.mark.parametrize(("package", "others"), APART.items())
+def test_packages_that_know_nothing_of_one_another(package: str, others: set[str]) -> None:
+    assert not package_graph()[package] & others
+
+
+def test_a_stage_goes_stale_by_what_it_uses_alone() -> None:
+    train_lrm, segment = (set(STAGES[name]["deps"]) for name in ("train_lrm", "segment"))
+    assert not [dep for dep in train_lrm if dep.startswith("pipeline/diffusion")]
+    assert not [dep for dep in segment if dep.startswith("pipeline/evaluation")]
+    assert "pipeline/reconstruction/lrm.py" in train_lrm
+    assert "pipeline/parts/segmentation.py" in segment
 
 
 def test_flows_import_no_model_code() -> None:
@@ -137,7 +170,30 @@ def test_flows_import_no_model_code() -> None:
 
 def imported(path: Path) -> set[str]:
     """Top-level names of all modules imported anywhere in a file."""
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all that a file imports, be it a module or something in one."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    return {name.split(".")[0] for name in names}
+    return names | {
+        f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+
+def package_graph() -> dict[str, set[str]]:
+    """By package, the packages that its modules import: `views` for pipeline/views, and the other rings as a whole."""
+    graph: dict[str, set[str]] = {}
+    files = [file for ring in RINGS for file in sorted((ROOT / ring).rglob("*.py")) if file.name != "__init__.py"]
+    for path in files:
+        owner = package(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        needed = {package(name) for name in imports(path) if name.split(".")[0] in RINGS}
+        graph[owner] = graph.get(owner, set()) | needed - {owner}
+    return graph
+
+
+def package(name: str) -> str:
+    """The package of a module; modules that lie beside the packages count as one each."""
+    ring, inner, *_ = [*name.split("."), ""]
+    return inner if ring == "pipeline" else ring

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.generation.diagnostics import (
+from pipeline.applications.diagnostics import (
     LEAST_KEPT,
     LEAST_OUTLINE,
     LEAST_PSNR,
@@ -16,12 +16,12 @@ from pipeline.generation.diagnostics import (
     MOST_OUTSIDE,
     Diagnostic,
     diagnose,
-    look,
     measure,
 )
 from pipeline.reconstruction.carving import Carver
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import part_overlap
+from pipeline.reconstruction.turntable import grid_view
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
 from tests.toy_corpus import draw_boxes, hits
 
@@ -85,19 +85,20 @@ def test_true_parts_pass(chair: Chair) -> None:
 
 
 def test_figures_of_true_parts(chair: Chair) -> None:
-    found = measure(chair.grid, chair.labels, chair.part_grids, look(chair.fields(), SAMPLES, CAMERA, ELEVATION_DEG))
+    seen = grid_view(chair.fields(), CAMERA, ELEVATION_DEG, SAMPLES)
+    found = measure(chair.grid, chair.labels, chair.part_grids, seen)
     assert found.outline > 0.9
     assert found.psnr > 18
     assert set(found.kept) == set(found.outside) == {SEAT, BACK, BASE}
     assert min(found.kept.values()) > 17
     assert max(found.outside.values()) < 0.01
     assert not found.lost
-    same = measure(chair.grid, chair.labels, {SEAT: chair.grid}, look(chair.fields(), SAMPLES, CAMERA, ELEVATION_DEG))
+    same = measure(chair.grid, chair.labels, {SEAT: chair.grid}, seen)
     assert same.kept[SEAT] == np.inf
 
 
 def test_rendering_shows_which_part_is_where(chair: Chair) -> None:
-    seen = look(chair.fields(), SAMPLES, CAMERA, ELEVATION_DEG)
+    seen = grid_view(chair.fields(), CAMERA, ELEVATION_DEG, SAMPLES)
     assert seen.colour_HW3.shape == chair.grid.shape
     assert (seen.labels_HW == chair.labels).mean() > 0.95
 
@@ -187,7 +188,7 @@ def test_parts_that_were_placed_elsewhere_are_seen_there(chair: Chair) -> None:
     """Also where they stand out of the sphere that holds all others; they have no grid."""
     fields = chair.fields()
     fields[BASE] = fields[BASE].moved((0.9, 0.0, 0.0))
-    front = look(fields, SAMPLES, CAMERA, ELEVATION_DEG).labels_HW[:SIZE, :SIZE]
+    front = grid_view(fields, CAMERA, ELEVATION_DEG, SAMPLES).labels_HW[:SIZE, :SIZE]
     rightmost = SIZE / 2 * (1 + 1.1 / (CAMERA.distance * np.tan(np.radians(CAMERA.fov_deg / 2))))
     assert np.flatnonzero((front == BASE).any(axis=0)).max() == pytest.approx(rightmost, abs=1)
     del chair.part_grids[BASE]

@@ -11,10 +11,9 @@ from transformers import Sam2ImageProcessor, Sam2Processor
 
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate_object import EvaluateTask, completion, generation, reassembly, segmentation
-from pipeline.evaluation.inputs import tasks
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_table
-from stages.evaluate import run, show
+from stages.evaluate import items, run, show
 from tests.test_perceptual import save_alexnet, save_whole_clip
 from tests.test_sam2 import PIXELS, tiny_sam2
 from tests.toy_corpus import write_toy_corpus
@@ -53,7 +52,7 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def task_of(data: Path, object_id: str, params: EvaluateParams = PARAMS) -> EvaluateTask:
-    (item,) = [item for item in tasks(data, params) if item.object_id == object_id]
+    (item,) = [item for item in items(data, params) if item.object_id == object_id]
     loaded: EvaluateTask = item.load()
     return loaded
 
@@ -194,7 +193,7 @@ def test_what_is_asked_for_and_not_there_is_named(data: Path) -> None:
 
 def test_keys_change_with_a_picture_a_param_and_weights(data: Path, tmp_path: Path) -> None:
     def keys(params: EvaluateParams = PARAMS) -> dict[str, str]:
-        return {item.object_id: item.key for item in tasks(data, params)}
+        return {item.object_id: item.key for item in items(data, params)}
 
     first = keys()
     assert keys(PARAMS.model_copy(update={"timeout_s": 1.0})) == first

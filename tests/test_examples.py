@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipeline.diffusion.augment import Augmentation, view_of
-from pipeline.diffusion.examples import Examples, collate, shuffled
-from pipeline.diffusion.part_colours import by_appearance, decode_colours, reference_colours
+from pipeline.diffusion.examples import Examples, collate
 from pipeline.diffusion.tasks import TASKS
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.shards.read import read_table
 from pipeline.shards.table import decode_png
+from pipeline.training.order import shuffled
+from pipeline.views.augment import Augmentation, view_of
 from pipeline.views.cameras import over_white
+from pipeline.views.part_colours import by_appearance, decode_colours, reference_colours
 from tests.toy_corpus import write_toy_corpus
 
 NANO = Path(__file__).parents[1] / "presets/nano.yaml"

@@ -16,7 +16,7 @@ from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate_object import FIGURES
 from pipeline.folders import STAGE, changed_files, check_replaceable, write_sums
-from pipeline.generation.reconstruct_tables import FIELDS
+from pipeline.heldout.reconstruct_tables import FIELDS
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.reconstruction.field import Decoder, Field

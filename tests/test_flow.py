@@ -145,14 +145,15 @@ def test_nothing_is_left_of_a_run_that_was_interrupted(project: Path) -> None:
     behave(project, render={"seconds": 600, "daemon": True}, masks={"seconds": 600})
     mark = f"run-{os.getpid()}"
     environment = {**os.environ, "PARTGEN_TEST_MARK": mark, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    program = "from flows.local import run_here; run_here(stages=['render', 'masks'], force=True)"
     # Whatever a shell starts in the background is born deaf to Ctrl-C, these tests and their children too.
-    command = ["env", "--default-signal=INT", sys.executable, "-c", program]
+    partgen_run = [sys.executable, "-m", "stages.cli", "run", "--force", "render", "masks"]
+    command = ["env", "--default-signal=INT", *partgen_run]
     runner = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         wait_for(lambda: {"work.py render", "work.py masks", "SIG_IGN"} <= words(mark))
         runner.send_signal(signal.SIGINT)
-        runner.communicate(timeout=60)
+        said, _ = runner.communicate(timeout=60)
+        assert runner.returncode == 128 + signal.SIGINT, said
         assert not words(mark)
     finally:
         runner.kill()  # of which its guards take notice

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.evaluation.image_metrics import SMALLEST_PX, StLpips, psnr, ssim
+from pipeline.evaluation.image_metrics import SMALLEST_PX, StLpips, ssim
+from pipeline.views.psnr import psnr
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.generation.photo import _session
+from pipeline.applications.photo import _session
 from tests.lookups import Lookups, missing_compiler
 from tests.test_pipelines import model
 from tests.toy_project import ROOT, make_toy_project
@@ -20,7 +20,7 @@ APPLICATION = """
 import sys, time
 from pathlib import Path
 from pipeline.diffusion.pipelines import SegmentationPipeline
-from pipeline.generation.photo import _session
+from pipeline.applications.photo import _session
 SegmentationPipeline.from_pretrained("segment")
 assert "onnxruntime" in sys.modules, "the watch is of no use"
 _session(Path("same.onnx"))

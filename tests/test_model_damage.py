@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.applications.models import Networks
 from pipeline.diffusion.models import load_autoencoder
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.diffusion.unet import load_unet
 from pipeline.errors import UserError
 from pipeline.folders import STAGE, SUMS, whole_folder
-from pipeline.generation.networks import Networks
 from pipeline.params.base import load_group
 from pipeline.params.render import RenderParams
 from tests.test_pipelines import model, picture

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.applications.naming import name_parts
 from pipeline.assets.names import MAX_NAME_BYTES
 from pipeline.captions.backend import NameRequest, Subject
 from pipeline.captions.colours import COLOURS
@@ -14,7 +15,6 @@ from pipeline.captions.questions import name_question, read_name
 from pipeline.captions.smollm2 import NAME
 from pipeline.captions.template import plain_name
 from pipeline.errors import UserError
-from pipeline.generation.naming import name_parts
 from pipeline.params.captions import CaptionsParams
 from pipeline.reconstruction.rays import grid_rays
 from pipeline.views.cameras import Camera, tile, untile

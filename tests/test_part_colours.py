@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diffusion.part_colours import (
+from pipeline.errors import UserError
+from pipeline.views.part_colours import (
     COLOURS,
     by_appearance,
     colour_code,
@@ -13,7 +14,6 @@ from pipeline.diffusion.part_colours import (
     drop_small,
     reference_colours,
 )
-from pipeline.errors import UserError
 
 
 @given(colours=st.integers(2, 20), seed=st.integers(0, 2**16))

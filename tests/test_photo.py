@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from pipeline.errors import UserError
-from pipeline.generation import photo
-from pipeline.generation.photo import (
+from pipeline.applications import photo
+from pipeline.applications.photo import (
     LARGEST_SIDE,
     MEMBER,
     OBJECT_SHARE,
@@ -26,6 +25,7 @@ from pipeline.generation.photo import (
     read_picture,
     weights,
 )
+from pipeline.errors import UserError
 from pipeline.shards.scratch import scratch
 
 CASES = Path(__file__).parent / "cases/img"

@@ -7,17 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.evaluation.proposals import EPSILON, Proposals, intersections, iou
-from pipeline.evaluation.ranking import (
-    CONVENTIONS,
-    Pool,
-    automatic,
-    average_precision,
-    figures,
-    recall,
-    seed_point,
-    seeded,
-)
+from pipeline.evaluation.ranking import CONVENTIONS, automatic, average_precision, figures, recall, seed_point, seeded
+from pipeline.regions.proposals import EPSILON, Proposals, intersections, iou
+from pipeline.regions.ranking import Pool
 
 
 @dataclass(frozen=True)

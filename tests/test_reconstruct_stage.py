@@ -15,10 +15,9 @@ import trimesh
 from pipeline.assets.glb import Node, pack, read_header
 from pipeline.assets.tables import GLBS
 from pipeline.errors import UserError
-from pipeline.generation.complete_object import COMPLETIONS
-from pipeline.generation.reconstruct_inputs import tasks
-from pipeline.generation.reconstruct_object import ReconstructTask, reconstruct_object
-from pipeline.generation.reconstruct_tables import KEPT, MESHED
+from pipeline.heldout.complete_object import COMPLETIONS
+from pipeline.heldout.reconstruct_object import ReconstructTask, reconstruct_object
+from pipeline.heldout.reconstruct_tables import KEPT, MESHED
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.field import load_field
@@ -29,7 +28,7 @@ from pipeline.shards.read import iter_rows, read_table
 from pipeline.shards.table import FAILURES, decode_png, encode_png, image_cell
 from pipeline.shards.write import write_tables
 from pipeline.views.cameras import Camera, over_white
-from stages.reconstruct import run
+from stages.reconstruct import items, run
 from tests.test_train_lrm import NANO, RECONSTRUCTION, RENDER, VIEW_SIZE
 from tests.toy_corpus import DISTANCE, FOV_DEG, toy_boxes, write_toy_corpus
 
@@ -92,8 +91,8 @@ def pixels(row: dict[str, Any]) -> np.ndarray:
 
 
 def one_task(data: Path, params: ReconstructParams = CARVE, object_id: str = "toy-002") -> ReconstructTask:
-    items = tasks(data, data / "models/lrm", params, RECONSTRUCTION)
-    task: ReconstructTask = next(item.load() for item in items if item.object_id == object_id)
+    work = items(data, params, RECONSTRUCTION)
+    task: ReconstructTask = next(item.load() for item in work if item.object_id == object_id)
     return task
 
 
@@ -186,7 +185,7 @@ def test_all_that_counts_is_in_the_key(data: Path) -> None:
 
     def keys(params: ReconstructParams = lrm, floor: float = 0.5) -> dict[str, str]:
         reconstruction = RECONSTRUCTION.model_copy(update={"support_floor": floor})
-        return {item.object_id: item.key for item in tasks(data, data / "models/lrm", params, reconstruction)}
+        return {item.object_id: item.key for item in items(data, params, reconstruction)}
 
     torch.manual_seed(0)
     build_lrm(RECONSTRUCTION, RENDER).save_pretrained("data/models/lrm")

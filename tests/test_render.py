@@ -29,7 +29,7 @@ from pipeline.views import renders
 from pipeline.views.blender import Blender, BlenderDied, Series
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world, over_white, untile
 from pipeline.views.labels import draw_labels
-from pipeline.views.renders import RenderJob, picture_params, render_object
+from pipeline.views.renders import RenderJob, render_object
 from stages import doctor
 
 T = TypeVar("T")
@@ -270,7 +270,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def draw_one(blender: Blender) -> np.ndarray:
     pose = camera_to_world(0, 20, 3.1)
-    return blender.draw(SCENE, [Series(None, pose[None])], picture_params(params()))[0]
+    return blender.draw(SCENE, [Series(None, pose[None])], params().deciding())[0]
 
 
 def test_nothing_that_others_print_harms_the_answers(
@@ -314,7 +314,7 @@ def test_blender_dies_with_its_parent(moment: str, temporary: Path) -> None:
         "from tests.test_render import *\n"
         "blender = Blender(1)\n"
         "pose = camera_to_world(0, 20, 3.1)\n"
-        "blender.draw(SCENE, [Series(None, pose[None])], picture_params(params('render.samples=100000')))\n"
+        "blender.draw(SCENE, [Series(None, pose[None])], params('render.samples=100000').deciding())\n"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         blender = wait_for(lambda: find_worker(parent.pid))

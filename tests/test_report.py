@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
 from pipeline.errors import UserError
-from pipeline.generation.reconstruct_tables import OBJECTS
+from pipeline.heldout.reconstruct_tables import OBJECTS
 from pipeline.params.report import ReportParams
 from pipeline.report.charts import HEIGHT, WIDTH, chart, round_ticks, thinned
 from pipeline.shards.read import iter_rows

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.applications.result import PartObject
 from pipeline.errors import UserError
 from pipeline.folders import next_free
-from pipeline.generation.result import PartObject
 from stages.applications import keep
 from stages.entry import one_sentence_errors
 from stages.reserve import reserved

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.applications.diagnostics import Diagnostic
+from pipeline.applications.result import Part, PartObject, Segmentation
 from pipeline.errors import UserError
 from pipeline.folders import file_name, next_free
-from pipeline.generation.diagnostics import Diagnostic
-from pipeline.generation.result import Part, PartObject, Segmentation
 from pipeline.reconstruction.field import Decoder, Field
 
 ROOT = Path(__file__).parents[1]
@@ -248,7 +248,7 @@ def test_what_a_killed_save_left_goes_with_the_next(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from tests.test_result import an_object
-from pipeline.generation import result
+from pipeline.applications import result
 result.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 an_object().save(Path({str(tmp_path)!r}) / "chair")
 """

@@ -8,11 +8,11 @@ import torch
 from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model, Sam2Processor
 
 from pipeline.errors import UserError
-from pipeline.evaluation.proposals import Proposals, iou
 from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.sam2 import Sam2Segmenter, prompts, query_points
 from pipeline.evaluation.sam2_objective import UNUSED, PointPrompts, Sam2Objective, mask_iou, mask_loss
 from pipeline.params.train import LoopParams, TaskParams
+from pipeline.regions.proposals import Proposals, iou
 from pipeline.training.loop import train
 from tests.toy_corpus import write_toy_corpus
 

@@ -9,12 +9,12 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
-from pipeline.evaluation.ranking import Pool
 from pipeline.folders import STAGE, write_sums
 from pipeline.params.complete import CompleteParams
 from pipeline.params.generate import GenerateParams
 from pipeline.params.segment import SegmentParams
 from pipeline.reconstruction.carving import HULL_CELLS, Carver
+from pipeline.regions.ranking import Pool
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import Camera, over_white, tile, untile

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.generation.segmenting import cleaned, recoloured, run_scores, tidy, voted
+from pipeline.parts.label_maps import cleaned, tidy, voted
+from pipeline.parts.segmentation import recoloured, run_scores
 from pipeline.reconstruction.carving import Carver
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
 from tests.toy_corpus import draw_boxes

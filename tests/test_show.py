@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.assets.tables import OBJECTS, PARTS
 from pipeline.captions.tables import VIEWS
 from pipeline.errors import UserError
-from pipeline.generation.complete_object import COMPLETIONS
+from pipeline.heldout.complete_object import COMPLETIONS
 from pipeline.shards.table import FAILURES, Table, encode_png, image_cell
 from pipeline.shards.write import write_tables
 from pipeline.views.mask_tables import LABELS, VISIBILITY

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.diffusion.augment import Augmentation
 from pipeline.errors import UserError
 from pipeline.folders import SUMS
 from pipeline.params.base import load_group, validate
@@ -30,6 +29,7 @@ from pipeline.reconstruction.objective import LRMObjective
 from pipeline.reconstruction.rays import Rays
 from pipeline.shards.read import iter_rows
 from pipeline.shards.table import decode_png
+from pipeline.views.augment import Augmentation
 from pipeline.views.cameras import GRID_AZIMUTHS, over_white, tile, untile
 from stages.train_lrm import launch, run
 from tests.toy_corpus import ELEVATION_DEG, hits, toy_boxes, write_toy_corpus

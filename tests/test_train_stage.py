@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 import stages.train
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective, part_weights
-from pipeline.diffusion.part_colours import decode_colours
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
@@ -27,6 +26,7 @@ from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams, SamplersParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.scratch import scratch
+from pipeline.views.part_colours import decode_colours
 from stages.train import BASE, launch, run
 from tests.toy_corpus import write_toy_corpus
 

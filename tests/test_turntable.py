@@ -35,13 +35,13 @@ RIGHT = box((0.0, -0.5, -0.5), (0.5, 0.5, 0.5), GREEN)
 def test_parts_are_seen_in_their_colours_and_by_their_numbers() -> None:
     seen = view([LEFT, Field.empty(LEFT.decoder), RIGHT], CAMERA, 0.0, 0.0, samples=48)
     assert seen.picture_HW3.shape == (32, 32, 3)
-    assert seen.picture_HW3.dtype == seen.parts_HW.dtype == np.uint8
+    assert seen.picture_HW3.dtype == seen.labels_HW.dtype == np.uint8
     np.testing.assert_allclose(seen.picture_HW3[16, 12], np.array(RED) * 255, atol=1)
     np.testing.assert_allclose(seen.picture_HW3[16, 20], np.array(GREEN) * 255, atol=1)
     assert (seen.picture_HW3[0, 0] == 255).all()
-    assert (seen.parts_HW[16, 12], seen.parts_HW[16, 20], seen.parts_HW[0, 0]) == (1, 3, 0)
+    assert (seen.labels_HW[16, 12], seen.labels_HW[16, 20], seen.labels_HW[0, 0]) == (1, 3, 0)
     behind = view([LEFT, RIGHT], CAMERA, 90.0, 0.0, samples=48)  # from +X: the right part hides the left one
-    assert set(np.unique(behind.parts_HW)) == {0, 2}
+    assert set(np.unique(behind.labels_HW)) == {0, 2}
 
 
 def test_of_two_parts_in_one_place_the_denser_is_seen_on_request() -> None:
@@ -81,10 +81,10 @@ def test_the_camera_steps_back_for_parts_that_moved_so_that_nothing_is_cut() -> 
     ]
     for explode in (0.0, 0.5, 3.0):
         seen = turntable(exploded(parts, explode), CAMERA, 20.0, frames=3, samples=32)
-        drawn = seen.parts_FHW > 0
+        drawn = seen.labels_FHW > 0
         assert not drawn[:, [0, -1]].any()
         assert not drawn[:, :, [0, -1]].any()
-        assert all(set(np.unique(frame)) >= {1, 2, 3} for frame in seen.parts_FHW)
+        assert all(set(np.unique(frame)) >= {1, 2, 3} for frame in seen.labels_FHW)
     # no farther than needed: the corner that sticks out most is near the border of one of the views
     rows, columns = drawn.any(axis=(0, 2)), drawn.any(axis=(0, 1))
     assert max(np.ptp(np.flatnonzero(rows)), np.ptp(np.flatnonzero(columns))) > 0.6 * CAMERA.size
@@ -96,7 +96,7 @@ def test_distance_and_samples_grow_with_the_scene() -> None:
     twice = [part.placed([2 * x for x in part.offset_3], 2.0) for part in parts]
     one, other = (view(some, CAMERA, 25.0, 10.0, 32) for some in (parts, twice))
     assert np.abs(one.picture_HW3.astype(int) - other.picture_HW3).mean() < 2
-    assert (one.parts_HW != other.parts_HW).mean() < 0.01
+    assert (one.labels_HW != other.labels_HW).mean() < 0.01
 
 
 def test_a_turn_counts_azimuths_as_cameras_do() -> None:

@@ -18,7 +18,18 @@ from pipeline.shards.scratch import scratch
 from tests.chat_server import ChatServer
 from tests.toy_project import ROOT
 
-BUILT = ("pipeline", "stages", "flows", "presets", "weights", "pyproject.toml", "README.md", "LICENSE", "LICENSES")
+BUILT = (
+    "partgen.py",
+    "pipeline",
+    "stages",
+    "flows",
+    "presets",
+    "weights",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "LICENSES",
+)
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 QUICK = (
     "captions.backend=openai", "complete.draws=1", "segment.min_patch_pixels=2", "reconstruct.reconstructor=carve",
@@ -82,6 +93,19 @@ def test_the_installed_command_works_in_an_empty_folder(partgen: Path, tmp_path:
 
     assert run(partgen, folder, "preset", "corpus").returncode == 0
     assert (folder / "params.yaml").read_bytes() == (ROOT / "presets/corpus.yaml").read_bytes()
+
+
+def test_the_library_is_one_module_that_is_imported_at_once(partgen: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, partgen; print(partgen.__version__, 'torch' in sys.modules, 'pydantic' in sys.modules); "
+        "from partgen import Choice, NotFound, PartGenPipeline, PartObject, UserError; "
+        "assert issubclass(NotFound, UserError) and Choice().use == 1 and PartObject.load; "
+        "PartGenPipeline.from_pretrained('nowhere')"
+    )
+    done = run(partgen.with_name("python"), tmp_path, "-c", program)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert done.stdout == f"{version} False False\n"
+    assert done.stderr.strip().splitlines()[-1].startswith("pipeline.errors.NotFound: There is no folder nowhere")
 
 
 def test_a_project_is_told_from_folders_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

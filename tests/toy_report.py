@@ -13,8 +13,8 @@ from pipeline.diffusion.tasks import TRAININGS
 from pipeline.evaluation.evaluate_object import ASSEMBLED, FIGURES
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import summarise
-from pipeline.generation import segment_tables
-from pipeline.generation.complete_object import COMPLETIONS
+from pipeline.heldout import segment_tables
+from pipeline.heldout.complete_object import COMPLETIONS
 from pipeline.shards.read import iter_rows, read_manifest
 from pipeline.shards.table import FAILURES, Table
 from pipeline.shards.write import write_json, write_tables

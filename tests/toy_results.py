@@ -9,10 +9,10 @@ import trimesh
 
 from pipeline.assets.glb import Node, pack
 from pipeline.assets.tables import GLBS
-from pipeline.generation.complete_object import COMPLETIONS
-from pipeline.generation.generate_tables import GENERATIONS
-from pipeline.generation.reconstruct_tables import OBJECTS, PARTS, VIEWS
-from pipeline.generation.segment_tables import RUNS
+from pipeline.heldout.complete_object import COMPLETIONS
+from pipeline.heldout.generate_tables import GENERATIONS
+from pipeline.heldout.reconstruct_tables import OBJECTS, PARTS, VIEWS
+from pipeline.heldout.segment_tables import RUNS
 from pipeline.shards.read import iter_rows
 from pipeline.shards.table import FAILURES, decode_png, encode_png, image_cell
 from pipeline.shards.write import write_tables

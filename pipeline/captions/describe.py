@@ -8,8 +8,7 @@ from pipeline.captions.colours import colour_phrase
 from pipeline.captions.places import side_in_view
 from pipeline.captions.summary import Summarizer
 from pipeline.captions.template import TEMPLATE, in_this_view, plain_name, sentence, template
-
-OPAQUE = 128
+from pipeline.views.cameras import shown
 
 
 class PlainBackend:
@@ -41,7 +40,7 @@ class DescribeBackend(PlainBackend):
 
 def describe_view(request: ViewRequest) -> str:
     """The caption of one view: place in the object from the part's box, colour and side from its mask in the view."""
-    silhouette = request.view[..., 3] >= OPAQUE
+    silhouette = shown(request.view)
     seen = request.mask & silhouette
     colour = colour_phrase(request.view[seen if seen.any() else request.mask][:, :3])
     side = side_in_view(request.mask, silhouette) if request.subject.part_name is not None else ""

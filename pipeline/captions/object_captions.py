@@ -9,10 +9,10 @@ import numpy as np
 
 from pipeline.captions.backend import CaptionBackend, Subject
 from pipeline.captions.places import part_boxes, place_in_object
-from pipeline.captions.subjects import WHOLE, caption_subjects, see
+from pipeline.captions.subjects import caption_subjects, see
 from pipeline.errors import ObjectFailed
 from pipeline.params.captions import CaptionsParams
-from pipeline.shards.table import decode_png, image_cell
+from pipeline.shards.table import WHOLE, decode_png, image_cell
 from pipeline.views.cameras import untile
 
 CONTRACT = "captions/1"
@@ -115,16 +115,6 @@ def prepare_backend(params: CaptionsParams, scratch: Path) -> None:
         from pipeline.captions.smollm2 import weights
 
         weights(scratch / "models")
-
-
-def wording_params(params: CaptionsParams) -> dict[str, Any]:
-    """The parameters on which captions depend: not where an endpoint is and how it is asked, nor other backends'."""
-    values = params.model_dump(mode="json", exclude={"endpoint", "mllama", "max_failed_share", "timeout_s"})
-    if params.backend == "openai":
-        values["model"] = params.endpoint.model
-    if params.backend == "mllama":
-        values["model"] = params.mllama.model_dump(mode="json")
-    return values
 
 
 def _subjects(task: CaptionTask) -> dict[int, Subject]:

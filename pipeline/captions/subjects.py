@@ -9,10 +9,7 @@ from pipeline.captions.backend import Caption, CaptionBackend, Subject, UnifyReq
 from pipeline.captions.prompts import prompt_picture
 from pipeline.captions.template import template
 from pipeline.params.captions import CaptionsParams
-from pipeline.shards.table import encode_png
-
-WHOLE = 0
-"""The part id of the whole object."""
+from pipeline.shards.table import WHOLE, encode_png
 
 
 @dataclass(frozen=True)

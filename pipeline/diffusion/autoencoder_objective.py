@@ -21,9 +21,9 @@ from pipeline.diffusion.autoencoder import (
     to_latents,
 )
 from pipeline.diffusion.examples import Examples
-from pipeline.diffusion.part_colours import decode_colours, reference_colours
 from pipeline.diffusion.tasks import TASKS
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.views.part_colours import decode_colours, reference_colours
 
 LATENT_NOISE = 0.1
 """Mean deviation of the noise on latents of deviation 1 (up to twice this): what a denoiser leaves must not spoil a

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.diffusion.tasks import Task
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects, UserError
+from pipeline.shards.join import NONE, Rows, joined
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.training.index_file import build_index_file
-from pipeline.training.join import NONE, WHOLE, Rows, joined
 
 CONTRACT = "examples/1"
 """Raise it when the same tables give another index."""
@@ -71,7 +72,7 @@ def _records(
             f"{data} has no object {min(missing)} in the split {split} for {task.name}; name others (`partgen show`)."
         )
     if not used:
-        raise UserError(
+        raise NoObjects(
             f"{data} has no sample of the split {split} for {task.name} ({objects} objects of it are drawn); add "
             "objects, or raise the split's share in the params of assets, and run its stages again."
         )

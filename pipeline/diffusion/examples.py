@@ -13,19 +13,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.diffusion.augment import Augmentation
 from pipeline.diffusion.example_index import RECORD, build_index, tables_of
-from pipeline.diffusion.part_colours import by_appearance, colour_code
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.shards.dataset import DecodedRows, TableRows
+from pipeline.shards.join import NONE
 from pipeline.shards.read import read_manifest
 from pipeline.training.index_file import IndexFile
-from pipeline.training.join import NONE
+from pipeline.training.order import shuffled
+from pipeline.views.augment import Augmentation
+from pipeline.views.part_colours import by_appearance, colour_code
 
-ROUNDS = 8
-"""Of the Feistel network that shuffles an epoch."""
 KEPT_BYTES = 2**28
 """Of decoded pictures that are kept, of each table, in each process: a small corpus is decoded once."""
 COLUMNS = {
@@ -163,31 +162,6 @@ def _tensor(pixels: np.ndarray) -> Tensor:
     """A stored picture, uint8 (4, H, W), or label map, uint8 (H, W)."""
     tensor = torch.from_numpy(pixels)
     return tensor if tensor.ndim == 2 else tensor.permute(2, 0, 1)
-
-
-def shuffled(position: int, count: int, key: Sequence[int]) -> int:
-    """What stands at `position` of range(count) in the random order of `key`.
-
-    A Feistel network permutes the next power of four; results outside the range are permuted again until they are in
-    it. So no order is ever held, however large the corpus.
-    """
-    half = max(1, ((count - 1).bit_length() + 1) // 2)
-    low = (1 << half) - 1
-    round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64).tolist()
-    while True:
-        left, right = position >> half, position & low
-        for round_key in round_keys:
-            left, right = right, left ^ (_mixed(right ^ round_key) & low)
-        position = left << half | right
-        if position < count:
-            return position
-
-
-def _mixed(value: int) -> int:
-    """The finaliser of splitmix64: every bit of the result hangs on every bit of `value`."""
-    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    value = (value ^ value >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return value ^ value >> 31
 
 
 def _check_sizes(data: Path, task: Task, expected: int | None) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.augment import Augmentation
 from pipeline.diffusion.image import ClipImage, EfficientNetLite0
 from pipeline.diffusion.text import ClipText, MiniLM
 from pipeline.errors import UserError
@@ -28,6 +27,7 @@ from pipeline.shards.scratch import only_writer, scratch
 from pipeline.shards.store import content_key
 from pipeline.shards.table import decode_png
 from pipeline.shards.write import write_json
+from pipeline.views.augment import Augmentation
 
 CONTRACT = "frozen/2"
 """Raise it when the same inputs give other rows."""

@@ -21,11 +21,11 @@ from torch import Tensor
 
 # diffusers loads components of those modules alone that are imported already
 from pipeline.diffusion import autoencoder, image, text, unet  # noqa: F401
-from pipeline.diffusion.part_colours import decode_colours, drop_small
 from pipeline.diffusion.pictures import Picture, as_masks, as_picture, in_sight
 from pipeline.diffusion.sampling import MultiViewPipeline, Sampling
 from pipeline.diffusion.tasks import find_task
 from pipeline.errors import UserError
+from pipeline.views.part_colours import decode_colours, drop_small
 
 Masks = np.ndarray | Tensor | Sequence[np.ndarray | Tensor]
 """Bool, (H, W) in the layout of the grid; several as a list or as (M, H, W)."""

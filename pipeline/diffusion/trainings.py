@@ -11,7 +11,7 @@ from pipeline.diffusion.models import start_autoencoder, start_model
 from pipeline.diffusion.objective import DiffusionObjective
 from pipeline.diffusion.schedule import training_schedule
 from pipeline.diffusion.tasks import TASKS, Task
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
@@ -42,7 +42,7 @@ class Shards:
         """Its validation examples; None, said aloud, where there are no such objects."""
         try:
             return self._examples(task, "val", 0.0, augment=False)
-        except UserError as error:
+        except NoObjects as error:
             print(f"{task.name}: trained without validation: {error}", file=sys.stderr)
             return None
 

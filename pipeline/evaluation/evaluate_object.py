@@ -19,14 +19,15 @@ import trimesh
 from pipeline.assets.glb import load_parts
 from pipeline.errors import ObjectFailed
 from pipeline.evaluation.edges import load_hed
-from pipeline.evaluation.ranking import Pool, automatic, seeded
+from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
-from pipeline.evaluation.view_measures import OPAQUE, ViewMeasures
-from pipeline.generation.generate_tables import GIVEN_VIEW
+from pipeline.evaluation.view_measures import ViewMeasures
 from pipeline.params.evaluate import EvaluateParams
-from pipeline.shards.table import Table, decode_png
-from pipeline.views.cameras import GRID_AZIMUTHS, over_white, untile
+from pipeline.regions.ranking import Pool
+from pipeline.shards.table import WHOLE, Table, decode_png
+from pipeline.views.cameras import GRID_AZIMUTHS, over_white, shown, untile
+from pipeline.views.tables import GIVEN_VIEW
 
 if TYPE_CHECKING:
     from pipeline.evaluation.sam2 import Sam2Segmenter
@@ -53,8 +54,6 @@ FIGURES = Table(
 
 Rows = Sequence[Mapping[str, Any]]
 
-WHOLE = 0
-"""The part id of the whole object, and the label of all parts together."""
 ASSEMBLED = {
     ("truth", "oracle"): "oracle parts",
     ("truth", "complete"): "true parts",
@@ -131,7 +130,7 @@ def segmentation(task: EvaluateTask) -> Found:
     if not truth.any():
         raise ObjectFailed("no part of the object is in sight in any of the four views")
     rgba = _renders(task.grids)[WHOLE]
-    image, foreground = over_white(rgba), rgba[..., 3] > OPAQUE
+    image, foreground = over_white(rgba), shown(rgba)
     runs = sorted(task.runs, key=lambda row: row["run"])
     maps = np.stack([decode_png(row["labels"]["bytes"]) for row in runs])
     pools = {f"partgen {count}": maps[:count] for count in task.params.runs}

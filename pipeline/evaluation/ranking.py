@@ -1,7 +1,5 @@
-"""Ranking of region proposals, average precision and recall at K (supplement B), with its errors put right.
+"""Average precision and recall at K of ranked region proposals (supplement B), with its errors put right.
 
-    overlap of regions      m = (|A ∩ B| + ε) / (|A ∪ B| + ε), ε = 1e-4 pixels, over the four views jointly
-    reliability             s(A) = |{B in P : m(A, B) > 1/2}|, of all runs' regions P, A itself among them
     average precision       AP(τ) = 1/S Σ_k y_k/k Σ_{i <= k} y_i
     recall at K             R(K; τ) = 1/S Σ_s [max_{k <= K} m(A_k, M_s) > τ]
 
@@ -11,16 +9,13 @@ of all parts in sight. K is clamped to the number of proposals.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from pipeline.evaluation.proposals import Proposals, iou
+from pipeline.regions.proposals import Proposals, iou
 from pipeline.views.cameras import untile
 
-SAME_REGION = 0.5
-"""Two proposals that overlap by more than this are one region (supplement B)."""
 THRESHOLDS = (0.5, 0.75)
 RECALL_AT = (1, 3, 5, 10)
 
@@ -37,49 +32,6 @@ CONVENTIONS: Mapping[str, str] = {
     "seeded proposals": "those that contain the seed; reliability is counted before, duplicates are dropped after",
 }
 """What the figures depend on, as it is printed beside every table; not published: order, mean, seed, seeded."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """All proposals for one grid, scored, and which of them are one region; not yet ranked."""
-
-    proposals: Proposals
-    same_NN: np.ndarray
-    """bool: m > 1/2."""
-
-    @staticmethod
-    def of_runs(maps: np.ndarray) -> "Pool":
-        """The regions of n segmentation runs, label maps (n, H, W) of unsigned integers, scored by their reliability.
-
-        With one run all scores are 1, and the larger area comes first.
-        """
-        proposals = Proposals.of_maps(maps)
-        same = iou(proposals, proposals) > SAME_REGION
-        return Pool(proposals.scored(same.sum(axis=1)), same)
-
-    @staticmethod
-    def of_scored(proposals: Proposals) -> "Pool":
-        """Proposals that come with scores of their method's own."""
-        return Pool(proposals, iou(proposals, proposals) > SAME_REGION)
-
-    def ranked(self) -> Proposals:
-        """The best first, without duplicates."""
-        return self.proposals.take(self.kept(np.ones(len(self.proposals), dtype=bool))).compact()
-
-    def ranked_at(self, y: int, x: int) -> Proposals:
-        """The same of those that contain a seed point, the pixel in row `y` and column `x` of the grid."""
-        return self.proposals.take(self.kept(self.proposals.containing(y, x))).compact()
-
-    def kept(self, among_N: np.ndarray) -> np.ndarray:
-        """The numbers of the proposals that are left of some (N,) bool, the best first."""
-        scored = self.proposals
-        order = np.lexsort((scored.label_N, scored.run_N, -scored.area_N, -scored.score_N))
-        open_N, kept = among_N.copy(), []
-        for number in order:
-            if open_N[number]:
-                kept.append(number)
-                open_N &= ~self.same_NN[number]
-        return np.array(kept, dtype=np.intp)
 
 
 def average_precision(iou_NS: np.ndarray, threshold: float) -> float:

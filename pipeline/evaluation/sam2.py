@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import Sam2Model, Sam2Processor
 
 from pipeline.errors import UserError
-from pipeline.evaluation.proposals import Proposals
-from pipeline.evaluation.ranking import Pool
+from pipeline.regions.proposals import Proposals
+from pipeline.regions.ranking import Pool
 
 LAYOUT = "a folder with SAM2 in the layout of transformers, such as facebook/sam2.1-hiera-large's"
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Sam2Model, Sam2Processor
 
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects
 from pipeline.evaluation.sam2 import as_bytes, prompts
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_table
 from pipeline.shards.table import decode_png
 from pipeline.views.cameras import over_white, untile
@@ -41,29 +41,23 @@ class PointPrompts(Dataset[dict[str, Any]]):
     def __init__(self, data: Path, split: str, processor: Sam2Processor, views: Literal[1, 4], seed: int) -> None:
         """UserError when a table is missing or the split has no object."""
         self.processor, self.views, self.seed = processor, views, seed
-        grids, labels = data / "renders/grids", data / "masks/labels"
-        self._grids, self._labels = TableRows(grids, ["image"]), TableRows(labels, ["object_id", "labels"])
-        whole = {
-            row["object_id"]: number
-            for number, row in enumerate(read_table(grids, ["object_id", "part_id"]).to_pylist())
-            if row["part_id"] == 0
-        }
-        self.rows = [
-            (number, whole[row["object_id"]])
-            for number, row in enumerate(read_table(labels, ["object_id", "split"]).to_pylist())
-            if row["split"] == split and row["object_id"] in whole
+        self._grids = ObjectRows(data / "renders/grids", ["part_id", "image"])
+        self._labels = ObjectRows(data / "masks/labels", ["labels"])
+        self.objects = [
+            row["object_id"]
+            for row in read_table(data / "masks/labels", ["object_id", "split"]).to_pylist()
+            if row["split"] == split and row["object_id"] in self._grids.numbers
         ]
-        if not self.rows:
-            raise UserError(f"{data} has no object of the split {split} with masks; run the stages that make them.")
+        if not self.objects:
+            raise NoObjects(f"{data} has no object of the split {split} with masks; run the stages that make them.")
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """`pixel_values` (3, h, w), `input_points` (1, 1, 2), `mask` (H, W) bool, `shown` (H, W, 3), `object_id`."""
         draws = np.random.default_rng((self.seed, number))
-        labels_row, grid_row = self.rows[draws.integers(len(self.rows))]
-        row = self._labels[labels_row]
+        object_id = self.objects[draws.integers(len(self.objects))]
         labels, image = (
-            decode_png(row["labels"]["bytes"]),
-            over_white(decode_png(self._grids[grid_row]["image"]["bytes"])),
+            decode_png(self._labels.whole(object_id)["labels"]["bytes"]),
+            over_white(decode_png(self._grids.whole(object_id)["image"]["bytes"])),
         )
         if self.views == 1:
             labels_VHW, images = untile(labels), untile(image)
@@ -77,7 +71,7 @@ class PointPrompts(Dataset[dict[str, Any]]):
             "input_points": prompts(self.processor, point[None], mask.shape)[0],
             "mask": torch.from_numpy(mask),
             "shown": torch.from_numpy(image),
-            "object_id": row["object_id"],
+            "object_id": object_id,
         }
 
 

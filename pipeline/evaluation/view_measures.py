@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.evaluation.image_metrics import StLpips, psnr, ssim
-from pipeline.views.cameras import over_white
+from pipeline.evaluation.image_metrics import StLpips, ssim
+from pipeline.views.cameras import over_white, shown
+from pipeline.views.psnr import psnr
 
 CONVENTIONS: Mapping[str, str] = {
     "views": "measured one by one, over white; a figure of a part or an object is the mean of its four views",
@@ -21,9 +22,6 @@ CONVENTIONS: Mapping[str, str] = {
     "CLIP": "cosine similarity of the image embeddings; null weights: not measured",
 }
 """What the figures depend on, as it is printed beside the tables; the paper publishes none of it."""
-
-OPAQUE = 127
-"""A pixel whose alpha, of 255, exceeds this is foreground."""
 
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Of pictures (N, H, W, 3) beside their targets, (N,)."""
@@ -48,7 +46,7 @@ class ViewMeasures:
 
         A PSNR that no view has as a finite value is missing, and so is `psnr_exact` when no view has foreground.
         """
-        true, foreground = over_white(targets), targets[..., 3] > OPAQUE
+        true, foreground = over_white(targets), shown(targets)
         of_foreground = psnr(views, true, foreground)
         figures = {name: float(measure(views, true).mean()) for name, measure in self.measures.items()}
         for name, values in (("psnr", psnr(views, true)), ("psnr_foreground", of_foreground)):

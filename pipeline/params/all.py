@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import Invalid
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, validate, with_overrides
 from pipeline.params.captions import CaptionsParams
@@ -50,10 +50,10 @@ def check_values(values: dict[str, Any], where: str) -> dict[str, StageGroup]:
     """Validate the values of a whole params.yaml."""
     for name in values:
         if name not in GROUPS:
-            raise UserError(
+            raise Invalid(
                 f"{where}: unknown group `{name}`{nearest(str(name), GROUPS)}; the groups are {', '.join(GROUPS)}."
             )
     for name in GROUPS:
         if name not in values:
-            raise UserError(f"{where} has no group `{name}`; `partgen preset nano` writes a complete file.")
+            raise Invalid(f"{where} has no group `{name}`; `partgen preset nano` writes a complete file.")
     return {name: validate(group, values[name], f"{where}: {name}") for name, group in GROUPS.items()}

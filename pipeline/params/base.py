@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import UserError
+from pipeline.errors import Invalid, NotFound
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -22,6 +22,12 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
     gone: ClassVar[dict[str, str]] = {}
     """Keys that older files have, and what to do about each."""
+    aside: ClassVar[frozenset[str]] = frozenset()
+    """Keys that do not decide what is made, such as how long an object may take."""
+
+    def deciding(self, *others: str) -> dict[str, Any]:
+        """The values that decide what is made; `others` are keys that the caller's result does not depend on either."""
+        return self.model_dump(exclude={*self.aside, *others})
 
 
 class StageGroup(Group):
@@ -42,7 +48,7 @@ def load_group(group: type[GroupT], overrides: Iterable[str] = (), path: Path = 
     values = with_overrides(read_yaml(path), overrides)
     if group.name not in values:
         near = nearest(group.name, values)
-        raise UserError(f"{path} has no group `{group.name}`{near}; `partgen preset nano` writes a complete file.")
+        raise Invalid(f"{path} has no group `{group.name}`{near}; `partgen preset nano` writes a complete file.")
     return validate(group, values[group.name], f"{path}: {group.name}")
 
 
@@ -51,14 +57,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(
+        raise NotFound(
             f"{path.parent.resolve()} is no project's folder, since it has no {path.name}; start in the folder of the "
             "project, of which `partgen preset nano` writes it."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        raise Invalid(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds {type(values).__name__}, not groups; `partgen preset nano` restores it.")
+        raise Invalid(f"{path} holds {type(values).__name__}, not groups; `partgen preset nano` restores it.")
     return values
 
 
@@ -69,29 +75,29 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
         key, separator, text = override.partition("=")
         *groups, last = key.strip().split(".")
         if not separator or not groups or not last:
-            raise UserError(f"`{override}` is not of the form group.key=value, e.g. render.samples=4.")
+            raise Invalid(f"`{override}` is not of the form group.key=value, e.g. render.samples=4.")
         target = result
         for depth, name in enumerate(groups):
             if not isinstance(target.get(name), dict):
-                raise UserError(f"`{override}`: no group `{'.'.join(groups[: depth + 1])}`{nearest(name, target)}.")
+                raise Invalid(f"`{override}`: no group `{'.'.join(groups[: depth + 1])}`{nearest(name, target)}.")
             target = target[name]
         if last not in target:
-            raise UserError(f"`{override}`: `{'.'.join(groups)}` has no key `{last}`{nearest(last, target)}.")
+            raise Invalid(f"`{override}`: `{'.'.join(groups)}` has no key `{last}`{nearest(last, target)}.")
         try:
             target[last] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise UserError(f"`{override}`: `{text}` is not a YAML value.") from None
+            raise Invalid(f"`{override}`: `{text}` is not a YAML value.") from None
     return result
 
 
 def validate(group: type[GroupT], values: Any, where: str) -> GroupT:
     """Build a group; UserError with the first offence, in one sentence."""
     if not isinstance(values, dict):
-        raise UserError(f"{where} must be a group of keys, not {values!r}.")
+        raise Invalid(f"{where} must be a group of keys, not {values!r}.")
     try:
         return group.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {explain(group, error)}") from None
+        raise Invalid(f"{where}: {explain(group, error)}") from None
 
 
 def explain(group: type[Group], error: ValidationError) -> str:

@@ -1,6 +1,6 @@
 """Parameters of the stage `captions`."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -45,6 +45,7 @@ class CaptionsParams(StageGroup):
     """Prompt pictures, the backend, and its limits (supplement A.8)."""
 
     name: ClassVar[str] = "captions"
+    aside = frozenset({"endpoint", "mllama", "max_failed_share", "timeout_s"})
 
     backend: Literal["describe", "openai", "mllama"]
     """`describe`: the artist's names, colours and places, worded by SmolLM2-135M; needs no download.
@@ -67,3 +68,12 @@ class CaptionsParams(StageGroup):
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Seconds one object may take, all its requests together."""
+
+    def deciding(self, *others: str) -> dict[str, Any]:
+        """Of the backends, the model of the one in use: not where an endpoint is and how it is asked."""
+        values = super().deciding(*others)
+        if self.backend == "openai":
+            values["model"] = self.endpoint.model
+        if self.backend == "mllama":
+            values["model"] = self.mllama.model_dump()
+        return values

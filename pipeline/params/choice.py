@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.errors import UserError
+from pipeline.errors import Invalid
 from pipeline.params.base import validate
 from pipeline.params.segment import SegmentParams
 
@@ -27,15 +27,15 @@ class Choice:
     def check(self, view_size: int | None = None) -> None:
         """UserError when it cannot be had of any object, or of one with views of that many pixels a side."""
         if not 1 <= self.use <= self.samples:
-            raise UserError(f"Segmentation {self.use} of {self.samples} cannot be used; keep more with --samples.")
+            raise Invalid(f"Segmentation {self.use} of {self.samples} cannot be used; keep more with --samples.")
         if self.runs is not None and self.runs < self.samples:
-            raise UserError(f"{self.runs} runs do not give {self.samples} segmentations; raise --runs.")
+            raise Invalid(f"{self.runs} runs do not give {self.samples} segmentations; raise --runs.")
         if self.seed_point is not None:
             if not 0 <= self.view < 4:
-                raise UserError(f"There is no view {self.view}; the views of a grid are 0, 1, 2 and 3.")
+                raise Invalid(f"There is no view {self.view}; the views of a grid are 0, 1, 2 and 3.")
             x, y = self.seed_point
             if view_size is not None and not all(0 <= value < view_size for value in (x, y)):
-                raise UserError(f"The seed point {x},{y} is outside the view; x and y go from 0 to {view_size - 1}.")
+                raise Invalid(f"The seed point {x},{y} is outside the view; x and y go from 0 to {view_size - 1}.")
 
     def params(self, group: SegmentParams) -> SegmentParams:
         """The parameters in force; UserError for values that are none."""

@@ -13,6 +13,7 @@ class CompleteParams(StageGroup):
     """Parts drawn whole and alone, of the same objects that were segmented."""
 
     name: ClassVar[str] = "complete"
+    aside = frozenset({"max_failed_share", "timeout_s"})
 
     methods: list[Method]
     """Networks that complete the true parts, for Table 2; predicted parts are completed by `complete` alone."""

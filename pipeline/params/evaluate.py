@@ -14,6 +14,7 @@ class EvaluateParams(StageGroup):
     """The paper's Tables 1 to 3 on the objects that were segmented; weights that are null leave their rows out."""
 
     name: ClassVar[str] = "evaluate"
+    aside = frozenset({"max_failed_share", "timeout_s"})
 
     runs: list[Positive] = Field(min_length=1)
     """Table 1 has a row for the first n of an object's segmentations, for each of these n."""

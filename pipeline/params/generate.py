@@ -11,6 +11,7 @@ class GenerateParams(StageGroup):
     """Objects drawn from four sides out of their caption, and out of one view."""
 
     name: ClassVar[str] = "generate"
+    aside = frozenset({"split", "max_failed_share", "timeout_s"})
 
     split: Literal["train", "val", "test"]
     """Of the objects; `test` for tables that are published."""

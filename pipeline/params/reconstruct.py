@@ -41,6 +41,7 @@ class ReconstructParams(StageGroup):
     """How grids become 3D, and what is written of it."""
 
     name: ClassVar[str] = "reconstruct"
+    aside = frozenset({"max_failed_share", "timeout_s"})
 
     reconstructor: Literal["lrm", "carve"]
     """lrm: the trained reconstruction model (supplement A.1). carve: the visual hull of the four silhouettes."""

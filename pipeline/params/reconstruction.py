@@ -22,6 +22,7 @@ class ReconstructionParams(StageGroup):
     """The reconstruction model after LightplaneLRM (supplement A.1): what A.1 does not say is not published."""
 
     name: ClassVar[str] = "reconstruction"
+    aside = frozenset({"chunk_samples", "support_floor"})
 
     volume: Annotated[int, Field(ge=4)]
     """Cells a side of the feature volume; 128 in the paper."""

@@ -55,6 +55,7 @@ class RenderParams(StageGroup):
     """Cameras, lights and the engine."""
 
     name: ClassVar[str] = "render"
+    aside = frozenset({"objects_per_worker", "max_failed_share", "timeout_s"})
 
     view_size: int = Field(ge=8, le=4096)
     """Pixels a side of one view; a grid has twice as many."""

@@ -13,6 +13,7 @@ class SegmentParams(StageGroup):
     """Segmentations of held-out objects, several each, ranked as in supplement B."""
 
     name: ClassVar[str] = "segment"
+    aside = frozenset({"split", "max_failed_share", "timeout_s"})
 
     split: Literal["train", "val", "test"]
     """Whose objects; choices are made on `val`, tables on `test`."""

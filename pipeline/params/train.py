@@ -1,6 +1,6 @@
 """Parameters of the stages `train@TASK` and `train_lrm`."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 class LoopParams(Group):
     """What all trainings share."""
+
+    aside = frozenset({"checkpoint_every", "validate_every", "pictures_every"})
 
     seed: int
     """Of new weights, of the order of samples, of noise and augmentation."""
@@ -42,10 +44,6 @@ class LoopParams(Group):
     pictures_every: Positive
     """Steps between sample pictures in the TensorBoard log."""
 
-    def deciding(self) -> dict[str, Any]:
-        """Those that decide what is trained; the others say how often something is written down."""
-        return self.model_dump(exclude={"checkpoint_every", "validate_every", "pictures_every"})
-
 
 class TaskParams(Group):
     """The schedule of one training."""
@@ -59,13 +57,11 @@ class TaskParams(Group):
     learning_rate: Annotated[float, Field(gt=0)]
     """1e-5 in the paper."""
 
-    def deciding(self) -> dict[str, Any]:
-        """Those that decide what is trained."""
-        return self.model_dump(exclude={"gradient_checkpointing"})
-
 
 class DenoiserParams(TaskParams):
     """The schedule of a diffusion model's training."""
+
+    aside = frozenset({"gradient_checkpointing"})
 
     gradient_checkpointing: bool = False
     """Of the activations keep only what enters each block, and compute the rest again in the backward pass: a third

@@ -1,4 +1,4 @@
-"""Meshes of parts as one GLB: a named node a part, in place, with the attribution of what they were made from."""
+"""Meshes of parts, and all of them as one GLB: a named node a part, in place, with the attribution of their source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from trimesh.visual.material import PBRMaterial
 
 from pipeline.assets.glb import LINEAR_COLOURS, Node, pack
 from pipeline.assets.names import unique_names
-from pipeline.errors import UserError
+from pipeline.errors import NoSurface, UserError
+from pipeline.params.reconstruct import ReconstructParams
+from pipeline.reconstruction.field import Field
+from pipeline.reconstruction.meshing import mesh_field
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,17 @@ class NamedPart:
     """1..S as everywhere; parts that are absent leave gaps."""
     mesh: Trimesh
     """In the object's frame, coloured by `pipeline.reconstruction.meshing`: at its vertices or by a texture."""
+
+
+@dataclass(frozen=True)
+class PartMesh:
+    """What became of a part's field."""
+
+    glb: bytes | None
+    """Of the part alone and in place; None when it has no surface."""
+    triangles: int
+    absent: NoSurface | None
+    """Why it has none."""
 
 
 class _OwnMaterial(PBRMaterial):
@@ -51,6 +65,32 @@ def assemble(
     names = unique_names(part.name for part in parts)
     nodes = [_node(name, part) for name, part in zip(names, parts, strict=True)]
     return pack(nodes, notice, extras, frame)
+
+
+def mesh_parts(
+    fields: Mapping[int, Field],
+    names: Mapping[int, str],
+    params: ReconstructParams,
+    notice: str,
+    extras: Mapping[str, Any],
+    frame: np.ndarray | None = None,
+) -> tuple[dict[int, PartMesh], bytes | None]:
+    """The fields' surfaces by label, each as a GLB of its own, and all in one GLB; None when no part has a surface.
+
+    `names` are the parts' by label; `params` say the surface and which part has the space where several are, see
+    `mesh_field`; `notice`, `extras` and `frame` are as of `assemble`.
+    """
+    meshed, present = {}, []
+    for label, field in fields.items():
+        others = [other for key, other in fields.items() if key != label] if params.overlap == "densest" else []
+        try:
+            part = NamedPart(names[label], label, mesh_field(field, params.mesh, others))
+        except NoSurface as error:
+            meshed[label] = PartMesh(None, 0, error)
+        else:
+            meshed[label] = PartMesh(assemble([part], notice, extras, frame), len(part.mesh.faces), None)
+            present.append(part)
+    return meshed, assemble(present, notice, extras, frame) if present else None
 
 
 def linear(display: np.ndarray) -> np.ndarray:

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.augment import Augmentation
-from pipeline.errors import UserError
+from pipeline.errors import NoObjects, UserError
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.rays import split_views
 from pipeline.shards.dataset import TableRows
+from pipeline.shards.join import joined
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
-from pipeline.shards.table import decode_png
+from pipeline.shards.table import WHOLE, decode_png
 from pipeline.training.index_file import IndexFile, build_index_file
-from pipeline.training.join import WHOLE, joined
+from pipeline.views.augment import Augmentation
 from pipeline.views.cameras import GRID_AZIMUTHS, untile
 
 CONTRACT = "drawn/1"
@@ -144,7 +144,7 @@ def _records(data: Path, tables: Mapping[str, Path], split: str) -> Iterator[tup
         used += 1
         yield grids.first, novel.first, len(grids.parts) - 1
     if not used:
-        raise UserError(
+        raise NoObjects(
             f"{data} has no objects of the split {split} that are drawn from novel views; add objects, or raise "
             "the split's share in the params of assets, and run its stages again."
         )

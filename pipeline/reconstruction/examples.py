@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.diffusion.augment import Augmentation
-from pipeline.diffusion.examples import shuffled
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.drawn_objects import DrawnObjects, over_white
 from pipeline.reconstruction.rays import stacked, view_rays
+from pipeline.training.order import shuffled
+from pipeline.views.augment import Augmentation
 from pipeline.views.cameras import Camera
 
 AUGMENTATIONS = ("roll", "mirror")

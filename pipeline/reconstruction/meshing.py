@@ -21,7 +21,7 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 from trimesh import Trimesh
 
-from pipeline.errors import UserError
+from pipeline.errors import NoSurface
 from pipeline.params.reconstruct import MeshParams
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.texture import bake, painted
@@ -33,7 +33,7 @@ EMPTY = -1.0
 """Margin of a point that is exactly empty, where the opacity's logit is minus infinity."""
 
 
-class EmptyField(UserError):
+class EmptyField(NoSurface):
     """A part has no volume: its field is empty, or it is nowhere the densest. An absence to record, not a mistake."""
 
 
@@ -51,8 +51,8 @@ def mesh_field(field: Field, params: MeshParams, others: Sequence[Field] = ()) -
 
     Memory is that of one chunk of points, and some 20 bytes a point of the lattice of `params.resolution`.
 
-    EmptyField when the opacity is zero everywhere, or when the field is nowhere the densest. UserError when it is above
-    zero but nowhere reaches the level, or when the field is not finite.
+    NoSurface when the opacity nowhere reaches the level: EmptyField when it is zero everywhere, or when the field is
+    nowhere the densest. UserError when the field is not finite.
     """
     field.checked("The field to mesh")
     for other in others:
@@ -178,12 +178,16 @@ def _logit(opacity: Tensor) -> Tensor:
     return opacity + (-torch.expm1(-opacity)).log()
 
 
-def _nothing(densest: float, level: float) -> UserError:
+def _empty(reason: str, remedy: str) -> EmptyField:
+    return EmptyField(f"{reason}; {remedy}.", f"{reason}.")
+
+
+def _nothing(densest: float, level: float) -> NoSurface:
     if densest == 0:
-        return EmptyField("The part's field is empty; record the part as absent.")
+        return _empty("The part's field is empty", "record the part as absent")
     if densest >= level:
-        return EmptyField("Another part is denser everywhere; record the part as absent, or keep the rule `additive`.")
-    return UserError(
+        return _empty("Another part is denser everywhere", "record the part as absent, or keep the rule `additive`")
+    return NoSurface(
         f"No opacity of the part reaches the level {level:g} of its surface, the largest is {densest:.3g}; "
         "lower reconstruct.mesh.level below that."
     )

@@ -30,6 +30,17 @@ class PartOverlap:
     contested: float
     """Of the union's volume, what two or more parts claim; 0 when the union is empty."""
 
+    def figures(self) -> dict[str, float]:
+        """Mean and largest IoU of all pairs of parts that claim some space, 0 without a pair, and `contested`."""
+        claims_N = self.iou_NN.diagonal() > 0
+        pairs = self.iou_NN[claims_N][:, claims_N]
+        above = pairs[torch.triu(torch.ones_like(pairs, dtype=torch.bool), diagonal=1)].tolist()
+        return {
+            "mean_iou": sum(above) / max(len(above), 1),
+            "max_iou": max(above, default=0.0),
+            "contested": self.contested,
+        }
+
 
 @torch.no_grad()
 def part_overlap(fields: Sequence[Field], resolution: int, level: float) -> PartOverlap:

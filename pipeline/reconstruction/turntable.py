@@ -1,4 +1,4 @@
-"""Pictures of N fields together: from any view, as part ids, and as animations around the object.
+"""Pictures of N fields together: from any view, in a grid, as part ids, and as animations around the object.
 
 Cameras are those of `pipeline.views.cameras`. Where parts were moved out of the objects' bounding sphere, the camera
 steps back as far as the scene grew, so that nothing is cut and the perspective stays; else it stays where it is.
@@ -8,19 +8,19 @@ Shape suffixes: F frames, H W pixels.
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.diffusion.part_colours import colour_code
 from pipeline.errors import UserError
 from pipeline.reconstruction.field import Field
-from pipeline.reconstruction.rays import BOUND, view_rays
-from pipeline.reconstruction.renderer import Overlap, Rendered, render
-from pipeline.views.cameras import Camera
+from pipeline.reconstruction.rays import BOUND, Rays, stacked, view_rays
+from pipeline.reconstruction.renderer import Overlap, render
+from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile
+from pipeline.views.part_colours import colour_code
 
 VISIBLE_ALPHA = 0.5
 """A pixel that hides less of the background than this belongs to no part."""
@@ -34,12 +34,18 @@ TURN_S = 4.0
 
 @dataclass(frozen=True)
 class View:
-    """One picture of all parts."""
+    """All parts together (A.7), as one camera or the four of a grid see them."""
 
-    picture_HW3: np.ndarray
-    """Over white, uint8 display values."""
-    parts_HW: np.ndarray
-    """uint8: the number in the list of fields, from 1, of the part in sight; 0 for the background."""
+    colour_HW3: np.ndarray
+    """Over white, float32 in [0, 1]."""
+    labels_HW: np.ndarray
+    """uint8: the label of the part in sight, from 1; 0 for the background."""
+
+    @property
+    def picture_HW3(self) -> np.ndarray:
+        """The colours as display values, uint8."""
+        picture: np.ndarray = (self.colour_HW3 * 255).round().astype(np.uint8)
+        return picture
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class Turntable:
 
     pictures_FHW3: np.ndarray
     """As `View.picture_HW3`."""
-    parts_FHW: np.ndarray
-    """As `View.parts_HW`."""
+    labels_FHW: np.ndarray
+    """As `View.labels_HW`."""
 
 
 def view(
@@ -62,7 +68,7 @@ def view(
 ) -> View:
     """What one camera sees; `samples` of a ray through the objects' sphere, and more where the scene is larger.
 
-    UserError without a field, or when a field's values are not finite.
+    A part's label is its number in the list, from 1. UserError without a field, or when values are not finite.
     """
     return _Scene.of(fields).view(camera, azimuth_deg, elevation_deg, samples, overlap)
 
@@ -77,11 +83,26 @@ def turntable(
     advance: Callable[[], object] = lambda: None,
 ) -> Turntable:
     """Views from all around, as `view`; `advance` is called after each."""
-    scene, views = _Scene.of(fields), []
+    scene, pictures, labels = _Scene.of(fields), [], []
     for frame in range(frames):
-        views.append(scene.view(camera, 360 * frame / frames, elevation_deg, samples, overlap))
+        seen = scene.view(camera, 360 * frame / frames, elevation_deg, samples, overlap)
+        pictures.append(seen.picture_HW3)
+        labels.append(seen.labels_HW)
         advance()
-    return Turntable(np.stack([one.picture_HW3 for one in views]), np.stack([one.parts_HW for one in views]))
+    return Turntable(np.stack(pictures), np.stack(labels))
+
+
+def grid_view(
+    fields: Mapping[int, Field], camera: Camera, elevation_deg: float, samples: int, overlap: Overlap = "additive"
+) -> View:
+    """What the four cameras of a grid see of fields by label, tiled; as `view`, but that the cameras never step back.
+
+    So parts that were placed far outside the objects' sphere are cut by the views' edges.
+    """
+    scene = _Scene.of(list(fields.values()))
+    rays = stacked([view_rays(camera, azimuth, elevation_deg, bound=scene.bound) for azimuth in GRID_AZIMUTHS])
+    colour_VHW3, numbers_VHW = scene.rendered(rays, samples, overlap)
+    return View(tile(colour_VHW3), tile(np.array([0, *fields], dtype=np.uint8)[numbers_VHW]))
 
 
 def exploded(fields: Sequence[Field], explode: float) -> list[Field]:
@@ -135,17 +156,15 @@ class _Scene:
         checked = [field.checked(f"Part {number}") for number, field in enumerate(fields, start=1)]
         return cls(checked, max([BOUND, *(field.reach() for field in checked if field.is_placed)]))
 
-    @torch.no_grad()
     def view(self, camera: Camera, azimuth_deg: float, elevation_deg: float, samples: int, overlap: Overlap) -> View:
         far = replace(camera, distance=camera.distance * self.bound / BOUND)
+        return View(*self.rendered(view_rays(far, azimuth_deg, elevation_deg, bound=self.bound), samples, overlap))
+
+    @torch.no_grad()
+    def rendered(self, rays: Rays, samples: int, overlap: Overlap) -> tuple[np.ndarray, np.ndarray]:
+        """Colours (..., 3) and the numbers (...), from 1, of the parts in sight."""
         like = self.fields[0].volume_CDHW
-        rays = view_rays(far, azimuth_deg, elevation_deg, bound=self.bound).flat().to(like)
-        seen = render(self.fields, rays, math.ceil(samples * self.bound / BOUND), overlap=overlap)
-        return _pixels(seen, camera.size)
-
-
-def _pixels(seen: Rendered, size: int) -> View:
-    """Rows of rays as a square picture."""
-    picture = (seen.colour.clamp(0, 1) * 255).round().to(torch.uint8)
-    parts = torch.where(seen.alpha >= VISIBLE_ALPHA, seen.shares.argmax(dim=1) + 1, 0).to(torch.uint8)
-    return View(picture.view(size, size, 3).cpu().numpy(), parts.view(size, size).cpu().numpy())
+        seen = render(self.fields, rays.flat().to(like), math.ceil(samples * self.bound / BOUND), overlap=overlap)
+        numbers_R = torch.where(seen.alpha >= VISIBLE_ALPHA, seen.shares.argmax(dim=1) + 1, 0).to(torch.uint8)
+        shape = rays.near.shape
+        return seen.colour.clamp(0, 1).view(*shape, 3).cpu().numpy(), numbers_R.view(shape).cpu().numpy()

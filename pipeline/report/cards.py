@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.report.contact_sheet import Card, Picture
-from pipeline.shards.dataset import TableRows
+from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import MANIFEST, iter_rows, read_manifest, read_table
-from pipeline.shards.table import IMAGE_TYPE, decode_png
+from pipeline.shards.table import IMAGE_TYPE, WHOLE, decode_png
 from pipeline.views.cameras import over_white
 from pipeline.views.palette import PART_COLOURS
 
@@ -80,14 +80,13 @@ def _rows_of(folder: Path, chosen: set[str] | None = None) -> list[dict[str, Any
         return []
     if chosen is None:
         return list(iter_rows(folder))
-    owners = read_table(folder, ["object_id"]).column("object_id").to_pylist()
-    rows = TableRows(folder)
-    return [rows[index] for index, owner in enumerate(owners) if owner in chosen]
+    rows = ObjectRows(folder)
+    return [row for object_id in rows.numbers if object_id in chosen for row in rows.of(object_id)]
 
 
 def _whole_grids(data: Path, chosen: set[str]) -> dict[str, np.ndarray]:
     grids = _rows_of(data / "renders/grids", chosen)
-    return {row["object_id"]: decode_png(row["image"]["bytes"]) for row in grids if row["part_id"] == 0}
+    return {row["object_id"]: decode_png(row["image"]["bytes"]) for row in grids if row["part_id"] == WHOLE}
 
 
 def _overlay(labels: np.ndarray, grid: np.ndarray | None, names: Mapping[int, str], said: str) -> list[Picture]:

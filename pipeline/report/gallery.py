@@ -9,13 +9,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.errors import UserError
-from pipeline.generation.reconstruct_tables import PREDICTED
+from pipeline.heldout.reconstruct_tables import PREDICTED
 from pipeline.reconstruction.field import read_field
 from pipeline.reconstruction.turntable import exploded, part_picture, view
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.progress import Progress
 from pipeline.shards.read import read_manifest, read_table
-from pipeline.shards.table import decode_png
+from pipeline.shards.table import WHOLE, decode_png
 from pipeline.views.cameras import Camera, over_white
 
 EACH = 2
@@ -42,7 +42,7 @@ def write_gallery(path: Path, data: Path) -> None:
     with Progress("Gallery", len(chosen)) as progress:
         for axes, (object_id, (rank, score)) in zip(places, chosen.items(), strict=True):
             rows = {name: table.of(object_id) for name, table in tables.items()}
-            whole = next(row for row in rows["grids"] if row["part_id"] == 0)
+            whole = next(row for row in rows["grids"] if row["part_id"] == WHOLE)
             pictures = [over_white(decode_png(whole["image"]["bytes"]))]
             pictures += [_labels(rows[name][0]["labels"]["bytes"]) for name in ("truth", "parts")]
             found = [row for row in rows["fields"] if (row["source"], row["method"]) == PREDICTED]

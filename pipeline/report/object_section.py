@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.generation.generate_tables import FROM_IMAGE, FROM_TEXT, GIVEN_VIEW
+from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT
 from pipeline.report.page_files import PageFiles
 from pipeline.report.result_tables import ResultTable, figures_table
 from pipeline.report.rows import require
 from pipeline.shards.dataset import ObjectRows
-from pipeline.shards.table import decode_png
+from pipeline.shards.table import WHOLE, decode_png
 from pipeline.views.cameras import over_white
 from pipeline.views.palette import PART_COLOURS
+from pipeline.views.tables import GIVEN_VIEW
 
-WHOLE = 0
-"""The part id of the whole object, and the label of all parts together."""
 TABLES = {
     "parts": "assets/parts",
     "glbs": "assets/glbs",

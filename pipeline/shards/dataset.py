@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.read import Shard, read_manifest, read_table, reading
-from pipeline.shards.table import decode_png
+from pipeline.shards.table import WHOLE, decode_png
 
 
 class TableRows:
@@ -102,3 +102,11 @@ class ObjectRows:
     def of(self, object_id: str) -> list[dict[str, Any]]:
         """Those of one object, in the table's order; none where the table does not have it."""
         return [self._rows[number] for number in self.numbers.get(object_id, [])]
+
+    def whole(self, object_id: str) -> dict[str, Any]:
+        """The row of the whole object, the only one in tables without parts; else `part_id` is among the columns.
+
+        KeyError where the table does not have the object.
+        """
+        rows = (self._rows[number] for number in self.numbers[object_id])
+        return next(row for row in rows if row.get("part_id", WHOLE) == WHOLE)

@@ -1,7 +1,9 @@
-"""Progress with an estimate: a bar on a terminal, a line now and then in a log."""
+"""Progress of many items, a bar on a terminal or a line now and then in a log, and the time that a step took."""
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -63,6 +65,18 @@ class Progress:
             left = (self.total - self.done) / self.rate
             text = f"{self.description}: {self.done} of {self.total}, about {_duration(left)} left"
             print(f"{text}, {note}" if note else text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say on stderr what begins, and how long it took when it has ended."""
+    print(f"{what} ... ", end="", file=sys.stderr, flush=True)
+    started, how = time.monotonic(), "stopped after "
+    try:
+        yield
+        how = ""
+    finally:
+        print(f"{how}{time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,8 @@ from PIL import Image
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How `datasets` stores an image: encoded bytes and a name."""
+WHOLE = 0
+"""The part id, or label, of the whole object and of all parts together."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import numpy as np
 
 GRID_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 """Degrees; in the grid top-left, top-right, bottom-left, bottom-right (main paper, Sec. 3.5)."""
+OPAQUE = 128
+"""From this alpha on, of 255, a pixel is the object's and not the background's."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,9 @@ def over_white(rgba: np.ndarray) -> np.ndarray:
     values = rgba.astype(np.float32) / 255.0
     alpha = values[..., 3:]
     return values[..., :3] * alpha + (1.0 - alpha)
+
+
+def shown(rgba: np.ndarray) -> np.ndarray:
+    """Which pixels of straight-alpha RGBA (..., 4) uint8 are the object's, (...) bool: those of an alpha above 1/2."""
+    pixels: np.ndarray = rgba[..., 3] >= OPAQUE
+    return pixels

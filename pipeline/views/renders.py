@@ -20,8 +20,6 @@ CONTRACT = "render/2"
 """Raise it when the same inputs give other pictures."""
 NOVEL_VIEWS = 4
 """Random views on which reconstructions are evaluated (main paper, Tab. 3)."""
-HOW_TO_RUN = {"objects_per_worker", "max_failed_share", "timeout_s"}
-"""Parameters that pictures do not depend on."""
 
 _blender: Blender | None = None
 """This process's Blender: starting one takes seconds, drawing an object less than one."""
@@ -40,11 +38,6 @@ class RenderJob:
     params: RenderParams
     threads: int
     """CPU threads of Blender; the pictures do not depend on them."""
-
-
-def picture_params(params: RenderParams) -> dict[str, Any]:
-    """The parameters that pictures depend on."""
-    return params.model_dump(exclude=HOW_TO_RUN)
 
 
 def render_object(job: RenderJob) -> dict[str, list[dict[str, Any]]]:
@@ -94,7 +87,7 @@ def render_object(job: RenderJob) -> dict[str, list[dict[str, Any]]]:
 
 def _draw(job: RenderJob, series: list[Series]) -> list[np.ndarray]:
     global _blender
-    settings = picture_params(job.params)
+    settings = job.params.deciding()
     for attempt in (1, 2):
         if _blender is not None and _blender.jobs >= job.params.objects_per_worker:
             _blender.close()

@@ -49,3 +49,6 @@ CONDITIONING = Table(
     ),
     sort=("view",),
 )
+
+GIVEN_VIEW = 0
+"""Of `conditioning`, the view that a network of pictures is given of a held-out object."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.applications.photo import read_picture
 from pipeline.assets.sweethome3d import sweethome3d_assets
-from pipeline.generation.photo import read_picture
 from tests.assets_files import built_folder, gltf, png
 
 OUTSIDE = "../outside"

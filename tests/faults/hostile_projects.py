@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.generation.result import PartObject
+from pipeline.applications.result import PartObject
 from pipeline.shards.read import read_table
 from tests.assets_files import boxes
 from tests.faults.hostile import CASES, POINTER, SECRET, Case, header, png_bomb, write

@@ -4,13 +4,13 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from pipeline.applications.models import Networks
 from pipeline.diffusion.example_index import build_index
 from pipeline.diffusion.frozen import text_outputs
 from pipeline.diffusion.models import load_autoencoder
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.diffusion.tasks import TASKS
 from pipeline.diffusion.text import MiniLM
-from pipeline.generation.networks import Networks
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams

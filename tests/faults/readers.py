@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.generation.result import PartObject
+from pipeline.applications.result import PartObject
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import iter_rows, read_table
 from tests.faults.targets import DATA

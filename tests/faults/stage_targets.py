@@ -10,7 +10,7 @@ from pipeline.diffusion.frozen import text_outputs
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.diffusion.text import MiniLM
-from pipeline.generation.reconstruct_tables import FIELDS
+from pipeline.heldout.reconstruct_tables import FIELDS
 from pipeline.params.complete import CompleteParams
 from pipeline.params.report import ReportParams
 from pipeline.reconstruction.field import Decoder, Field

@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 
 from pipeline.diffusion.pipelines import SegmentationPipeline
-from pipeline.evaluation.ranking import Pool
-from pipeline.generation.models import loaded
-from pipeline.generation.segmenting import run_scores, segment, tidy
+from pipeline.heldout.loading import loaded
 from pipeline.params.segment import SegmentParams
+from pipeline.parts.label_maps import tidy
+from pipeline.parts.segmentation import run_scores, segment
 from pipeline.reconstruction.carving import HULL_CELLS, Carver
+from pipeline.regions.ranking import Pool
 from pipeline.shards.table import decode_png, encode_png, image_cell
-from pipeline.views.cameras import Camera, over_white
+from pipeline.views.cameras import Camera, over_white, shown
 from pipeline.views.palette import PART_COLOURS
 
 CONTRACT = "segment/3"
 """Raised when the same inputs give other rows."""
-SHOWN_ALPHA = 128
-"""A pixel of a render with at least this alpha, of 255, is the object's."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class SegmentTask:
 def segment_object(task: SegmentTask) -> dict[str, list[dict[str, Any]]]:
     """The object's rows of `runs`, `proposals` and `parts`. Where no run finds a part, maps are empty: that counts."""
     params, rgba = task.params, decode_png(task.grid)
-    model, shown = loaded(SegmentationPipeline, task.model), rgba[..., 3] >= SHOWN_ALPHA
+    model, shown_HW = loaded(SegmentationPipeline, task.model), shown(rgba)
     carver = Carver(task.camera, task.elevation_deg, HULL_CELLS)
-    maps = segment(model, over_white(rgba), shown, params, params.seed, carver)
+    maps = segment(model, over_white(rgba), shown_HW, params, params.seed, carver)
     scores, ranked = run_scores(maps), Pool.of_runs(maps).ranked()
     chosen = int(scores.argmax())
-    parts = tidy(maps[chosen], shown, params.max_parts, params.min_part_pixels)
+    parts = tidy(maps[chosen], shown_HW, params.max_parts, params.min_part_pixels)
     identity = {"object_id": task.object_id, "split": task.split}
     columns = (ranked.run_N, ranked.label_N, ranked.score_N, ranked.area_N)
     return {

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.applications.assemble import Scene, build
+from pipeline.applications.inputs import INPUT
+from pipeline.applications.models import Networks
+from pipeline.applications.result import Part, PartObject
 from pipeline.diffusion.pipelines import EditingPipeline
-from pipeline.generation.building import Scene, build
-from pipeline.generation.diagnostics import look
-from pipeline.generation.networks import Networks
-from pipeline.generation.result import Part, PartObject
-from pipeline.generation.sources import INPUT
-from pipeline.generation.steps import step
 from pipeline.reconstruction.field import Field
+from pipeline.reconstruction.turntable import grid_view
+from pipeline.shards.progress import step
 from pipeline.views.cameras import over_white
 
 
@@ -57,7 +57,7 @@ def changed(
         overlap=built.overlap,
         diagnostics=[*kept, *built.diagnostics],
         models={**result.models, **models},
-        settings={**result.settings, "reconstruct": scene.kept},
+        settings={**result.settings, "reconstruct": scene.params.deciding()},
         history=[*result.history, {**entry, "models": models}],
     )
 
@@ -71,10 +71,9 @@ def redrawn(
     taken from there; all others stay as they were. What reaches out of the views is cut.
     """
     samples = scene.reconstructor.samples
-    seen = look(scene.fields(parts), samples, scene.camera, scene.elevation_deg, scene.params.overlap)
+    seen = grid_view(scene.fields(parts), scene.camera, scene.elevation_deg, samples, scene.params.overlap)
     where_HW = (labels_HW == label) | (seen.labels_HW == label)
-    colours = (seen.colour_HW3.clip(0, 1) * 255).round()
-    shown = np.dstack([colours, np.where(seen.labels_HW > 0, 255, 0)]).astype(np.uint8)
+    shown = np.dstack([seen.picture_HW3, np.where(seen.labels_HW > 0, 255, 0)]).astype(np.uint8)
     return np.where(where_HW[..., None], shown, grid), np.where(where_HW, seen.labels_HW, labels_HW).astype(np.uint8)
 
 

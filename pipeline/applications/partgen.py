@@ -1,6 +1,6 @@
 """The applications as an API: objects made of parts out of a 3D object, a picture or a text, and their editing.
 
-    from pipeline.generation.partgen import PartGenPipeline
+    from partgen import PartGenPipeline
 
     partgen = PartGenPipeline.from_pretrained("data/models")
     chair = partgen.decompose("chair.glb", seed=1)
@@ -19,6 +19,12 @@ from typing import Any, Self, get_args
 import numpy as np
 from PIL import Image
 
+from pipeline.applications.assemble import Frame, Scene, animations, fields_of
+from pipeline.applications.decompose import take_apart
+from pipeline.applications.edit import changed, imagined, in_place, stand
+from pipeline.applications.inputs import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
+from pipeline.applications.models import Networks, Settings
+from pipeline.applications.result import Part, PartObject
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Up
 from pipeline.captions.object_captions import prepare_backend
@@ -30,14 +36,7 @@ from pipeline.diffusion.pipelines import (
     TextToMultiViewPipeline,
 )
 from pipeline.diffusion.sampling import MultiViewPipeline
-from pipeline.errors import UserError
-from pipeline.generation.building import Frame, Scene, animations, fields_of
-from pipeline.generation.editing import changed, imagined, in_place, stand
-from pipeline.generation.networks import Networks
-from pipeline.generation.result import Part, PartObject
-from pipeline.generation.settings import Settings
-from pipeline.generation.sources import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
-from pipeline.generation.taking_apart import take_apart
+from pipeline.errors import Invalid, UserError
 from pipeline.params.base import validate, with_overrides
 from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
@@ -93,7 +92,7 @@ class PartGenPipeline:
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
         if frame not in get_args(Frame):
-            raise UserError(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
+            raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)
         scene = replace(self._begin(choice, reconstructor), frame=frame)
         source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
@@ -164,10 +163,10 @@ class PartGenPipeline:
         beside the object.
         """
         if [text, image, object].count(None) != 2:
-            raise UserError("Give one of a text, an image and an object to add.")
+            raise Invalid("Give one of a text, an image and an object to add.")
         _check_up(up)
         if place is not None and len(place) != 3:
-            raise UserError(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
+            raise Invalid(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
         label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
@@ -242,7 +241,7 @@ class PartGenPipeline:
 
 def _check_up(up: str) -> None:
     if up not in get_args(Up):
-        raise UserError(f"The axis that points up is {up!r}; give {' or '.join(get_args(Up))}.")
+        raise Invalid(f"The axis that points up is {up!r}; give {' or '.join(get_args(Up))}.")
 
 
 def _free_name(name: str, others: Sequence[Part]) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from pipeline.diffusion.pipelines import ImageToMultiViewPipeline, TextToMultiViewPipeline
-from pipeline.generation.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS
-from pipeline.generation.models import loaded
+from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS
+from pipeline.heldout.loading import loaded
 from pipeline.params.generate import GenerateParams
 from pipeline.shards.table import decode_png, encode_png, image_cell
 from pipeline.views.cameras import over_white

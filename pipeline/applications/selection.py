@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.applications.result import Segmentation
 from pipeline.diffusion.pipelines import SegmentationPipeline
-from pipeline.errors import UserError
-from pipeline.evaluation.proposals import Proposals, iou
-from pipeline.evaluation.ranking import SAME_REGION, Pool
-from pipeline.generation.result import Segmentation
-from pipeline.generation.segmenting import Parts, run_scores, segment, tidy
+from pipeline.errors import Invalid, UserError
 from pipeline.params.choice import Choice
 from pipeline.params.segment import SegmentParams
+from pipeline.parts.label_maps import Parts, tidy
+from pipeline.parts.segmentation import run_scores, segment
 from pipeline.reconstruction.carving import Carver
+from pipeline.regions.proposals import Proposals, iou
+from pipeline.regions.ranking import SAME_REGION, Pool
 
 SELECTED, REST = 1, 2
 """The labels of the part at a seed point, and of all the others together."""
@@ -52,7 +53,7 @@ def choose_parts(
     at = choice.grid_pixel(len(shown_HW) // 2)
     if at is not None and not shown_HW[at]:
         x, y = at[1] % (len(shown_HW) // 2), at[0] % (len(shown_HW) // 2)
-        raise UserError(f"The pixel {x},{y} of view {choice.view} is background; give a seed point on the object.")
+        raise Invalid(f"The pixel {x},{y} of view {choice.view} is background; give a seed point on the object.")
     maps_RHW = segment(model, grid, shown_HW, params, seed, carver)
     pool = Pool.of_runs(maps_RHW)
     ranked = _automatic(maps_RHW, shown_HW, params) if at is None else _seeded(pool, at, shown_HW, params.runs)

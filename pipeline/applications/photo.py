@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy.ndimage import label
 
-from pipeline.errors import UserError
+from pipeline.errors import NotFound, UserError
 from pipeline.shards.scratch import scratch
 from pipeline.telemetry import without_telemetry
 from pipeline.views.cameras import over_white
@@ -57,7 +57,7 @@ def read_picture(path: Path) -> Image.Image:
     """
     try:
         if not path.exists():
-            raise UserError(f"There is no picture {path}; give the path of a PNG or JPEG file.")
+            raise NotFound(f"There is no picture {path}; give the path of a PNG or JPEG file.")
         if not path.is_file():  # a pipe would be waited for
             raise UserError(f"{path} is no picture that can be read (no file); give a PNG or JPEG file.")
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:

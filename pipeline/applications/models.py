@@ -1,19 +1,29 @@
-"""The trained models of a folder, read when they are first needed; all of them for the same views."""
+"""What the applications work with: the trained models of a folder, and the parameters.
+
+A model is read when it is first needed; all of them are for the same views.
+"""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from diffusers.utils import logging
 
 from pipeline.diffusion.sampling import MultiViewPipeline
-from pipeline.errors import UserError
+from pipeline.errors import NotFound, UserError
 from pipeline.folders import content_digest
+from pipeline.params.assets import AssetsParams
+from pipeline.params.base import PARAMS_FILE, load_group
+from pipeline.params.captions import CaptionsParams
+from pipeline.params.complete import CompleteParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
+from pipeline.params.segment import SegmentParams
 from pipeline.reconstruction.reconstructor import CAMERA_KEYS, Reconstructor, find_reconstructor
 from pipeline.views.cameras import Camera
 
@@ -21,6 +31,35 @@ LRM = "lrm"
 """The folder of the reconstruction model."""
 
 PipelineT = TypeVar("PipelineT", bound=MultiViewPipeline)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Groups of a params.yaml."""
+
+    assets: AssetsParams
+    render: RenderParams
+    captions: CaptionsParams
+    segment: SegmentParams
+    complete: CompleteParams
+    reconstruction: ReconstructionParams
+    reconstruct: ReconstructParams
+    overrides: tuple[str, ...]
+    """What was said apart from the file; it also holds for results that are edited."""
+
+    @classmethod
+    def load(cls, overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Self:
+        """From a file; `overrides` as of `load_group`."""
+        return cls(
+            load_group(AssetsParams, overrides, path),
+            load_group(RenderParams, overrides, path),
+            load_group(CaptionsParams, overrides, path),
+            load_group(SegmentParams, overrides, path),
+            load_group(CompleteParams, overrides, path),
+            load_group(ReconstructionParams, overrides, path),
+            load_group(ReconstructParams, overrides, path),
+            tuple(overrides),
+        )
 
 
 class Networks:
@@ -52,7 +91,7 @@ class Networks:
             try:
                 size = int(json.loads((folder / kind.config_name).read_text(encoding="utf-8"))["grid_size"]) // 2
             except (OSError, ValueError, KeyError, TypeError):
-                raise UserError(
+                raise NotFound(
                     f"{folder} holds no model; train it with `partgen run`, or name a folder of models that has it."
                 ) from None
             if size != self.view_size:

@@ -12,11 +12,12 @@ from pipeline.captions.describe import PlainBackend
 from pipeline.captions.names import spoken
 from pipeline.captions.object_captions import load_backend
 from pipeline.captions.places import place_in_views
-from pipeline.captions.subjects import WHOLE, caption_subjects, see
+from pipeline.captions.subjects import caption_subjects, see
 from pipeline.captions.template import plain_name
 from pipeline.errors import ObjectFailed
 from pipeline.params.captions import CaptionsParams
 from pipeline.shards.scratch import scratch
+from pipeline.shards.table import WHOLE
 from pipeline.views.cameras import untile
 
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)

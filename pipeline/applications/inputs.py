@@ -10,22 +10,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.applications.backgrounds import find_object
+from pipeline.applications.diagnostics import Diagnostic
+from pipeline.applications.models import Networks
+from pipeline.applications.photo import as_read, cut_out, doubts, object_view, read_picture
+from pipeline.applications.render_input import draw_object
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
 from pipeline.assets.reasons import as_text
 from pipeline.assets.surface import Up
 from pipeline.diffusion.pipelines import ImageToMultiViewPipeline, TextToMultiViewPipeline
-from pipeline.errors import UserError
-from pipeline.generation.backgrounds import find_object
-from pipeline.generation.diagnostics import Diagnostic
-from pipeline.generation.drawing import draw_object
-from pipeline.generation.networks import Networks
-from pipeline.generation.photo import as_read, cut_out, doubts, object_view, read_picture
-from pipeline.generation.steps import step
+from pipeline.errors import Invalid, UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
+from pipeline.shards.progress import step
+from pipeline.views.cameras import shown
 
-SHOWN_ALPHA = 128
-"""A pixel of a grid with at least this alpha, of 255, is the object's."""
 INPUT = "input"
 """The kind of a diagnostic of what an object was made from; it outlives edits."""
 MOST_BACKGROUND = 0.05
@@ -55,8 +54,7 @@ class Source:
     @property
     def shown(self) -> np.ndarray:
         """The object's pixels, (H, W) bool."""
-        shown: np.ndarray = self.grid[..., 3] >= SHOWN_ALPHA
-        return shown
+        return shown(self.grid)
 
 
 def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks: Networks, up: Up = "y") -> Source:
@@ -114,7 +112,7 @@ def checked_prompt(prompt: str) -> str:
     """The text on one line; UserError when there is none."""
     text = " ".join(prompt.split())
     if not text:
-        raise UserError("The prompt is empty; say in a few words what is wanted.")
+        raise Invalid("The prompt is empty; say in a few words what is wanted.")
     return text
 
 

@@ -13,12 +13,11 @@ from pipeline.assets.readers import FolderReader
 from pipeline.assets.reasons import ObjectDropped, as_text, shortened
 from pipeline.assets.references import gltf_header
 from pipeline.assets.surface import Up
-from pipeline.errors import UserError
+from pipeline.errors import NotFound, UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
 from pipeline.views.blender import Blender, BlenderDied, BlenderRefused, Series
 from pipeline.views.cameras import GRID_AZIMUTHS, camera_to_world, tile
-from pipeline.views.renders import picture_params
 
 PICTURES = ("images/", "textures/")
 """Folders beside that of a model in which its textures may lie."""
@@ -48,7 +47,7 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is no regular file; give a 3D object ({', '.join(FORMATS)}).")
     if not path.is_file():
-        raise UserError(f"There is no file {path}; give a 3D object ({', '.join(FORMATS)}).")
+        raise NotFound(f"There is no file {path}; give a 3D object ({', '.join(FORMATS)}).")
     try:
         bundle = read_object(path, int(assets.max_file_mb * 2**20))
         pieces, warnings = load_pieces(
@@ -63,7 +62,7 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
     blender = None
     try:
         blender = Blender(os.cpu_count() or 1)
-        views = blender.draw(glb, [Series(None, poses)], picture_params(render))[0]
+        views = blender.draw(glb, [Series(None, poses)], render.deciding())[0]
     except (BlenderDied, BlenderRefused) as error:
         raise UserError(f"{path} could not be drawn: {error}.") from None
     finally:

@@ -10,10 +10,9 @@ from itertools import groupby
 from pathlib import Path
 
 from pipeline.shards.read import Shard, read_manifest, reading
+from pipeline.shards.table import WHOLE
 
 BATCH_ROWS = 1024
-WHOLE = 0
-"""The part id of the whole object."""
 NONE = -1
 
 

@@ -5,8 +5,6 @@ import pyarrow as pa
 from pipeline.shards.table import Table, image_field
 
 FROM_TEXT, FROM_IMAGE = "text_to_mv", "image_to_mv"
-GIVEN_VIEW = 0
-"""The view of renders/conditioning that is given."""
 
 GENERATIONS = Table(
     "grids",

@@ -11,20 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from pipeline.errors import UserError
-from pipeline.generation.diagnostics import Diagnostic, diagnose
-from pipeline.generation.networks import LRM
-from pipeline.generation.result import ANIMATIONS, Part
-from pipeline.generation.steps import step
+from pipeline.applications.diagnostics import Diagnostic, diagnose
+from pipeline.applications.models import LRM
+from pipeline.applications.result import ANIMATIONS, Part
 from pipeline.params.reconstruct import ReconstructParams
-from pipeline.reconstruction.assembly import NamedPart, assemble
+from pipeline.reconstruction.assembly import PartMesh, mesh_parts
 from pipeline.reconstruction.field import Field
-from pipeline.reconstruction.meshing import EmptyField, mesh_field
-from pipeline.reconstruction.overlap import PartOverlap, part_overlap
+from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.rays import BOUND
 from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
-from pipeline.shards.progress import Progress
+from pipeline.shards.progress import Progress, step
 from pipeline.views.cameras import Camera, over_white
 
 Frame = Literal["unit", "file"]
@@ -47,11 +44,6 @@ class Scene:
     def fields(self, parts: Sequence[Part]) -> dict[int, Field]:
         """The parts' fields by label, where they are computed with."""
         return {part.label: _on(part.field, self.device) for part in parts}
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """The parameters on which a result depends."""
-        return self.params.model_dump(exclude={"max_failed_share", "timeout_s"})
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -90,7 +82,9 @@ def build(
     params, fields = scene.params, scene.fields(parts)
     with step("Meshes"):
         to_file = np.linalg.inv(origin["from_file"]) if scene.frame == "file" else None
-        meshed, glb = _meshed(parts, fields, params, notice, to_file)
+        names = {part.label: part.name for part in parts}
+        meshes, glb = mesh_parts(fields, names, params, notice, {}, to_file)
+    meshed = [_with_mesh(part, meshes[part.label]) for part in parts]
     with step("Overlap and diagnostics"):
         overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
         in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
@@ -106,7 +100,7 @@ def build(
             overlap,
             params.overlap,
         )
-    return Built(meshed, glb, overlap=_figures(overlap), diagnostics=[*found, *_remarks(meshed)])
+    return Built(meshed, glb, overlap=overlap.figures(), diagnostics=[*found, *_remarks(meshed)])
 
 
 def animations(parts: Sequence[Part], scene: Scene) -> dict[str, bytes]:
@@ -126,29 +120,8 @@ def animations(parts: Sequence[Part], scene: Scene) -> dict[str, bytes]:
     return drawn
 
 
-def _meshed(
-    parts: Sequence[Part],
-    fields: Mapping[int, Field],
-    params: ReconstructParams,
-    notice: str,
-    frame: np.ndarray | None,
-) -> tuple[list[Part], bytes | None]:
-    """The parts with their GLBs, and all of them in one; None when no part has a surface."""
-    made: list[Part] = []
-    named = []
-    for part in parts:
-        others = [field for label, field in fields.items() if label != part.label]
-        try:
-            mesh = mesh_field(fields[part.label], params.mesh, others if params.overlap == "densest" else ())
-        except EmptyField as error:
-            made.append(replace(part, glb=None, triangles=0, absent=str(error).partition(";")[0] + "."))
-        except UserError as error:  # the level is reached nowhere
-            made.append(replace(part, glb=None, triangles=0, absent=str(error)))
-        else:
-            named.append(NamedPart(part.name, part.label, mesh))
-            glb = assemble(named[-1:], notice, {}, frame)
-            made.append(replace(part, glb=glb, triangles=len(mesh.faces), absent=""))
-    return made, assemble(named, notice, {}, frame) if named else None
+def _with_mesh(part: Part, mesh: PartMesh) -> Part:
+    return replace(part, glb=mesh.glb, triangles=mesh.triangles, absent=mesh.absent.reason if mesh.absent else "")
 
 
 def _on(field: Field, device: torch.device) -> Field:
@@ -157,12 +130,6 @@ def _on(field: Field, device: torch.device) -> Field:
     support = field.support_DHW if field.support_DHW is None else field.support_DHW.to(device)
     decoder = deepcopy(field.decoder).to(device)
     return replace(field, volume_CDHW=field.volume_CDHW.to(device), decoder=decoder, support_DHW=support)
-
-
-def _figures(overlap: PartOverlap) -> dict[str, float]:
-    pairs = overlap.iou_NN[*np.triu_indices(len(overlap.iou_NN), 1)]
-    mean, most = (float(pairs.mean()), float(pairs.max())) if len(pairs) else (0.0, 0.0)
-    return {"mean_iou": mean, "max_iou": most, "contested": overlap.contested}
 
 
 def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:

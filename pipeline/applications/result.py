@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.applications.diagnostics import Diagnostic
+from pipeline.errors import NotFound, UserError
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
-from pipeline.generation.diagnostics import Diagnostic
 from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.shards.table import decode_png, encode_png
@@ -123,7 +123,7 @@ class PartObject:
                 return part
         known = ", ".join(f"{part.label} {part.name}" for part in self.parts)
         near = nearest(name, [part.name for part in self.parts])
-        raise UserError(f"There is no part `{name}`{near} in {self.name}; its parts are {known}.")
+        raise NotFound(f"There is no part `{name}`{near} in {self.name}; its parts are {known}.")
 
     def save(self, folder: str | Path) -> Path:
         """Write everything into a new folder, whole or not at all; UserError when there is something already."""
@@ -211,7 +211,7 @@ class PartObject:
                 animations={name: regular(path / name).read_bytes() for name in ANIMATIONS if (path / name).exists()},
             )
         except FileNotFoundError as error:
-            raise UserError(f"{error.filename} is missing; copy the result's whole folder, or make it again.") from None
+            raise NotFound(f"{error.filename} is missing; copy the result's whole folder, or make it again.") from None
         except (OSError, KeyError, TypeError, ValueError, AttributeError, SyntaxError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} is no whole result ({type(error).__name__}: {reason}); make it again.") from None
@@ -224,7 +224,7 @@ def _read_values(folder: Path) -> Mapping[str, Any]:
         json.dumps(values, ensure_ascii=False).encode()  # a lone surrogate could not be written again
         found = (values["format"], values["version"])
     except FileNotFoundError:
-        raise UserError(f"{folder} holds no result (no result.json); `partgen decompose` makes one.") from None
+        raise NotFound(f"{folder} holds no result (no result.json); `partgen decompose` makes one.") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path} is no result of this program; `partgen decompose` makes one.") from None
     if found != (FORMAT, VERSION):

@@ -10,16 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.ndimage import binary_dilation
 
-from pipeline.evaluation.image_metrics import psnr
 from pipeline.reconstruction.carving import BACKGROUND_GREY
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import PartOverlap
-from pipeline.reconstruction.rays import BOUND, stacked, view_rays
-from pipeline.reconstruction.renderer import Overlap, render
-from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile, untile
+from pipeline.reconstruction.renderer import Overlap
+from pipeline.reconstruction.turntable import View, grid_view
+from pipeline.views.cameras import Camera, tile, untile
+from pipeline.views.psnr import psnr
 
 LEAST_OUTLINE = 0.7
 """IoU of outlines. True parts, carved: 0.95 in the median of 32 objects, 0.75 at the least."""
@@ -34,8 +33,6 @@ MOST_HIDDEN = 0.35
 """Share of the object's pixels. True parts, carved: 0.00 in the median, 0.30 at the most."""
 MOST_CONTESTED = 0.5
 """Share of the object's volume. True parts, carved: 0.05 in the median; more than this of 1 object of 22."""
-VISIBLE_ALPHA = 0.5
-"""From this alpha on, a pixel of a rendering shows the object."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,6 @@ class Diagnostic:
     """What was measured."""
     message: str
     """One sentence: what was found, and what can be done."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An object's fields, rendered together from the grid's four cameras (A.7)."""
-
-    colour_HW3: np.ndarray
-    """Over white, in [0, 1]."""
-    labels_HW: np.ndarray
-    """The part in sight, uint8; 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,7 @@ def diagnose(
     `fields`, at least one, are rendered from `camera` at `elevation_deg` with `samples` a ray, and by `rule` where they
     overlap. `merged` counts the regions that joined another; `overlap` is that of the fields, None if not measured.
     """
-    found = measure(grid, labels, part_grids, look(fields, samples, camera, elevation_deg, rule))
+    found = measure(grid, labels, part_grids, grid_view(fields, camera, elevation_deg, samples, rule))
     return [
         *_of_views(found),
         *_of_parts_together(merged, overlap),
@@ -108,23 +95,7 @@ def diagnose(
     ]
 
 
-@torch.no_grad()
-def look(
-    fields: Mapping[int, Field], samples: int, camera: Camera, elevation_deg: float, rule: Overlap = "additive"
-) -> Seen:
-    """Render fields by label, at least one; also what stands beyond the objects' sphere, where parts were placed."""
-    bound = max([BOUND, *(field.reach() for field in fields.values() if field.is_placed)])
-    views = [view_rays(camera, azimuth, elevation_deg, bound=bound) for azimuth in GRID_AZIMUTHS]
-    rays = stacked(views).flat().to(next(iter(fields.values())).volume_CDHW)
-    seen = render(list(fields.values()), rays, math.ceil(samples * bound / BOUND), overlap=rule)
-    labels_N = np.array(list(fields), dtype=np.uint8)
-    labels_R = np.where(seen.alpha.cpu() >= VISIBLE_ALPHA, labels_N[seen.shares.argmax(dim=1).cpu()], 0)
-    colour_R3 = seen.colour.clamp(0, 1).cpu().numpy()
-    shape = (len(views), camera.size, camera.size)
-    return Seen(tile(colour_R3.reshape(*shape, 3)), tile(labels_R.reshape(shape)))
-
-
-def measure(grid_HW3: np.ndarray, labels_HW: np.ndarray, part_grids: Mapping[int, np.ndarray], seen: Seen) -> Measures:
+def measure(grid_HW3: np.ndarray, labels_HW: np.ndarray, part_grids: Mapping[int, np.ndarray], seen: View) -> Measures:
     """Figures of an object from its grid, label map and parts' grids, as of `diagnose`."""
     shown_HW, drawn_HW = labels_HW > 0, seen.labels_HW > 0
     # Label maps have hard edges, so a picture's soft ones lie up to a pixel outside.

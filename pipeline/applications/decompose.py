@@ -4,24 +4,21 @@ from dataclasses import asdict
 
 import numpy as np
 
+from pipeline.applications.assemble import Scene, build, fields_of
+from pipeline.applications.inputs import Source
+from pipeline.applications.models import Networks, Settings
+from pipeline.applications.naming import name_parts
+from pipeline.applications.result import Part, PartObject
+from pipeline.applications.selection import REST, choose_parts
 from pipeline.assets.names import unique_names
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
-from pipeline.generation.building import Scene, build, fields_of
-from pipeline.generation.choosing import REST, choose_parts
-from pipeline.generation.complete_object import complete
-from pipeline.generation.naming import name_parts
-from pipeline.generation.networks import Networks
-from pipeline.generation.result import Part, PartObject
-from pipeline.generation.settings import Settings
-from pipeline.generation.sources import Source
-from pipeline.generation.steps import step
 from pipeline.params.choice import Choice
+from pipeline.parts.completion import complete
 from pipeline.reconstruction.carving import HULL_CELLS, Carver
+from pipeline.shards.progress import step
 from pipeline.views.cameras import over_white
 
 REST_NAME = "rest"
-NO_MATTER = {"split", "seed", "max_failed_share", "timeout_s"}
-"""Parameters of the stages on which a result does not depend, or that it states elsewhere."""
 
 
 def take_apart(
@@ -68,10 +65,10 @@ def take_apart(
         settings={
             "cameras": dict(networks.cameras),
             "steps": networks.steps,
-            "segment": params.model_dump(exclude=NO_MATTER),
-            "complete": completing.model_dump(exclude=NO_MATTER | {"methods"}),
+            "segment": params.deciding("seed"),
+            "complete": completing.deciding("seed", "methods"),
             "captions": settings.captions.backend,
-            "reconstruct": scene.kept,
+            "reconstruct": scene.params.deciding(),
             "frame": scene.frame,
         },
         history=[

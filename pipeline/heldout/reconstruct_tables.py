@@ -78,7 +78,7 @@ FIELDS = Table(
 )
 """Of KEPT alone."""
 
-WHOLE = ("whole", "whole")
+AT_ONCE = ("whole", "whole")
 PREDICTED = ("predicted", "complete")
-MESHED = (("truth", "oracle"), ("truth", "complete"), PREDICTED, WHOLE)
-KEPT = (PREDICTED, WHOLE)
+MESHED = (("truth", "oracle"), ("truth", "complete"), PREDICTED, AT_ONCE)
+KEPT = (PREDICTED, AT_ONCE)

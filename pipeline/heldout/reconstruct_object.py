@@ -12,27 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.generation.models import worker_device
-from pipeline.generation.reconstruct_tables import FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS, WHOLE
+from pipeline.heldout.loading import worker_device
+from pipeline.heldout.reconstruct_tables import AT_ONCE, FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS
 from pipeline.params.reconstruct import MeshParams, ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
-from pipeline.reconstruction.assembly import NamedPart, assemble
+from pipeline.reconstruction.assembly import mesh_parts
 from pipeline.reconstruction.field import Field
-from pipeline.reconstruction.meshing import mesh_field
 from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.part_views import render_parts
 from pipeline.reconstruction.rays import stacked, view_rays
 from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstructor
-from pipeline.shards.table import decode_png, encode_png, image_cell
+from pipeline.shards.table import WHOLE, decode_png, encode_png, image_cell
 from pipeline.views.cameras import Camera, over_white, tile
 
 CONTRACT = "reconstruct/3"
 """Raised when the same inputs give other rows."""
 BATCH = 8
 """Grids that are reconstructed together; but for rounding the results do not depend on it."""
-ALL = 0
-"""The label of all parts together, and of the whole."""
 CHANGES = "reconstructed in 3D from four views by PartGen"
 """What was done to the object whose attribution a GLB carries; licences want it said."""
 
@@ -88,7 +84,7 @@ def _work(task: ReconstructTask) -> Iterator[tuple[tuple[str, str], dict[int, np
     """Source and method, and the grids (H, W, 3 or 4) float32 in [0, 1] by label."""
     whole, labels = decode_png(task.whole), decode_png(task.labels)
     parts = {part_id: decode_png(png) for part_id, png in task.parts.items()}
-    yield WHOLE, {ALL: _with_alpha(whole)}
+    yield AT_ONCE, {WHOLE: _with_alpha(whole)}
     yield ("truth", "oracle"), {part_id: _with_alpha(part) for part_id, part in parts.items()}
     seen = {part_id: whole * (labels == part_id)[..., None] for part_id in parts}
     yield ("truth", "none"), {part_id: _with_alpha(part) for part_id, part in seen.items()}
@@ -126,7 +122,7 @@ def _novel_views(task: ReconstructTask, fields: Mapping[int, Field], samples: in
     camera = Camera(task.settings["fov_deg"], task.settings["distance"], task.settings["view_size"])
     rays = stacked([view_rays(camera, *angles, worker_device()) for angles in task.cameras]).flat()
     alone_NR3, joint_R3 = render_parts(list(fields.values()), rays, samples, task.params.overlap)
-    colours = {**dict(zip(fields, alone_NR3, strict=True)), ALL: joint_R3}
+    colours = {**dict(zip(fields, alone_NR3, strict=True)), WHOLE: joint_R3}
     return {label: _tiled(colour_R3, camera.size) for label, colour_R3 in colours.items()}
 
 
@@ -139,42 +135,34 @@ def _meshes(
     task: ReconstructTask, pair: tuple[str, str], fields: Mapping[int, Field]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What `parts` says of every part, and `objects` of their assembly."""
-    rows, present = [], []
+    names = {label: _name(task, pair, label) for label in fields}
     extras = {**task.extras, "changes": CHANGES}
-    for label, field in fields.items():
-        name, absent, triangles, glb = _name(task, pair, label), "", 0, b""
-        others = [other for other in fields.values() if other is not field] if task.params.overlap == "densest" else []
-        try:
-            part = NamedPart(name, label, mesh_field(field, task.params.mesh, others))
-        except UserError as error:
-            absent = str(error)
-        else:
-            triangles, glb = len(part.mesh.faces), assemble([part], task.notice, extras)
-            present.append(part)
-        rows.append({"label": label, "name": name, "absent": absent, "triangles": triangles, "glb": glb})
-    assembled = assemble(present, task.notice, extras) if present else b""
-    return rows, {"parts": len(rows), "absent": len(rows) - len(present), "glb": assembled}
+    parts, assembled = mesh_parts(fields, names, task.params, task.notice, extras)
+    rows = [
+        {
+            "label": label,
+            "name": names[label],
+            "absent": str(part.absent or ""),
+            "triangles": part.triangles,
+            "glb": part.glb or b"",
+        }
+        for label, part in parts.items()
+    ]
+    absent = sum(part.glb is None for part in parts.values())
+    return rows, {"parts": len(rows), "absent": absent, "glb": assembled or b""}
 
 
 def _name(task: ReconstructTask, pair: tuple[str, str], label: int) -> str:
-    if pair == WHOLE:
+    if pair == AT_ONCE:
         return str(task.extras["name"])
     return f"part {label}" if pair == PREDICTED else task.names[label]
 
 
 def _overlap(fields: Sequence[Field], mesh: MeshParams) -> dict[str, float]:
-    """Over the pairs of fields that claim any space; 0 where there is no pair."""
+    """As `PartOverlap.figures`; 0 where there is no pair of fields."""
     if len(fields) < 2:
         return {"mean_iou": 0.0, "max_iou": 0.0, "contested": 0.0}
-    found = part_overlap(fields, mesh.resolution, mesh.level)
-    claims_N = found.iou_NN.diagonal() > 0
-    pairs = found.iou_NN[claims_N][:, claims_N]
-    above = pairs[torch.triu(torch.ones_like(pairs, dtype=torch.bool), diagonal=1)].tolist()
-    return {
-        "mean_iou": sum(above) / max(len(above), 1),
-        "max_iou": max(above, default=0.0),
-        "contested": found.contested,
-    }
+    return part_overlap(fields, mesh.resolution, mesh.level).figures()
 
 
 def _file(field: Field) -> bytes:

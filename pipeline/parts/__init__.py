@@ -1,0 +1,1 @@
+"""The method on one grid of views: its segmentation, its label maps, and the completion of its parts."""

@@ -1,0 +1,65 @@
+"""Parts of a grid drawn whole and alone, each in its place (main paper, 3.3)."""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation
+
+from pipeline.diffusion.pipelines import CompletionPipeline
+from pipeline.diffusion.tasks import find_task
+from pipeline.params.complete import CompleteParams
+from pipeline.parts.segmentation import run_seed
+from pipeline.reconstruction.carving import Carver
+from pipeline.views.cameras import tile, untile
+
+BATCH = 8
+"""Parts that are denoised together; the results do not depend on it."""
+
+
+def complete(
+    model: CompletionPipeline,
+    whole: np.ndarray,
+    masks: Mapping[int, np.ndarray],
+    params: CompleteParams,
+    carver: Carver,
+) -> dict[int, np.ndarray]:
+    """The grids J, (H, W, 3) float32 in [0, 1], of parts of a grid (H, W, 3) by their masks, bool (H, W).
+
+    An empty mask is allowed. What is drawn of a part depends on its label, its mask and the params' seed, and with
+    `keep_visible` on what all masks together cover, since no part is beyond the object. Of several draws it is the one
+    with the largest `Carver.agreement`, the first of equal ones.
+    """
+    draws = [draw(model, whole, masks, params, params.seed + number) for number in range(params.draws)]
+    if len(draws) == 1:
+        return draws[0]
+    return {label: max((one[label] for one in draws), key=partial(_agreement, carver)) for label in masks}
+
+
+def _agreement(carver: Carver, picture: np.ndarray) -> float:
+    return carver.agreement(torch.from_numpy(picture).movedim(-1, 0))
+
+
+def draw(
+    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], params: CompleteParams, seed: int
+) -> dict[int, np.ndarray]:
+    """Each part once."""
+    labels, drawn = list(masks), []
+    for start in range(0, len(labels), BATCH):
+        some = labels[start : start + BATCH]
+        noise = [torch.Generator().manual_seed(run_seed(seed, label)) for label in some]
+        drawn += list(model(whole, [masks[label] for label in some], generator=noise).images)
+    found = dict(zip(labels, drawn, strict=True))
+    if params.keep_visible:
+        if "whole" in find_task(model.config.task).stacked:
+            near = around(masks.values())
+            found = {label: np.where(near[..., None], picture, 1.0) for label, picture in found.items()}
+        found = {label: np.where(masks[label][..., None], whole, picture) for label, picture in found.items()}
+    return found
+
+
+def around(masks: Collection[np.ndarray]) -> np.ndarray:
+    """The pixels (H, W) of some masks and their neighbours within the views; all when the masks are empty."""
+    shown = np.any(list(masks), axis=0)
+    return tile(np.stack([binary_dilation(view, np.ones((3, 3))) for view in untile(shown)])) | ~shown.any()

@@ -1,0 +1,1 @@
+"""Region proposals of a grid and their ranking: what segmentation makes, and what evaluation counts."""
