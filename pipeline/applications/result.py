@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
 from pipeline.errors import NotFound, UserError
@@ -212,7 +213,10 @@ class PartObject:
             )
         except FileNotFoundError as error:
             raise NotFound(f"{error.filename} is missing; copy the result's whole folder, or make it again.") from None
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, SyntaxError, RecursionError) as error:
+        except (
+            OSError, KeyError, TypeError, ValueError, AttributeError, SyntaxError, RecursionError,
+            Image.DecompressionBombError,
+        ) as error:  # fmt: skip
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} is no whole result ({type(error).__name__}: {reason}); make it again.") from None
 
