@@ -170,7 +170,7 @@ def test_it_learns_and_what_it_learnt_is_written(project: Path) -> None:
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
     metrics = json.loads(Path("metrics/train/lrm.json").read_text())
     assert metrics["samples"] == 240
-    assert float(rows[-1]["validation"]) == pytest.approx(metrics["validation"]["loss"], rel=1e-5)
+    assert float(rows[-1]["validation"]) == pytest.approx(metrics["validation"]["loss"], rel=1e-4)
     assert metrics["validation"]["loss"] < 0.8 * float(rows[0]["validation"]), "objects that were not trained on"
     picture = Image.open("plots/train/lrm.png")
     assert picture.size == (3 * (2 * VIEW_SIZE + 4), 2 * (2 * VIEW_SIZE + 4))  # one object of the split val, and a part
