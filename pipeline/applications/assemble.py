@@ -14,6 +14,7 @@ import torch
 from pipeline.applications.diagnostics import Diagnostic, diagnose
 from pipeline.applications.models import LRM
 from pipeline.applications.result import ANIMATIONS, Part
+from pipeline.assets.merge import merge_glbs
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import PartMesh, mesh_parts
 from pipeline.reconstruction.field import Field
@@ -82,9 +83,11 @@ def build(
     params, fields = scene.params, scene.fields(parts)
     with step("Meshes"):
         to_file = np.linalg.inv(origin["from_file"]) if scene.frame == "file" else None
-        names = {part.label: part.name for part in parts}
-        meshes, glb = mesh_parts(fields, names, params, notice, {}, to_file)
-    meshed = [_with_mesh(part, meshes[part.label]) for part in parts]
+        names = {part.label: part.name for part in parts if not part.original}
+        meshes, glb = mesh_parts({label: fields[label] for label in names}, names, params, notice, {}, to_file)
+        meshed = [part if part.original else _with_mesh(part, meshes[part.label]) for part in parts]
+        if len(names) < len(parts):
+            glb = merge_glbs([part.glb for part in meshed if part.glb is not None])
     with step("Overlap and diagnostics"):
         overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
         in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
