@@ -24,9 +24,12 @@ from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
 from pipeline.shards.progress import Progress, step
 from pipeline.views.cameras import Camera, over_white
+from pipeline.views.mesh_turntable import mesh_turntable
 
 Frame = Literal["unit", "file"]
 """In which GLBs stand: that of results, where 1 is the radius of the object, or that of the file it was made from."""
+MESHES_PX = 384
+"""Pixels a side of animations of meshes, at least; rendering fields takes longer."""
 ANIMATIONS_LOG_S = 30.0
 """Between the lines of progress in a log: animations take seconds, but for a busy machine."""
 
@@ -106,8 +109,14 @@ def build(
     return Built(meshed, glb, overlap=overlap.figures(), diagnostics=[*found, *_remarks(meshed)])
 
 
-def animations(parts: Sequence[Part], scene: Scene) -> dict[str, bytes]:
-    """The parts from all around, as they are and pulled apart; see `PartObject.animations`."""
+def animations(parts: Sequence[Part], scene: Scene, to_unit: np.ndarray) -> dict[str, bytes]:
+    """The parts from all around, as they are and pulled apart; see `PartObject.animations`.
+
+    Of their meshes, which `to_unit`, (4, 4), moves to the unit frame, where some are of the object's own surface; else
+    of the fields.
+    """
+    if any(part.original for part in parts):
+        return _of_meshes([part.glb for part in parts if part.glb is not None], scene, to_unit)
     fields = scene.fields(parts)
     shown = [fields[part.label] for part in parts if part.glb is not None] or list(fields.values())
     apart, params = exploded(shown, scene.params.turntable.explode), scene.params.turntable
@@ -120,6 +129,19 @@ def animations(parts: Sequence[Part], scene: Scene) -> dict[str, bytes]:
                 progress.advance,
             )  # fmt: skip
             drawn[name] = gif(turn.pictures_FHW3)
+    return drawn
+
+
+def _of_meshes(glbs: Sequence[bytes], scene: Scene, to_unit: np.ndarray) -> dict[str, bytes]:
+    params = scene.params.turntable
+    camera = replace(scene.camera, size=max(params.size, MESHES_PX))
+    drawn = {}
+    with Progress("Animations", len(ANIMATIONS) * params.frames, log_every_s=ANIMATIONS_LOG_S) as progress:
+        for name, explode in zip(ANIMATIONS, (0.0, params.explode), strict=True):
+            pictures = mesh_turntable(
+                glbs, camera, params.elevation_deg, params.frames, to_unit, explode, progress.advance
+            )
+            drawn[name] = gif(pictures)
     return drawn
 
 

@@ -213,7 +213,9 @@ class PartGenPipeline:
 
     def animated(self, result: PartObject) -> PartObject:
         """The same with its animations drawn: from all around, as it is and with its parts pulled apart."""
-        return replace(result, animations=animations(result.parts, self._resume(result, None)))
+        scene = self._resume(result, None)
+        to_unit = np.array(result.origin["from_file"]) if scene.frame == "file" else np.eye(4)
+        return replace(result, animations=animations(result.parts, scene, to_unit))
 
     def _begin(self, choice: Choice, reconstructor: str | None, *kinds: type[MultiViewPipeline]) -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""
