@@ -14,7 +14,7 @@ import trimesh
 import yaml
 from PIL import Image
 
-from pipeline.applications.assemble import Scene
+from pipeline.applications.assemble import Frame, Scene
 from pipeline.applications.edit import in_place, redrawn, stand
 from pipeline.applications.inputs import INPUT, as_grid, from_picture
 from pipeline.applications.models import Networks
@@ -328,7 +328,7 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     )
     Path("weights").mkdir()
     Path("weights/nano").symlink_to(models)
-    partgen_command(monkeypatch, "decompose", "Table_01.glb", "--max-parts", "3")
+    partgen_command(monkeypatch, "decompose", "Table_01.glb", "--max-parts", "3", "--surface", "neural")
     printed = capsys.readouterr()
     found = PartObject.load("results/table-01")
     assert (found.name, found.notice, found.origin["file"]) == ("table", "Table by Ünal", "Table_01.glb")
@@ -361,6 +361,39 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     assert tree.name not in {part.name for part in others}
 
 
+@pytest.mark.parametrize("frame", ["unit", "file"])
+def test_a_3d_object_keeps_its_surface_and_edits_keep_that_of_all_other_parts(
+    partgen: PartGenPipeline, tmp_path: Path, frame: Frame
+) -> None:
+    shapes = {"top": trimesh.creation.box((2, 0.3, 2)), "leg": trimesh.creation.cylinder(0.2, 2)}
+    shapes["leg"].apply_translation((0, -1.2, 0))
+    hidden = trimesh.creation.icosphere(subdivisions=1, radius=0.1)  # within the top
+    scene = trimesh.Scene({**shapes, "bolt": hidden})
+    scene.apply_translation((3, 0, 5))
+    scene.export(tmp_path / "table.glb")
+    made = partgen.decompose(tmp_path / "table.glb", parts_from="nodes", frame=frame)
+    assert [(part.name, part.original, part.score) for part in made.parts] == [
+        ("top", True, None), ("leg", True, None), ("bolt", True, None)
+    ]  # fmt: skip
+    assert set(np.unique(made.labels)) == {0, 1, 2}, "nobody sees the bolt"
+    assert [part.triangles for part in made.parts] == [len(mesh.faces) for mesh in (*shapes.values(), hidden)]
+    found = trimesh.load_scene(io.BytesIO(made.glb or b""), file_type="glb", process=False).to_geometry()
+    before = scene.to_geometry()
+    matrix = np.eye(4) if frame == "file" else np.array(made.origin["from_file"])
+    np.testing.assert_allclose(found.bounds, before.apply_transform(matrix).bounds, atol=1e-5)
+    assert found.area == pytest.approx(before.area, rel=1e-5)
+
+    saved = PartObject.load(made.save(tmp_path / "made"))
+    animated = partgen.animated(saved)
+    assert all(content.startswith(b"GIF") for content in animated.animations.values())
+    edited = partgen.edit(saved, "leg", "a red pole")
+    assert [(part.name, part.original) for part in edited.parts] == [
+        ("top", True), ("a red pole", False), ("bolt", True)
+    ]  # fmt: skip
+    assert [edited.parts[n].glb for n in (0, 2)] == [made.parts[n].glb for n in (0, 2)]
+    assert node_names(edited.glb)[: len(edited.parts)] == [part.name for part in edited.parts if part.glb]
+
+
 def test_mistakes_are_one_sentence_and_change_nothing(
     models: Path,
     overrides: list[str],
@@ -384,8 +417,11 @@ def test_mistakes_are_one_sentence_and_change_nothing(
         (("decompose", "empty.glb"), "empty.glb cannot be taken apart: "),
         (("decompose", "broken.stl"), "broken.stl cannot be taken apart: "),
         (("decompose", "Table_01.glb", "--seed-point", "0", "--out", "new"), "--seed-point is '0'"),
-        (("decompose", "Table_01.glb", "--seed-point", "0,99", "--out", "new"), "outside the view"),
+        (("decompose", "Table_01.glb", "--surface=neural", "--seed-point", "0,99", "--out", "new"), "outside the view"),
         (("decompose", "Table_01.glb", "--use", "2", "--out", "new"), "Segmentation 2 of 1"),
+        (("decompose", "Table_01.glb", "--samples", "2", "--out", "new"), "add --surface neural"),
+        (("decompose", "Table_01.glb", "--surface=neural", "--parts", "2", "--out", "new"), "leave out --surface"),
+        (("decompose", "Table_01.glb", "--parts", "9", "--out", "new"), "divided into 1 to 1 parts, not 9"),
         (("decompose", "Table_01.glb", "--max-parts", "0", "--out", "new"), "`max_parts` is 0"),
         (("decompose", "Table_01.glb", "--models", "nowhere", "--out", "new"), "no folder nowhere"),
         (("decompose", "Table_01.glb", "--reconstructor", "lrm", "--out", "new"), "no reconstruction model"),

@@ -91,6 +91,8 @@ def build(
         meshed = [part if part.original else _with_mesh(part, meshes[part.label]) for part in parts]
         if len(names) < len(parts):
             glb = merge_glbs([part.glb for part in meshed if part.glb is not None])
+    if not names:  # nothing is made of fields
+        return Built(meshed, glb, overlap={}, diagnostics=list(_remarks(meshed)))
     with step("Overlap and diagnostics"):
         overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
         in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
@@ -160,9 +162,8 @@ def _on(field: Field, device: torch.device) -> Field:
 def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
     """What else a user should know of the parts."""
     if len(parts) == 1:
-        yield Diagnostic(
-            "single", None, 1.0, "The object has one part only; try another seed, or --samples and --use another one."
-        )
+        advice = "--parts 2, or --parts-from pieces" if parts[0].original else "another seed, or --samples and --use"
+        yield Diagnostic("single", None, 1.0, f"The object has one part only; try {advice}.")
     if not any(part.glb for part in parts):
         message = "No part has a surface, so there is no object.glb; try --reconstructor carve, or train for longer."
         yield Diagnostic("absent", None, 0.0, message)

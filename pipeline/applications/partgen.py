@@ -103,6 +103,15 @@ class PartGenPipeline:
         `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
+        if surface == "original" and replace(choice, max_parts=None) != ANY:
+            raise Invalid(
+                "Segmentations are chosen (--samples, --use, --runs, --seed-point, --min-part-pixels) with the surface "
+                "`neural`; leave that out, or add --surface neural."
+            )
+        if surface == "neural" and (parts, parts_from) != (None, "model"):
+            raise Invalid(
+                "--parts and --parts-from are of the surface `original`; leave them, or --surface neural, out."
+            )
         if frame not in get_args(Frame):
             raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)

@@ -5,6 +5,7 @@ Shape suffixes: F frames, H W pixels.
 
 import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def mesh_turntable(
     `frame`, (4, 4), leads from their frame to the unit frame. With `explode` every part is moved away from the origin
     by that share of the way to its centre. The camera steps back until all are in sight.
     """
-    import pipeline.views.surface_renderer  # noqa: F401  # readies pyrender for this machine
+    from pipeline.views.surface_renderer import pyrender  # which readies it for this machine
 
     scene = pyrender.Scene(bg_color=(255, 255, 255, 0), ambient_light=(AMBIENT,) * 3)
     reach = 1.0
@@ -55,21 +56,26 @@ def mesh_turntable(
         )
     )
     light = scene.add(pyrender.DirectionalLight(intensity=HEAD_LIGHT))
-    offscreen, pictures = pyrender.OffscreenRenderer(camera.size, camera.size), []
-    try:
-        for number in range(frames):
-            azimuth = 360 * number / frames
-            scene.set_pose(eye, camera_to_world(azimuth, elevation_deg, distance))
-            above = elevation_deg + LIGHT_ELEVATION_DEG
-            scene.set_pose(light, camera_to_world(azimuth + LIGHT_AZIMUTH_DEG, above, distance))
-            flags = pyrender.RenderFlags.RGBA | pyrender.RenderFlags.SKIP_CULL_FACES
-            colour, _ = offscreen.render(scene, flags)
-            alpha = colour[..., 3:] / 255
-            pictures.append(np.rint(colour[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8))
-            advance()
-    finally:
-        offscreen.delete()
+    offscreen, pictures = _offscreen(), []
+    offscreen.viewport_width = offscreen.viewport_height = camera.size
+    for number in range(frames):
+        azimuth = 360 * number / frames
+        scene.set_pose(eye, camera_to_world(azimuth, elevation_deg, distance))
+        above = elevation_deg + LIGHT_ELEVATION_DEG
+        scene.set_pose(light, camera_to_world(azimuth + LIGHT_AZIMUTH_DEG, above, distance))
+        colour, _ = offscreen.render(scene, pyrender.RenderFlags.RGBA | pyrender.RenderFlags.SKIP_CULL_FACES)
+        alpha = colour[..., 3:] / 255
+        pictures.append(np.rint(colour[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8))
+        advance()
     return np.stack(pictures)
+
+
+@cache
+def _offscreen() -> "pyrender.OffscreenRenderer":
+    """This process's own GL context; to end one would end those of label maps, too."""
+    from pipeline.views.surface_renderer import pyrender
+
+    return pyrender.OffscreenRenderer(64, 64)
 
 
 def _primitive(mesh: trimesh.Trimesh) -> "pyrender.Primitive":
