@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.applications.photo import _session
+from tests.diffusion.test_pipelines import model
 from tests.lookups import Lookups, missing_compiler
-from tests.test_pipelines import model
 from tests.toy_project import ROOT, make_toy_project
 
 FIRST_REPORT_S = 11

@@ -16,11 +16,11 @@ from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.training.checkpoints import Checkpoints
+from tests.captions.test_captions_openai import ONE, backend_for
 from tests.chat_server import ChatServer
 from tests.faults.readers import READERS, Reader, corpus, say, tree_digest
 from tests.faults.stage_targets import trained
 from tests.faults.targets import DATA, ROOT
-from tests.test_captions_openai import ONE, backend_for
 from tests.toy_corpus import write_toy_corpus
 
 NANO = ROOT / "presets/nano.yaml"
