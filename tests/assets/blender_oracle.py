@@ -116,13 +116,14 @@ class Importers:
         """What Blender takes from a file; Refused when it takes nothing or dies."""
         assert self._process.stdin is not None
         with tempfile.TemporaryDirectory(prefix="partgen-oracle-") as folder:
-            job = {"file": str(path.resolve()), "out": f"{folder}/taken.npz", "points": POINTS}
+            out = Path(folder) / "taken.npz"
+            job = {"file": str(path.resolve()), "out": str(out), "points": POINTS}
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
             answer = self._read()
             if "error" in answer:
                 raise Refused(answer["error"])
-            with np.load(job["out"]) as file:
+            with np.load(out) as file:
                 arrays = {name: file[name] for name in file}
         return Blenders(**{**arrays, "triangles": _with_area(arrays["triangles"])})
 

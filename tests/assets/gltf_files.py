@@ -140,12 +140,13 @@ class GltfFile:
                 vertices = np.stack([vertices, vertices * [0.5, 0.5, 0.25]], axis=1).reshape(-1, 3)
             indices = np.arange(len(vertices))
         vertices = vertices * [0.3, 0.9, 0.9] + [place, 0, 0]
+        order: np.ndarray | None = indices
         entry: dict[str, Any] = {"mode": mode} if mode != 4 or self.flip() else {}
         if self.flip():
-            vertices, indices = vertices[indices], None
+            vertices, order = vertices[indices], None
         count = len(vertices)
         codings = [(SHORT, True), (BYTE, True), (SHORT, False), (USHORT, False)]
-        coding = self.one_of(codings) if self.has["quantized"] else (FLOAT, False)
+        coding: tuple[int, bool] = self.one_of(codings) if self.has["quantized"] else (FLOAT, False)
         whole = coding in ((SHORT, False), (USHORT, False))
         positions = np.round(vertices * 40 + 40) if whole else vertices
         if coding[0] != FLOAT:
@@ -173,8 +174,8 @@ class GltfFile:
         if morphs:
             moves = [self.rng.random((count, 3)) * (20 if whole else 0.5) for _ in range(morphs)]
             entry["targets"] = [{"POSITION": self.accessor(move, FLOAT, False, self.layout())} for move in moves]
-        if indices is not None:
-            entry["indices"] = self.accessor(indices[:, None], self.one_of([UBYTE, USHORT, UINT]))
+        if order is not None:
+            entry["indices"] = self.accessor(order[:, None], self.one_of([UBYTE, USHORT, UINT]))
         if "materials" in self.tree and self.one_of([True, True, False]):
             entry["material"] = self.draw(st.integers(0, len(self.tree["materials"]) - 1))
         return entry
@@ -264,7 +265,7 @@ def gltf_files(draw: st.DrawFn) -> Files:
     meshes = [file.mesh() for _ in range(draw(st.integers(1, 2)))]
     roots, nodes = [], []
     for number in range(draw(st.integers(1, 4))):
-        entry = file.placed(number) if file.flip() else {"translation": [3.0 * number, 0, 0]}
+        entry: dict[str, Any] = file.placed(number) if file.flip() else {"translation": [3.0 * number, 0, 0]}
         # Blender 4.2 stumbles over instances of a mesh that has morph targets.
         instances = ["instances"] * (2 if file.has["instances"] and not file.has["morphs"] else 0)
         kind = "mesh" if not number else file.one_of(["mesh", "mesh", *instances, "camera", "light", "nothing"])

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-CONVEX = {
+Outlines = dict[str, list[tuple[float, float]]]
+CONVEX: Outlines = {
     "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
     "hexagon": [(1, 0), (0.5, 0.9), (-0.5, 0.9), (-1, 0), (-0.5, -0.9), (0.5, -0.9)],
     "triangle": [(-1, -1), (1, -1), (0, 1)],
 }
 """Outlines, counter-clockwise, in the square from -1 to 1."""
-OUTLINES = {
+OUTLINES: Outlines = {
     **CONVEX,
     "collinear": [(-1, -1), (0, -1), (0.5, -1), (1, -1), (1, 1), (0, 1), (-1, 1), (-1, 0)],
     "dart": [(-1, -1), (0, 0.4), (1, -1), (0, 1)],
@@ -77,7 +78,7 @@ class Solid:
 
 
 @st.composite
-def solids(draw: st.DrawFn, outlines: dict[str, list[tuple[float, float]]]) -> Solid:
+def solids(draw: st.DrawFn, outlines: Outlines) -> Solid:
     """A prism over one of the outlines, within the cube from -1 to 1; the axis is any of three."""
     outline = np.array(outlines[draw(st.sampled_from(sorted(outlines)))], float)
     size = [draw(st.sampled_from([0.25, 0.5, 0.9])) for _ in range(3)]
@@ -89,7 +90,7 @@ def solids(draw: st.DrawFn, outlines: dict[str, list[tuple[float, float]]]) -> S
 
 
 @st.composite
-def turned_solids(draw: st.DrawFn, outlines: dict[str, list[tuple[float, float]]] = OUTLINES) -> list[Solid]:
+def turned_solids(draw: st.DrawFn, outlines: Outlines = OUTLINES) -> list[Solid]:
     """One to three solids side by side, each turned at random or not, of polygons or of triangles."""
     found = []
     for number in range(draw(st.integers(1, 3))):
@@ -132,7 +133,9 @@ def obj_files(draw: st.DrawFn) -> Files:
     libraries = draw(st.sampled_from([["a.mtl"], ["a.mtl", "b.mtl"], ["my lib.mtl"]]))
     contents: dict[str, bytes] = {}
     mtl: dict[str, list[str]] = {name: ["# a comment"] for name in libraries}
-    head, faces, lines = ["# made by a test"], [], []
+    head: list[str] = ["# made by a test"]
+    faces: list[str] = []
+    lines: list[str] = []
     head += [f"mtllib {name}" for name in libraries]
     vertices = corners = 0
     for number, solid in enumerate(objects):

@@ -14,11 +14,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from pipeline.assets.readers import ZipReader
 from pipeline.assets.reasons import ObjectDropped
 from pipeline.assets.sweethome3d import sweethome3d_assets
 from tests.assets.blender_oracle import Allowed, Importers, Refused, differences, take_ours
 from tests.assets.gltf_files import gltf_files
 from tests.assets.mesh_files import Files, obj_files, ply_files, stl_files
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("bpy")
 
@@ -171,6 +174,7 @@ def test_corpus(importers: Importers, tmp_path: Path) -> None:
     found = {}
     for asset in sweethome3d_assets(CORPUS, OBJECTS):
         folder = tmp_path / asset.object_id
+        assert isinstance(asset.reader, ZipReader)
         archive, beside = asset.reader.archive, f"{Path(asset.path).parent}/"
         archive.extractall(folder, [name for name in archive.namelist() if name.startswith(beside)])
         path = folder / asset.path

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +33,18 @@ TWO = boxes(a=(1, 0), b=(1, 2))
 @pytest.mark.parametrize(
     "data", [b"", b"\0", b"solid\n", b"{}", b"[]", b"ply\nend_header\n", b"f 1 2 3\n", b"\xff" * 999]
 )
-def test_rubbish_is_dropped(kind, data):
+def test_rubbish_is_dropped(kind: str, data: bytes) -> None:
     assert reason(built(f"a.{kind}", data))
 
 
 @pytest.mark.parametrize("length", [3, 11, 19, 40, 400, -1])
-def test_truncated_glb(length):
+def test_truncated_glb(length: int) -> None:
     assert reason(built("a.glb", TWO[:length])).startswith(("truncated GLB", "corrupt glTF header"))
 
 
 @settings(max_examples=60, deadline=None)
 @given(position=st.integers(0, len(TWO) - 1), value=st.integers(0, 255))
-def test_a_flipped_byte_keeps_or_drops_the_object(position, value):
+def test_a_flipped_byte_keeps_or_drops_the_object(position: int, value: int) -> None:
     data = TWO[:position] + bytes([value]) + TWO[position + 1 :]
     (row,) = built("a.glb", data)["objects"]
     assert row["status"] in ("ok", "dropped")
@@ -51,29 +52,29 @@ def test_a_flipped_byte_keeps_or_drops_the_object(position, value):
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.sampled_from("ofgvt/ \n-0123.e#usml"), max_size=200))
-def test_any_obj_keeps_or_drops_the_object(text):
+def test_any_obj_keeps_or_drops_the_object(text: str) -> None:
     (row,) = built("a.obj", text.encode())["objects"]
     assert row["status"] in ("ok", "dropped")
 
 
-def test_empty_file():
+def test_empty_file() -> None:
     assert reason(built("a.glb", b"")) == "empty file"
 
 
-def test_too_large(tmp_path):
+def test_too_large(tmp_path: Path) -> None:
     (tmp_path / "a.stl").write_bytes(b"\0" * 1000)
     with pytest.raises(ObjectDropped, match="max_file_mb"):
         read_bundle("a.stl", FolderReader(tmp_path), 999)
 
 
-def test_a_zip_bomb_is_not_unpacked(tmp_path):
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/a.obj", b"\0" * 5_000_000)
     with pytest.raises(ObjectDropped, match="max_file_mb"):
         read_bundle("a/a.obj", ZipReader(zipfile.ZipFile(tmp_path / "a.zip")), 1_000_000)
 
 
-def test_a_damaged_archive(tmp_path):
+def test_a_damaged_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a/a.obj", b"v 0 0 0\n" * 99)
     data = bytearray((tmp_path / "a.zip").read_bytes())
@@ -84,22 +85,22 @@ def test_a_damaged_archive(tmp_path):
 
 
 @pytest.mark.parametrize("uri", ["x" * 5000, "a%00b", "."])
-def test_names_that_no_file_has(tmp_path, uri):
+def test_names_that_no_file_has(tmp_path: Path, uri: str) -> None:
     (tmp_path / "a.gltf").write_text(json.dumps({"buffers": [{"uri": uri, "byteLength": 3}]}))
     assert reason(built_folder(tmp_path, "a.gltf"))
 
 
-def test_other_formats():
+def test_other_formats() -> None:
     assert reason(built("a.dae", b"<COLLADA/>")).startswith("format '.dae'")
 
 
-def test_too_many_triangles():
+def test_too_many_triangles() -> None:
     assert reason(built("a.glb", TWO, max_triangles=23)) == "more triangles than assets.max_triangles"
     assert built("a.glb", TWO, max_triangles=24)["objects"][0]["status"] == "ok"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_vertices_that_are_not_finite(value):
+def test_vertices_that_are_not_finite(value: float) -> None:
     vertices, faces = TRIANGLES
     vertices = vertices.copy()
     vertices[1, 2] = value
@@ -108,17 +109,17 @@ def test_vertices_that_are_not_finite(value):
     )
 
 
-def test_zero_area():
+def test_zero_area() -> None:
     vertices, faces = TRIANGLES
     tree = {"nodes": [{"mesh": 0}, {"mesh": 0, "scale": [0, 0, 0]}], "scenes": [{"nodes": [0, 1]}]}
     assert reason(built("a.glb", gltf(tree, np.zeros_like(vertices), faces))).startswith("zero area: the corners")
 
 
-def test_single_part():
+def test_single_part() -> None:
     assert reason(built("a.glb", boxes(a=(1, 0)))) == "single part"
 
 
-def test_only_lines_are_no_triangles():
+def test_only_lines_are_no_triangles() -> None:
     assert reason(built("a.obj", b"v 0 0 0\nv 1 0 0\nl 1 2\n")) == "no triangles: lines left out"
 
 
@@ -136,11 +137,11 @@ def test_only_lines_are_no_triangles():
         ("a.stl", b"\0" * 80 + b"\x09\0\0\0" + b"\0" * 50, "truncated STL"),
     ],
 )
-def test_reasons_say_what_it_is(name, data, said):
+def test_reasons_say_what_it_is(name: str, data: bytes, said: str) -> None:
     assert reason(built(name, data)).startswith(said)
 
 
-def test_faces_that_refer_to_nothing():
+def test_faces_that_refer_to_nothing() -> None:
     vertices, _ = TRIANGLES
     tree = {"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}
     assert "faces refer to vertices that do not exist" in reason(
@@ -148,7 +149,7 @@ def test_faces_that_refer_to_nothing():
     )
 
 
-def test_required_extension():
+def test_required_extension() -> None:
     vertices, faces = TRIANGLES
     tree = {"extensionsRequired": ["ACME_bent_space"], "nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}
     said = reason(built("a.glb", gltf(tree, vertices, faces)))
@@ -171,7 +172,7 @@ def test_required_extension():
     ],
 )
 @pytest.mark.parametrize("key", ["buffers", "images"])
-def test_nothing_outside_the_folder_is_read(tmp_path, uri, key):
+def test_nothing_outside_the_folder_is_read(tmp_path: Path, uri: str, key: str) -> None:
     """A buffer is refused; a texture can be done without, but for one on the network."""
     folder = tmp_path / "inside"
     folder.mkdir()
@@ -186,7 +187,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path, uri, key):
         assert bundle.warnings[0].startswith("missing ")
 
 
-def test_a_texture_beside_the_folder_of_the_model(tmp_path):
+def test_a_texture_beside_the_folder_of_the_model(tmp_path: Path) -> None:
     """As ShapeNet (`models`, `images`) and Sketchfab (`source`, `textures`) have it."""
     (tmp_path / "models").mkdir()
     (tmp_path / "images").mkdir()
@@ -204,7 +205,7 @@ def test_a_texture_beside_the_folder_of_the_model(tmp_path):
         read_object(tmp_path / "models/a.gltf", 10**6)
 
 
-def test_a_link_that_the_user_names(tmp_path):
+def test_a_link_that_the_user_names(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "here").mkdir()
     for target in ("0a1b", "a.glb"):
@@ -215,7 +216,7 @@ def test_a_link_that_the_user_names(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
-def test_what_is_no_file_is_one_sentence(tmp_path, kind):
+def test_what_is_no_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.glb"
     if kind == "fifo":
         os.mkfifo(path)
@@ -229,7 +230,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path, kind):
     assert reason(built_folder(tmp_path, "a.glb")) == "missing file a.glb"
 
 
-def test_a_link_that_leads_out_is_refused(tmp_path):
+def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "inside"
     folder.mkdir()
     (tmp_path / "secret.bin").write_bytes(b"secret")
@@ -238,12 +239,12 @@ def test_a_link_that_leads_out_is_refused(tmp_path):
     assert "leaves the folder" in reason(built_folder(folder, "a.gltf"))
 
 
-def test_missing_buffer(tmp_path):
+def test_missing_buffer(tmp_path: Path) -> None:
     (tmp_path / "a.gltf").write_text(json.dumps({"buffers": [{"uri": "a.bin", "byteLength": 3}]}))
     assert reason(built_folder(tmp_path, "a.gltf")) == "missing buffer a.bin"
 
 
-def test_gltf_with_files_beside_it(tmp_path):
+def test_gltf_with_files_beside_it(tmp_path: Path) -> None:
     scene = trimesh.load_scene(trimesh.util.wrap_as_stream(TWO), file_type="glb")
     for name, data in scene.export(file_type="gltf").items():
         (tmp_path / name).write_bytes(data)
@@ -252,7 +253,7 @@ def test_gltf_with_files_beside_it(tmp_path):
     assert [part["name"] for part in rows["parts"]] == ["a", "b"]
 
 
-def test_escaped_names_in_gltf(tmp_path):
+def test_escaped_names_in_gltf(tmp_path: Path) -> None:
     scene = trimesh.load_scene(trimesh.util.wrap_as_stream(TWO), file_type="glb")
     files = scene.export(file_type="gltf")
     header = json.loads(files.pop("model.gltf"))
@@ -263,7 +264,7 @@ def test_escaped_names_in_gltf(tmp_path):
     assert [part["name"] for part in built_folder(tmp_path, "a.gltf")["parts"]] == ["a", "b"]
 
 
-def write_obj(folder, statement: str):
+def write_obj(folder: Path, statement: str) -> None:
     vertices, faces = obj_box(0, 1)
     more_vertices, more_faces = obj_box(3, 9)
     uv = "vt 0 0\n"
@@ -273,7 +274,7 @@ def write_obj(folder, statement: str):
 
 
 @pytest.mark.parametrize("statement", ["map_Kd gone.png", "map_Kd C:\\Users\\me\\wood.png", "map_Kd /home/me/wood.png"])
-def test_missing_texture_is_a_warning(tmp_path, statement):
+def test_missing_texture_is_a_warning(tmp_path: Path, statement: str) -> None:
     write_obj(tmp_path, statement)
     (row,) = built_folder(tmp_path, "a.obj")["objects"]
     assert row["status"] == "ok"
@@ -281,7 +282,7 @@ def test_missing_texture_is_a_warning(tmp_path, statement):
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", png()[:50]])
-def test_broken_texture_is_a_warning(tmp_path, data):
+def test_broken_texture_is_a_warning(tmp_path: Path, data: bytes) -> None:
     write_obj(tmp_path, "map_Kd wood.png")
     (tmp_path / "wood.png").write_bytes(data)
     (row,) = built_folder(tmp_path, "a.obj")["objects"]
@@ -289,19 +290,19 @@ def test_broken_texture_is_a_warning(tmp_path, data):
     assert "unreadable" in " ".join(row["warnings"])
 
 
-def test_missing_material_library_is_a_warning(tmp_path):
+def test_missing_material_library_is_a_warning(tmp_path: Path) -> None:
     write_obj(tmp_path, "")
     (tmp_path / "a.mtl").unlink()
     (row,) = built_folder(tmp_path, "a.obj")["objects"]
     assert (row["status"], row["warnings"]) == ("ok", ["missing a.mtl"])
 
 
-def test_refused_texture(tmp_path):
+def test_refused_texture(tmp_path: Path) -> None:
     write_obj(tmp_path, "map_Kd http://example.org/a.png")
     assert reason(built_folder(tmp_path, "a.obj")).startswith("refused reference")
 
 
-def test_texture_statements():
+def test_texture_statements() -> None:
     scaled = texture_statement("-s 1 2 1 -o .5 0 wood grain.png")
     assert (scaled.file, scaled.options) == ("wood grain.png", {"s": ["1", "2", "1"], "o": [".5", "0"]})
     assert texture_statement("-clamp on -mm 0 1 wood.png").options == {"clamp": ["on"], "mm": ["0", "1"]}
@@ -312,11 +313,11 @@ def test_texture_statements():
     parts=st.lists(st.sampled_from(["a", "b", "..", ".", ""]), min_size=1, max_size=8),
     separator=st.sampled_from(["/", "\\"]),
 )
-def test_nothing_outside_is_asked_for(parts, separator):
+def test_nothing_outside_is_asked_for(parts: list[str], separator: str) -> None:
     """Whatever a reference says, only names below the root reach the disk."""
     asked = []
 
-    def read(name, _):
+    def read(name: str, _: int) -> bytes | None:
         asked.append(name)
         reader = FolderReader(Path("/proc/self/nothing"))
         return b"{}" if name == "x/y/a.gltf" else reader(name, 10)
@@ -327,15 +328,19 @@ def test_nothing_outside_is_asked_for(parts, separator):
     assert list(bundle.files) == ["a.gltf"]
 
 
-def test_bundles_differ_by_content_and_name(tmp_path):
+def content(data: bytes, _name: str, _limit: int) -> bytes:
+    return data
+
+
+def test_bundles_differ_by_content_and_name(tmp_path: Path) -> None:
     digests = set()
     for name, data in (("a.stl", b"1"), ("a.stl", b"2"), ("b.stl", b"1")):
-        digests.add(read_bundle(name, lambda _, limit, data=data: data, 10).digest())
+        digests.add(read_bundle(name, partial(content, data), 10).digest())
     assert len(digests) == 3
 
 
-def test_zip_identity_follows_the_files_of_the_object(tmp_path):
-    def identity(files):
+def test_zip_identity_follows_the_files_of_the_object(tmp_path: Path) -> None:
+    def identity(files: dict[str, str]) -> str:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             for name, data in files.items():
                 archive.writestr(name, data)
@@ -347,7 +352,7 @@ def test_zip_identity_follows_the_files_of_the_object(tmp_path):
     assert identity({"a/a.obj": "1", "a/a.png": "1"}) != base
 
 
-def test_a_bomb_in_an_accessor_count():
+def test_a_bomb_in_an_accessor_count() -> None:
     vertices, faces = TRIANGLES
     data = gltf({"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}]}, vertices, faces)
     length = struct.unpack_from("<I", data, 12)[0]
@@ -360,7 +365,7 @@ def test_a_bomb_in_an_accessor_count():
     assert "accessor 0 has the count 1000000000" in reason(built("a.glb", bomb + text + rest))
 
 
-def test_row_of_a_dropped_object_keeps_its_attribution():
+def test_row_of_a_dropped_object_keeps_its_attribution() -> None:
     (row,) = built("a.glb", b"")["objects"]
     assert {key: row[key] for key in ROW} == ROW
     assert SETTINGS.max_parts == 10

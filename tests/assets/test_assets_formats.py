@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ U = [(-1, -1), (1, -1), (1, 1), (0.6, 1), (0.6, -0.6), (-0.6, -0.6), (-0.6, 1), 
 U_AREA = 2.08
 
 
-def load(main: str, files: dict[str, bytes], up="y", texture_px=64) -> tuple[list[Piece], list[str]]:
+def load(
+    main: str, files: dict[str, bytes], up: Literal["y", "z"] = "y", texture_px: int = 64
+) -> tuple[list[Piece], list[str]]:
     """Pieces and warnings of an object by its files."""
     bundle = read_bundle(main, lambda name, _: files.get(name), 10**8)
     pieces, warnings = load_pieces(bundle, texture_px, 0.25, 500_000, np.eye(4), up)
@@ -46,7 +49,9 @@ def bounds(pieces: list[Piece]) -> list[list[float]]:
     axis=st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda a: np.linalg.norm(a) > 0.1),
     clockwise=st.booleans(),
 )
-def test_triangles_cover_the_polygon_and_keep_its_winding(radii, axis, clockwise):
+def test_triangles_cover_the_polygon_and_keep_its_winding(
+    radii: list[float], axis: tuple[float, ...], clockwise: bool
+) -> None:
     """Star-shaped polygons in any plane: the areas are the polygon's, signed by its winding (shoelace formula)."""
     angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
     flat = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)[:: -1 if clockwise else 1]
@@ -62,7 +67,7 @@ def test_triangles_cover_the_polygon_and_keep_its_winding(radii, axis, clockwise
     assert (owners == 0).all()
 
 
-def test_polygons_of_all_sizes_keep_their_order():
+def test_polygons_of_all_sizes_keep_their_order() -> None:
     vertices = np.array([(x, y, 0.0) for x, y in U])
     corners = [[0, 1, 2], [0, 1, 4, 5], [3, 4], list(range(8)), [6, 5, 4, 3], [0, 1, 2]]
     polygons = Polygons(np.concatenate(corners), np.array(list(map(len, corners))))
@@ -71,7 +76,7 @@ def test_polygons_of_all_sizes_keep_their_order():
     assert polygons.corners[triangles[0]].tolist() == [0, 1, 2]
 
 
-def test_concave_faces_of_obj_and_ply():
+def test_concave_faces_of_obj_and_ply() -> None:
     points = "".join(f"{x} {y} 0\n" for x, y in U)
     obj = "".join(f"v {line}\n" for line in points.splitlines()) + "f 1 2 3 4 5 6 7 8\n"
     header = "ply\nformat ascii 1.0\nelement vertex 8\nproperty float x\nproperty float y\nproperty float z\n"
@@ -80,7 +85,7 @@ def test_concave_faces_of_obj_and_ply():
         assert area(load(name, {name: text.encode()})[0]) == pytest.approx(U_AREA)
 
 
-def test_obj_indices_lines_and_marks():
+def test_obj_indices_lines_and_marks() -> None:
     """Negative indices count from the last vertex so far; byte order mark, continued lines, CR LF, comments."""
     text = "\ufeffmtllib a.mtl # mine\r\n"
     for x in (0, 3):
@@ -99,18 +104,18 @@ def test_obj_indices_lines_and_marks():
     assert all(piece.surface.material.baseColorFactor.tolist() == [255, 0, 0, 255] for piece in pieces)
 
 
-def test_several_material_libraries_and_names_with_blanks():
+def test_several_material_libraries_and_names_with_blanks() -> None:
     vertices, faces = obj_box(0, 1)
-    faces = [f"usemtl {name}\nf {line[2:]}" for name, line in zip("abcdef", faces.splitlines(), strict=True)]
-    text = "mtllib one.mtl two.mtl\nmtllib my own.mtl\nmtllib C:\\\\mine\\\\four.mtl\n" + vertices + "\n".join(faces)
+    named = [f"usemtl {name}\nf {line[2:]}" for name, line in zip("abcdef", faces.splitlines(), strict=True)]
+    text = "mtllib one.mtl two.mtl\nmtllib my own.mtl\nmtllib C:\\\\mine\\\\four.mtl\n" + vertices + "\n".join(named)
     kinds = {"one.mtl": "ab", "two.mtl": "c", "my own.mtl": "de", "four.mtl": "f"}
-    files = {name: "".join(f"newmtl {k}\nKd 0 0 1\n" for k in named).encode() for name, named in kinds.items()}
+    files = {name: "".join(f"newmtl {k}\nKd 0 0 1\n" for k in letters).encode() for name, letters in kinds.items()}
     pieces, warnings = load("a.obj", {"a.obj": text.encode(), **files})
     assert warnings == []
     assert all(piece.surface.material.baseColorFactor.tolist() == [0, 0, 255, 255] for piece in pieces)
 
 
-def test_vertex_colours_of_obj_and_ply_are_display_colours():
+def test_vertex_colours_of_obj_and_ply_are_display_colours() -> None:
     colour = np.array([0.8, 0.05, 0.5])
     lines = ["0 0 0", "1 0 0", "0 1 0"]
     obj = "mtllib a.mtl\n" + "".join(f"v {line} 0.8 0.05 0.5\n" for line in lines) + "usemtl m\nf 1 2 3\n"
@@ -123,6 +128,7 @@ def test_vertex_colours_of_obj_and_ply_are_display_colours():
     )
     for name, text in (("a.obj", obj), ("a.ply", ply)):
         (piece,), _ = load(name, {name: text.encode(), "a.mtl": b"newmtl m\nKd 1 1 1\n"})
+        assert piece.surface.colors is not None
         np.testing.assert_allclose(piece.surface.colors[0, :3], linear(colour), atol=0.004)
         assert piece.surface.material.baseColorFactor.tolist() == [255] * 4
 
@@ -144,17 +150,18 @@ def binary_ply(order: str) -> bytes:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_binary_ply_of_quads_beside_triangles(order):
+def test_binary_ply_of_quads_beside_triangles(order: str) -> None:
     (piece,), warnings = load("a.ply", {"a.ply": binary_ply(order)})
     assert len(piece.surface.faces) == 3
     assert area([piece]) == pytest.approx(1.5)
-    np.testing.assert_allclose(piece.surface.colors[0], [1, 0, linear(np.array(0.5)), 1], atol=1e-3)
+    assert piece.surface.colors is not None
+    np.testing.assert_allclose(piece.surface.colors[0], [1.0, 0.0, float(linear(np.array(0.5))), 1.0], atol=1e-3)
     assert warnings == ["element edge left out", "PLY does not say which way is up; +Y was taken"]
     with pytest.raises(ObjectDropped, match="truncated PLY"):
         load("a.ply", {"a.ply": binary_ply(order)[:-20]})
 
 
-def test_z_up_and_bytes_after_an_stl():
+def test_z_up_and_bytes_after_an_stl() -> None:
     box = trimesh.creation.box(bounds=[[0, 0, 0], [1, 2, 3]])
     pieces, warnings = load("a.stl", {"a.stl": box.export(file_type="stl") + b"12345"}, up="z")
     assert bounds(pieces) == [[0, 0, -2], [1, 3, 0]]
@@ -166,17 +173,17 @@ def test_z_up_and_bytes_after_an_stl():
 class Gltf:
     """A glTF with a buffer of its own, put together piece by piece."""
 
-    def __init__(self, **header) -> None:
+    def __init__(self, **header: Any) -> None:
         self.blob = b""
         self.header = {"asset": {"version": "2.0"}, "accessors": [], "bufferViews": [], **header}
 
-    def view(self, data: bytes, **more) -> int:
+    def view(self, data: bytes, **more: Any) -> int:
         self.blob += b"\0" * (-len(self.blob) % 4)
         self.header["bufferViews"].append({"buffer": 0, "byteOffset": len(self.blob), "byteLength": len(data), **more})
         self.blob += data
         return len(self.header["bufferViews"]) - 1
 
-    def accessor(self, values, dtype="<f4", **more) -> int:
+    def accessor(self, values: Any, dtype: str = "<f4", **more: Any) -> int:
         values = np.asarray(values, dtype)
         component = {"<f4": 5126, "<u4": 5125, "<u2": 5123, "u1": 5121, "<i2": 5122}[dtype]
         kind = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}[values.shape[1] if values.ndim > 1 else 1]
@@ -189,7 +196,7 @@ class Gltf:
         self.header["accessors"].append(entry | more)
         return len(self.header["accessors"]) - 1
 
-    def mesh(self, attributes: dict[str, int], more: dict | None = None, **mesh) -> int:
+    def mesh(self, attributes: dict[str, int], more: dict | None = None, **mesh: Any) -> int:
         primitive = {"attributes": attributes, **(more or {})}
         self.header.setdefault("meshes", []).append({"primitives": [primitive], **mesh})
         return len(self.header["meshes"]) - 1
@@ -209,7 +216,7 @@ SQUARE = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)]
 @pytest.mark.parametrize(
     ("mode", "order", "triangles"), [(6, [0, 1, 2, 3], 2), (5, [0, 1, 3, 2], 2), (4, [0, 1, 2, 3, 0], 1)]
 )
-def test_fans_strips_and_indices_that_are_no_triples(mode, order, triangles):
+def test_fans_strips_and_indices_that_are_no_triples(mode: int, order: list[int], triangles: int) -> None:
     file = Gltf()
     indices = file.accessor(order, "<u2")
     file.mesh({"POSITION": file.accessor(SQUARE)}, {"mode": mode, "indices": indices})
@@ -221,7 +228,7 @@ def test_fans_strips_and_indices_that_are_no_triples(mode, order, triangles):
     assert bool(warnings) == (mode == 4)
 
 
-def test_sparse_accessors_with_and_without_a_base():
+def test_sparse_accessors_with_and_without_a_base() -> None:
     for base in (True, False):
         file = Gltf()
         places, values = file.view(np.array([2, 3], "<u2").tobytes()), file.view(np.array(SQUARE[2:], "<f4").tobytes())
@@ -237,7 +244,7 @@ def test_sparse_accessors_with_and_without_a_base():
         assert area(file.load({"mesh": 0})[0]) == (1 if base else 0.5)
 
 
-def test_instances_of_a_node():
+def test_instances_of_a_node() -> None:
     file = Gltf(extensionsUsed=["EXT_mesh_gpu_instancing"])
     file.mesh({"POSITION": file.accessor(SQUARE)}, {"mode": 6})
     attributes = {
@@ -252,7 +259,7 @@ def test_instances_of_a_node():
     np.testing.assert_allclose(bounds(pieces), [[0, 0, 0], [5, 6, 0]], atol=1e-3)
 
 
-def test_joints_count_and_the_skinned_node_does_not():
+def test_joints_count_and_the_skinned_node_does_not() -> None:
     """At bind pose, half of the weight of the upper corners is on each of two joints."""
     file = Gltf(skins=[{"joints": [1, 2]}])
     bind = np.tile(np.eye(4), (2, 1, 1))
@@ -272,7 +279,7 @@ def test_joints_count_and_the_skinned_node_does_not():
 
 
 @pytest.mark.parametrize("where", ["mesh", "node"])
-def test_default_weights_of_morph_targets(where):
+def test_default_weights_of_morph_targets(where: str) -> None:
     file = Gltf()
     target = {"POSITION": file.accessor([(0, 0, 0), (0, 0, 0), (0, 2, 0), (0, 2, 0)])}
     weights = {"weights": [0.5]}
@@ -282,7 +289,7 @@ def test_default_weights_of_morph_targets(where):
     assert area(pieces) == 2
 
 
-def test_cameras_and_lines_do_not_disturb():
+def test_cameras_and_lines_do_not_disturb() -> None:
     file = Gltf(cameras=[{"type": "perspective"}], animations=[{}], scenes=[{"nodes": [0]}])
     positions = file.accessor(SQUARE)
     file.mesh({"POSITION": positions}, {"mode": 6})
@@ -301,17 +308,21 @@ def test_cameras_and_lines_do_not_disturb():
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", "<f4"])
-def test_vertex_colours_of_all_types_are_linear(dtype):
+def test_vertex_colours_of_all_types_are_linear(dtype: str) -> None:
     full = {"u1": 255, "<u2": 65535, "<f4": 1}[dtype]
     file = Gltf()
     colours = file.accessor(np.array([[0.2, 0.4, 1.0, 1.0]] * 4) * full, dtype, normalized=dtype != "<f4")
     file.mesh({"POSITION": file.accessor(SQUARE), "COLOR_0": colours}, {"mode": 6})
     (piece,), _ = file.load({"mesh": 0})
-    np.testing.assert_allclose(piece.surface.colors, [[0.2, 0.4, 1, 1]] * 4, atol=1 / full / 2 if full > 1 else 1e-6)
-    assert piece.surface.to_trimesh().vertex_attributes["_COLOR_0"][0].tolist()[2:] == [65535, 65535]
+    assert piece.surface.colors is not None
+    np.testing.assert_allclose(
+        piece.surface.colors, np.array([[0.2, 0.4, 1, 1]] * 4), atol=1 / full / 2 if full > 1 else 1e-6
+    )
+    stored = np.asarray(piece.surface.to_trimesh().vertex_attributes["_COLOR_0"])
+    assert stored[0].tolist()[2:] == [65535, 65535]
 
 
-def textured(info: dict, sampler: dict | None = None, image: dict | None = None, **more) -> Gltf:
+def textured(info: dict, sampler: dict | None = None, image: dict | None = None, **more: Any) -> Gltf:
     """A square whose base colour is a texture, with two sets of texture coordinates."""
     file = Gltf(**more)
     data = file.view(png((200, 30, 30)))
@@ -327,22 +338,24 @@ def textured(info: dict, sampler: dict | None = None, image: dict | None = None,
     return file
 
 
-def test_the_second_set_of_texture_coordinates_and_transforms():
+def test_the_second_set_of_texture_coordinates_and_transforms() -> None:
     (piece,), _ = textured({"texCoord": 1}).load({"mesh": 0})
+    assert piece.surface.uv is not None
     assert piece.surface.uv[0].tolist() == [5, -4]
     transform = {"offset": [0.25, 0.5], "scale": [0.5, 0.25], "rotation": np.pi / 2, "texCoord": 0}
     (piece,), warnings = textured({"texCoord": 1, "extensions": {"KHR_texture_transform": transform}}).load({"mesh": 0})
     # (1, 0) is scaled to (.5, 0), turned to (0, -.5) as V points down, moved to (.25, 0), and V is turned over.
-    np.testing.assert_allclose(piece.surface.uv[1], [0.25, 1], atol=1e-7)
+    assert piece.surface.uv is not None
+    np.testing.assert_allclose(piece.surface.uv[1], [0.25, 1.0], atol=1e-7)
     assert warnings == []
 
 
-def test_samplers_are_kept():
+def test_samplers_are_kept() -> None:
     (piece,), _ = textured({}, {"wrapS": 33071, "wrapT": 33648}).load({"mesh": 0})
     assert piece.surface.material.wrap == (33071, 33648)
 
 
-def test_textures_that_lie_otherwise_are_named():
+def test_textures_that_lie_otherwise_are_named() -> None:
     file = textured({})
     file.header["materials"][0] |= {"normalTexture": {"index": 0, "texCoord": 1}, "occlusionTexture": {"index": 0}}
     (piece,), warnings = file.load({"mesh": 0})
@@ -375,7 +388,7 @@ def picture(image: Image.Image, kind: str = "PNG") -> bytes:
         (picture(Image.new("1", (9000, 9000))), "too many pixels"),
     ],
 )
-def test_textures_that_cannot_be_read_are_a_warning_that_names_them(data, said):
+def test_textures_that_cannot_be_read_are_a_warning_that_names_them(data: bytes, said: str) -> None:
     files = {"wood.xyz": data}
     file = textured({}, image={"uri": "wood.xyz"})
     (piece,), (warning,) = file.load({"mesh": 0}, files=files)
@@ -384,14 +397,14 @@ def test_textures_that_cannot_be_read_are_a_warning_that_names_them(data, said):
     assert said in warning
 
 
-def test_grey_of_16_bits_is_grey():
+def test_grey_of_16_bits_is_grey() -> None:
     grey = picture(Image.fromarray(np.full((8, 8), 0x8000, np.uint16)))
     (piece,), warnings = textured({}, image={"uri": "grey.png"}).load({"mesh": 0}, files={"grey.png": grey})
     assert piece.surface.material.baseColorTexture.getpixel((3, 3)) == (128, 128, 128)
     assert warnings == []
 
 
-def test_a_texture_whose_alpha_hides_everything_is_opaque():
+def test_a_texture_whose_alpha_hides_everything_is_opaque() -> None:
     vertices, faces = obj_box(0, 1)
     files = {
         "a.obj": f"mtllib a.mtl\n{vertices}vt 0 0\nusemtl m\n{faces}".encode(),
@@ -404,7 +417,7 @@ def test_a_texture_whose_alpha_hides_everything_is_opaque():
     assert warnings == ["transparent texture of m taken as opaque", "map_Bump of m not used"]
 
 
-def test_packed_files_are_read():
+def test_packed_files_are_read() -> None:
     import DracoPy
     import meshoptimizer
 
@@ -424,7 +437,7 @@ def test_packed_files_are_read():
     assert area(file.load({"mesh": 0})[0]) == pytest.approx(1)
 
 
-def test_bundle_of_other_files_is_found_by_any_spelling():
+def test_bundle_of_other_files_is_found_by_any_spelling() -> None:
     bundle = Bundle("a.gltf", {"my file.bin": b"1"})
     assert bundle.find("my file.bin", "my%20file.bin") == b"1"
     assert bundle.find("./x/../my file.bin # here") == b"1"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ TRIANGLE = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 BLANKS = b" " * MEGABYTE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -44,7 +46,7 @@ BLANKS = b" " * MEGABYTE
     ids=range(13),
 )
 @pytest.mark.parametrize("place", ["obj", "mtl"])
-def test_lines_of_a_megabyte(text, place):
+def test_lines_of_a_megabyte(text: bytes, place: str) -> None:
     files = {"a.obj": text + TRIANGLE} if place == "obj" else {"a.obj": b"mtllib a.mtl\n" + TRIANGLE}
     files["a.mtl"] = b"newmtl a\n" if place == "obj" else b"newmtl a\n" + text.replace(b"mtllib", b"map_Kd")
     started = time.process_time()
@@ -59,7 +61,7 @@ def test_lines_of_a_megabyte(text, place):
      b"map_Kd" + BLANKS + b"x", b"map_" + b"a" * MEGABYTE, b"bump -bm " + BLANKS],
     ids=range(6),
 )  # fmt: skip
-def test_texture_statements_of_a_megabyte(statement):
+def test_texture_statements_of_a_megabyte(statement: bytes) -> None:
     started = time.process_time()
     load("a.obj", {"a.obj": b"mtllib a.mtl\n" + TRIANGLE, "a.mtl": b"newmtl a\n" + statement + b"\n"})
     assert time.process_time() - started < SECONDS
@@ -77,7 +79,7 @@ def test_texture_statements_of_a_megabyte(statement):
     ids=range(5),
 )
 @pytest.mark.parametrize("kind", ["ascii", "binary_little_endian"])
-def test_headers_of_ply_that_promise_too_much(header, kind):
+def test_headers_of_ply_that_promise_too_much(header: bytes, kind: str) -> None:
     text = b"ply\nformat " + kind.encode() + b" 1.0\n" + header + b"end_header\n" + b"0 " * 1000
     started = time.process_time()
     with pytest.raises(ObjectDropped):
@@ -85,7 +87,7 @@ def test_headers_of_ply_that_promise_too_much(header, kind):
     assert time.process_time() - started < SECONDS
 
 
-def test_a_header_with_millions_of_values_is_not_parsed():
+def test_a_header_with_millions_of_values_is_not_parsed() -> None:
     started = time.process_time()
     with pytest.raises(ObjectDropped, match="more than 3000000 values"):
         read_bundle("a.gltf", lambda *_: b'{"nodes": [' + b"{}," * 3_000_000 + b"{}]}", 10**8)
@@ -94,7 +96,7 @@ def test_a_header_with_millions_of_values_is_not_parsed():
     assert time.process_time() - started < SECONDS
 
 
-def test_nodes_in_a_line_in_a_ring_and_with_two_parents():
+def test_nodes_in_a_line_in_a_ring_and_with_two_parents() -> None:
     deep = [{"children": [k + 1]} for k in range(20_000)]
     tree = {"scenes": [{"nodes": [0]}], "nodes": [*deep, {"mesh": 0}]}
     vertices, faces = np.array(SQUARE, float), np.array([[0, 1, 2]])
@@ -111,7 +113,7 @@ def test_nodes_in_a_line_in_a_ring_and_with_two_parents():
     assert time.process_time() - started < SECONDS
 
 
-def test_copies_are_counted_before_they_are_made():
+def test_copies_are_counted_before_they_are_made() -> None:
     file = Gltf()
     file.mesh({"POSITION": file.accessor(SQUARE)}, {"mode": 6})
     many = file.accessor([(0, 0, 0)])
@@ -138,7 +140,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, len(pieces), 
 """
 
 
-def test_many_large_textures_take_the_memory_of_one(tmp_path):
+@pytest.mark.slow
+def test_many_large_textures_take_the_memory_of_one(tmp_path: Path) -> None:
     """Ten pictures of one bit, 5000 pixels a side, take 25 MB each once they are decoded, and 75 more as RGB."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -167,8 +170,9 @@ def test_many_large_textures_take_the_memory_of_one(tmp_path):
     assert kilobytes < 220_000
 
 
-def test_textures_have_a_bound_together(monkeypatch):
+def test_textures_have_a_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(textures, "MOST_PIXELS_TOGETHER", 100)
-    read = textures.Textures(64, said := [])
+    said: list[str] = []
+    read = textures.Textures(64, said)
     assert [read(name, png(size=(8, 8))) is None for name in "ab"] == [False, True]
     assert said == ["unreadable texture b: too many pixels in all textures together; save it as PNG or JPEG"]

@@ -4,15 +4,18 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from pipeline.assets.bundle import Bundle
-from pipeline.assets.glb import load_parts, read_header
+from pipeline.assets.glb import Part, load_parts, read_header
+from pipeline.shards.store import Rows
 from tests.assets_files import ROW, boxes, build, built, built_folder, gltf, obj_box, png
 
 BOX = trimesh.creation.box((1, 1, 1))
@@ -24,11 +27,11 @@ def box_scene(*nodes: dict) -> bytes:
     return gltf(tree, BOX.vertices, BOX.faces)
 
 
-def parts_of(rows):
+def parts_of(rows: Rows) -> list[Part]:
     return load_parts(rows["glbs"][0]["glb"])
 
 
-def test_node_transforms_and_instances():
+def test_node_transforms_and_instances() -> None:
     """Two nodes share a mesh; one is scaled, turned and moved."""
     half = np.sqrt(0.5)
     rows = built(
@@ -47,7 +50,7 @@ def test_node_transforms_and_instances():
     np.testing.assert_allclose(small.meshes[0].bounds, ([[-0.5] * 3, [0.5] * 3] - centre) / radius, atol=1e-6)
 
 
-def test_nested_nodes_multiply():
+def test_nested_nodes_multiply() -> None:
     tree = {
         "nodes": [{"children": [1], "translation": [10, 0, 0]}, {"mesh": 0, "name": "a"}, {"mesh": 0, "name": "b"}],
         "scenes": [{"nodes": [0, 2]}],
@@ -57,13 +60,13 @@ def test_nested_nodes_multiply():
 
 
 @pytest.mark.parametrize("scale", [[-1, 1, 1], [-1, -1, -1], [1, -2, 1]])
-def test_mirrors_keep_faces_outward(scale):
+def test_mirrors_keep_faces_outward(scale: list[float]) -> None:
     rows = built("a.glb", box_scene({"name": "a"}, {"name": "b", "translation": [3, 0, 0], "scale": scale}))
     for part in parts_of(rows):
         assert part.meshes[0].volume > 0
 
 
-def test_mirrored_normals_point_outward():
+def test_mirrored_normals_point_outward() -> None:
     scene = trimesh.Scene()
     ball = trimesh.creation.icosphere(subdivisions=2)
     assert ball.vertex_normals is not None  # so that they are written
@@ -81,7 +84,7 @@ def test_mirrored_normals_point_outward():
         assert np.einsum("ij,ij->i", mesh.vertex_normals, gradient).min() > 0.99
 
 
-def test_object_fits_the_unit_sphere():
+def test_object_fits_the_unit_sphere() -> None:
     vertices = np.concatenate(
         [m.vertices for p in parts_of(built("a.glb", boxes(a=(1, 5), b=(2, 9)))) for m in p.meshes]
     )
@@ -89,7 +92,7 @@ def test_object_fits_the_unit_sphere():
     assert np.linalg.norm(vertices, axis=1).max() == pytest.approx(1, abs=1e-6)
 
 
-def test_a_node_with_several_materials_is_one_part():
+def test_a_node_with_several_materials_is_one_part() -> None:
     tree = {
         "meshes": [
             {"primitives": [{"attributes": {"POSITION": 0}, "indices": 1, "material": m} for m in (0, 1)]},
@@ -107,7 +110,7 @@ def test_a_node_with_several_materials_is_one_part():
     assert [node["extras"] for node in header["nodes"]] == [{"part": 1}, {"part": 2}]
 
 
-def test_attribution_is_in_the_glb():
+def test_attribution_is_in_the_glb() -> None:
     asset = read_header(built("a.glb", boxes(a=(1, 0), b=(1, 2)))["glbs"][0]["glb"])["asset"]
     assert asset["copyright"] == f"{ROW['name']} by A. Uthor, CC0-1.0 (folder/thing.glb)"
     assert asset["extras"]["licence"] == "CC0-1.0"
@@ -117,7 +120,7 @@ def test_attribution_is_in_the_glb():
 @pytest.mark.parametrize(
     "name", ['"><script>alert(1)</script>', "a/b\\c", "🪑 stuhl", "it's & co", "%s {x} {}", "椅子", "x" * 300]
 )
-def test_hostile_names_survive(name):
+def test_hostile_names_survive(name: str) -> None:
     rows = built("a.glb", box_scene({"name": name}, {"name": name, "translation": [2, 0, 0]}))
     names = [part["name"] for part in rows["parts"]]
     assert names == [part.name for part in parts_of(rows)]
@@ -151,13 +154,13 @@ def three_boxes(*before: str) -> str:
         (("o a_b\nusemtl c", "o a\nusemtl b_c", "o x"), {"a b", "a", "x"}),
     ],
 )
-def test_obj_objects_and_groups(before, names):
+def test_obj_objects_and_groups(before: tuple[str, ...], names: set[str]) -> None:
     rows = build(obj(three_boxes(*before), "newmtl c\nnewmtl b_c\n"))
     assert {part["name"] for part in rows["parts"]} == names
     assert rows["objects"][0]["part_rule"] == "nodes"
 
 
-def materials_of(rows) -> dict[str, dict]:
+def materials_of(rows: Rows) -> dict[str, dict]:
     header = read_header(rows["glbs"][0]["glb"])
     return {
         node["name"]: header["materials"][header["meshes"][index]["primitives"][0]["material"]]
@@ -165,7 +168,7 @@ def materials_of(rows) -> dict[str, dict]:
     }
 
 
-def test_mtl_colours_and_glass():
+def test_mtl_colours_and_glass() -> None:
     mtl = "newmtl red\nKd 1 0 0.5\nd 1.0\nnewmtl glass\nKd 1 1 1\nd 0.4\nnewmtl tr\nKd 1 1 1\nTr 0.9\n"
     made = materials_of(build(obj(three_boxes("o a\nusemtl red", "o b\nusemtl glass", "o c\nusemtl tr"), mtl)))
     # sRGB .5 is .214 of linear light; 8 bits are kept.
@@ -179,19 +182,27 @@ def test_mtl_colours_and_glass():
         assert material["pbrMetallicRoughness"]["metallicFactor"] == 0
 
 
-def textured(image: bytes, mtl: str) -> dict:
+def textured(image: bytes, mtl: str) -> Rows:
     groups = three_boxes("o a\nusemtl wood", "o b", "o c").replace("f 1 4 3 2", "f 1/1 4/2 3/3 2/4", 1)
     bundle = obj(groups, mtl)
     return build(Bundle("a.obj", {**bundle.files, "wood.png": image, "mask.png": png((0, 0, 0))}))
 
 
-def images_of(rows) -> list[Image.Image]:
-    parts = parts_of(rows)
-    images = [mesh.visual.material.baseColorTexture for part in parts for mesh in part.meshes]
+def visuals_of(rows: Rows) -> list[TextureVisuals]:
+    found = []
+    for part in parts_of(rows):
+        for mesh in part.meshes:
+            assert isinstance(mesh.visual, TextureVisuals)
+            found.append(mesh.visual)
+    return found
+
+
+def images_of(rows: Rows) -> list[Image.Image]:
+    images = [visual.material.baseColorTexture for visual in visuals_of(rows)]
     return [image for image in images if image is not None]
 
 
-def test_texture_replaces_a_black_kd_and_is_scaled_down():
+def test_texture_replaces_a_black_kd_and_is_scaled_down() -> None:
     rows = textured(png(size=(256, 128)), "newmtl wood\nKd 0 0 0\nmap_Kd -clamp on wood.png\n")
     image = images_of(rows)[0]
     assert image.size == (64, 32)
@@ -199,7 +210,7 @@ def test_texture_replaces_a_black_kd_and_is_scaled_down():
     assert materials_of(rows)["a"]["pbrMetallicRoughness"]["baseColorFactor"] == [1, 1, 1, 1]
 
 
-def test_cut_outs_are_masks():
+def test_cut_outs_are_masks() -> None:
     pixels = np.full((8, 8, 4), 255, np.uint8)
     pixels[:4, :, 3] = 0
     stream = io.BytesIO()
@@ -212,13 +223,13 @@ def test_cut_outs_are_masks():
     assert "alphaMode" not in materials_of(textured(png((9, 9, 9, 255)), "newmtl wood\nmap_Kd wood.png\n"))["a"]
 
 
-def colours_of(rows) -> set[tuple[int, ...]]:
+def colours_of(rows: Rows) -> set[tuple[int, ...]]:
     """The vertex colours of an object's GLB, linear, of 16 bits."""
-    found = [mesh.visual.vertex_attributes.get("color") for part in parts_of(rows) for mesh in part.meshes]
+    found = [visual.vertex_attributes.get("color") for visual in visuals_of(rows)]
     return {tuple(color) for colors in found if colors is not None for color in colors.tolist()}
 
 
-def test_vertex_colours_survive():
+def test_vertex_colours_survive() -> None:
     scene = trimesh.Scene()
     for x, color in ((0, (250, 0, 0, 255)), (2, (0, 0, 250, 255))):
         box = trimesh.creation.box(transform=trimesh.transformations.translation_matrix((x, 0, 0)))
@@ -228,7 +239,7 @@ def test_vertex_colours_survive():
     assert found == {(250 * 257, 0, 0, 65535), (0, 0, 250 * 257, 65535)}
 
 
-def test_float_vertex_colours_beside_a_material():
+def test_float_vertex_colours_beside_a_material() -> None:
     """glTF allows COLOR_0 as floats; read as bytes they would be black."""
     tree = {
         "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 0}, "indices": 1, "material": 0}]}],
@@ -241,7 +252,7 @@ def test_float_vertex_colours_beside_a_material():
     assert {channel for color in found for channel in color} == {0, 65535}
 
 
-def test_stl_and_ply_fall_apart_into_components(tmp_path):
+def test_stl_and_ply_fall_apart_into_components(tmp_path: Path) -> None:
     scene = trimesh.load_scene(io.BytesIO(boxes(a=(1, 0), b=(2, 3), c=(1, 9))), file_type="glb")
     mesh = scene.to_mesh()
     for kind in ("stl", "ply"):
@@ -252,7 +263,8 @@ def test_stl_and_ply_fall_apart_into_components(tmp_path):
         assert rows["parts"][0]["surface"] == pytest.approx(24 / 36, rel=1e-5)
 
 
-def test_the_same_bytes_in_another_process():
+@pytest.mark.slow
+def test_the_same_bytes_in_another_process() -> None:
     code = (
         "import sys, hashlib, pickle; from tests.assets_files import built; "
         "rows = built('a.glb', open(sys.argv[1], 'rb').read()); print(hashlib.sha256(pickle.dumps(rows)).hexdigest())"
@@ -265,16 +277,17 @@ def test_the_same_bytes_in_another_process():
     assert len(runs) == 1
 
 
-def test_samples_regroup_by_node():
+def test_samples_regroup_by_node() -> None:
     with open("data/samples/antiqueChair.glb", "rb") as file:
         rows = built("a.glb", file.read())
     parts = {part.name: part for part in parts_of(rows)}
     assert set(parts) == {"leuning", "zitting", "achterpoten", "voorpoten"}
     assert len(parts["leuning"].meshes) == 2
-    assert all(isinstance(mesh.visual.material, PBRMaterial) for part in parts.values() for mesh in part.meshes)
+    assert all(isinstance(visual.material, PBRMaterial) for visual in visuals_of(rows))
 
 
-def test_blender_reads_one_named_object_a_part(tmp_path):
+@pytest.mark.slow
+def test_blender_reads_one_named_object_a_part(tmp_path: Path) -> None:
     """The importer that the stage render uses: names, part numbers, textures and transforms arrive."""
     pytest.importorskip("bpy")
     with open("data/samples/antiqueChair.glb", "rb") as file:

@@ -26,12 +26,14 @@ from pipeline.shards.read import iter_rows, read_table
 from stages.assets import run
 from tests.assets_files import boxes, obj_box
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LICENCES = {"CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-US"}
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with the repository's samples and splits, and nothing else."""
     for name in ("data/samples", "data/splits"):
         shutil.copytree(ROOT / name, tmp_path / name)
@@ -63,7 +65,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_samples(project, monkeypatch):
+def test_samples(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(params("sweethome3d.objects=0"))
     first = {name: digests(project / name) for name in ("data/assets", "plots", "metrics")}
     rows = {row["object_id"]: row for row in iter_rows(Path("data/assets/objects"))}
@@ -90,7 +92,7 @@ def test_samples(project, monkeypatch):
     assert {name: digests(project / name) for name in first} == first
 
 
-def test_folder_with_an_index_and_broken_files(project):
+def test_folder_with_an_index_and_broken_files(project: Path) -> None:
     folder = project / "mine"
     (folder / "sub dir").mkdir(parents=True)
     for name in ("chair1.glb", "chair2.glb", "sub dir/Tä ble.glb", "hostile.glb"):
@@ -132,7 +134,7 @@ def test_folder_with_an_index_and_broken_files(project):
         ("file,nmae\na.glb,x\n", "Column 2 .* is none of file, name,"),
     ],
 )
-def test_a_wrong_index_is_one_sentence(tmp_path, text, message):
+def test_a_wrong_index_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.glb").write_bytes(b"")
     (tmp_path / "index.csv").write_text(text)
     with pytest.raises(UserError, match=message):
@@ -146,7 +148,7 @@ SECRETS = ("TOP-SECRET\nline\n", "file,TOP-SECRET\nx,y\n", "file\nTOP-SECRET\n",
 @pytest.mark.parametrize(
     "name", ["../secret.csv", "{}/secret.csv", "link.csv", "inside.csv", "secret.txt", "inside.json"]
 )
-def test_an_index_is_never_printed_nor_read_from_outside(tmp_path, text, name):
+def test_an_index_is_never_printed_nor_read_from_outside(tmp_path: Path, text: str, name: str) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "a.glb").write_bytes(b"")
@@ -160,7 +162,7 @@ def test_an_index_is_never_printed_nor_read_from_outside(tmp_path, text, name):
         assert any(said in str(caught.value) for said in ("is outside", "neither .csv nor .json"))
 
 
-def test_an_index_that_is_no_file_or_too_large(tmp_path, monkeypatch):
+def test_an_index_that_is_no_file_or_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.glb").write_bytes(b"")
     os.mkfifo(tmp_path / "index.csv")
     with pytest.raises(UserError, match="does not exist, or is no file"):
@@ -171,7 +173,7 @@ def test_an_index_that_is_no_file_or_too_large(tmp_path, monkeypatch):
         folder_assets(tmp_path, "folder", "large.csv")
 
 
-def test_odd_names_stop_nothing(project):
+def test_odd_names_stop_nothing(project: Path) -> None:
     """A lone surrogate in a node's name and in the index, a folder and a file with Latin-1 names."""
     folder = project / "mine"
     latin = Path(os.fsdecode(b"mine/t\xfcr")), Path(os.fsdecode(b"mine/t\xfcr/caf\xe9.glb"))
@@ -194,7 +196,7 @@ def test_odd_names_stop_nothing(project):
     assert run(params(*settings)).reused == 3  # the same ids again
 
 
-def test_a_stage_whose_objects_are_all_dropped_fails(project):
+def test_a_stage_whose_objects_are_all_dropped_fails(project: Path) -> None:
     (project / "mine").mkdir()
     for name in ("a", "b"):
         (project / "mine" / f"{name}.obj").write_bytes(b"v 0 0 0\n" * 9)
@@ -202,7 +204,7 @@ def test_a_stage_whose_objects_are_all_dropped_fails(project):
         run(params("samples.use=false", "sweethome3d.objects=0", "folder.path=mine"))
 
 
-def test_z_up(project):
+def test_z_up(project: Path) -> None:
     """The param turns OBJ, PLY and STL, and not glTF, which says itself what is up."""
     (project / "mine").mkdir()
     vertices, faces = obj_box(0, 1)
@@ -220,14 +222,14 @@ def test_z_up(project):
     assert heights["folder.b", "y"] == heights["folder.b", "z"]
 
 
-def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         folder_assets(tmp_path / "gone", "folder")
     with pytest.raises(UserError, match=r"holds no \.glb"):
         folder_assets(tmp_path, "folder")
 
 
-def test_an_absent_source_is_announced(project, capsys):
+def test_an_absent_source_is_announced(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assets, absent = collect_assets(params("sweethome3d.objects=40"))
     assert absent == ["sweethome3d"]
     assert len(assets) == 10
@@ -238,7 +240,7 @@ def test_an_absent_source_is_announced(project, capsys):
         collect_assets(params("sweethome3d.objects=0", "samples.use=false"))
 
 
-def test_sweethome3d_libraries(project):
+def test_sweethome3d_libraries(project: Path) -> None:
     folder = project / "data/sources/sweethome3d"
     folder.mkdir(parents=True)
     library(folder / "BlendSwap-CC-0.sh3f", "butter", "thing1", "winchesterSofa", modelRotation="1 0 0 0 0 1 0 -1 0")
@@ -261,7 +263,7 @@ def test_sweethome3d_libraries(project):
     assert rows["sweethome3d.BlendSwap-CC-0.thing1"]["status"] == "ok"
 
 
-def test_model_rotation_stands_the_object_upright(project):
+def test_model_rotation_stands_the_object_upright(project: Path) -> None:
     """Two boxes along x, turned about z by 90 degrees, stand one above the other."""
     folder = project / "libraries"
     folder.mkdir()
@@ -275,7 +277,7 @@ def test_model_rotation_stands_the_object_upright(project):
 @pytest.mark.parametrize(
     "catalogue", [None, b"", b"name#1=x\n" * 2_000_000, b"id#1=a\nmodel#1=/a\nmodelRotation#1=x\n"]
 )
-def test_a_broken_library_is_one_sentence(tmp_path, catalogue):
+def test_a_broken_library_is_one_sentence(tmp_path: Path, catalogue: bytes | None) -> None:
     """No archive, none with a catalogue, one that unpacks to more than any catalogue has, words for numbers."""
     with zipfile.ZipFile(tmp_path / "a.sh3f", "w", zipfile.ZIP_DEFLATED) as archive:
         if catalogue:
@@ -286,7 +288,7 @@ def test_a_broken_library_is_one_sentence(tmp_path, catalogue):
         sweethome3d_assets(tmp_path, 1)
 
 
-def test_a_wrong_package_is_refused(tmp_path):
+def test_a_wrong_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.deb").write_bytes(b"something else")
     with pytest.raises(UserError, match="has the sha256"):
         extract_package(tmp_path / "x.deb", tmp_path / "out")
@@ -299,7 +301,7 @@ def program(folder: Path, name: str, text: str) -> None:
     path.chmod(0o755)
 
 
-def test_fetching(tmp_path, monkeypatch):
+def test_fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With real programs of these names that fail, write another file, or write the package."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -318,8 +320,8 @@ def test_fetching(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["Scopia.sh3f"]
 
 
-def test_settings_that_matter_change_the_key(project):
-    def keys(*overrides):
+def test_settings_that_matter_change_the_key(project: Path) -> None:
+    def keys(*overrides: str) -> dict[str, str]:
         chosen = params("sweethome3d.objects=0", *overrides)
         return {item.object_id: item.key for item in work_items(collect_assets(chosen)[0], chosen)}
 
@@ -332,7 +334,7 @@ def test_settings_that_matter_change_the_key(project):
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.text(st.sampled_from("abc123-"), min_size=1, max_size=8), max_size=60))
-def test_no_group_straddles(stems):
+def test_no_group_straddles(stems: list[str]) -> None:
     splits = Splits(read_frozen(ROOT / "data/splits"), 0.2, 0.3)
     sides: dict[str, set[str]] = {}
     for stem in stems:
@@ -340,14 +342,14 @@ def test_no_group_straddles(stems):
     assert all(len(found) == 1 for found in sides.values())
 
 
-def test_shares_of_the_split():
+def test_shares_of_the_split() -> None:
     splits = Splits({}, 0.1, 0.2)
     sides = [splits.of(f"group{k}") for k in range(5000)]
     assert sides.count("test") / 5000 == pytest.approx(0.2, abs=0.02)
     assert sides.count("val") / 5000 == pytest.approx(0.1, abs=0.02)
 
 
-def test_frozen_ids():
+def test_frozen_ids() -> None:
     test = (ROOT / "data/splits/test.txt").read_text().split()
     val = (ROOT / "data/splits/val.txt").read_text().split()
     assert (len(test), len(val)) == (100, 30)
@@ -359,7 +361,7 @@ def test_frozen_ids():
     assert {splits.of(name_group(object_id.rpartition(".")[2])) for object_id in val} == {"val"}
 
 
-def test_a_group_on_two_sides_is_refused(tmp_path):
+def test_a_group_on_two_sides_is_refused(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("samples.speaker2\n")
     (tmp_path / "test.txt").write_text("sweethome3d.X.speaker3\n")
     with pytest.raises(UserError, match="speaker"):
@@ -368,7 +370,7 @@ def test_a_group_on_two_sides_is_refused(tmp_path):
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 4), min_size=30, max_size=60))
-def test_freezing_takes_whole_groups(sizes):
+def test_freezing_takes_whole_groups(sizes: list[int]) -> None:
     rows = [
         {"object_id": f"s.{group}-{k}", "name_group": f"group{group}", "status": "ok", "source": "sweethome3d"}
         for group, size in enumerate(sizes)

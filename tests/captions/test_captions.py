@@ -21,6 +21,8 @@ from pipeline.shards.scratch import scratch
 from pipeline.shards.table import decode_png, encode_png
 from tests.captioned import SIZE, captions_params, glb, table_task
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = ['"; DROP TABLE parts;--', "<script>alert('leg')</script>", "../../etc/passwd", "🪑🔥", "\x00\n\t", "a" * 500]
 
 

@@ -233,6 +233,7 @@ def test_a_key_of_older_params_is_explained() -> None:
         validate(CaptionsParams, values, "params.yaml: captions")
 
 
+@pytest.mark.slow
 def test_an_answer_that_trickles_in_has_an_end(tmp_path: Path) -> None:
     """Each byte comes in time, and the whole would take a minute; in the headers, and in the body."""
     for start in (b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n"):
@@ -353,6 +354,7 @@ def write_data(data: Path, count: int) -> None:
     write("masks", LABELS)
 
 
+@pytest.mark.slow
 def test_a_stopped_stage_sends_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PARTGEN_WORKERS", "1")
@@ -379,6 +381,7 @@ def test_a_stopped_stage_sends_nothing_twice(tmp_path: Path, monkeypatch: pytest
     assert metrics["seen_in_no_view"] == 3
 
 
+@pytest.mark.slow
 def test_endpoint_that_is_down_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     write_data(tmp_path / "data", 1)
     params = params_for("http://127.0.0.1:9/v1", retries=0)

@@ -172,6 +172,7 @@ def test_half_of_the_pictures_are_colour_maps_and_crops_show_something(data: Pat
     assert kinds == {True: 20, False: 20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["patch", "kl"])
 def test_loss_is_one_of_each_sample_and_does_not_hang_on_the_batch(
     kind: str, patch: PatchAutoencoder, data: Path, params: DiffusionParams
@@ -186,6 +187,7 @@ def test_loss_is_one_of_each_sample_and_does_not_hang_on_the_batch(
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_little_training_betters_the_closed_form(
     patch: PatchAutoencoder, data: Path, params: DiffusionParams
 ) -> None:
@@ -215,6 +217,7 @@ class Lossless(PatchAutoencoder):
             self.decode_linear.weight.zero_()
             self.decode_linear.weight[:, :, 1, 1] = identity
             for linear in (self.encode_linear, self.decode_linear):
+                assert linear.bias is not None
                 linear.bias.zero_()
 
 
@@ -227,6 +230,7 @@ def test_quality_of_a_lossless_and_of_a_blind_autoencoder(data: Path, params: Di
     noisy = round_trip_quality(lossless, examples, COLOURS, latent_noise=1.0)
     assert noisy["psnr"] < 20
     with torch.no_grad():
+        assert lossless.decode_linear.bias is not None
         lossless.decode_linear.weight.zero_()
         lossless.decode_linear.bias.fill_(1)
     white = round_trip_quality(lossless, examples, COLOURS)

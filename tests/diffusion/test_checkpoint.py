@@ -140,6 +140,7 @@ def test_networks_give_what_the_pipelines_own_give(saved: Saved, name: str) -> N
     assert torch.equal(text_BLD, encoded[0])
     added = {}
     if name == "xl":
+        assert pooled_BP is not None
         assert torch.equal(pooled_BP, encoded[2])
         sizes = pipeline._get_add_time_ids((64, 64), (0, 0), (64, 64), torch.float32, 20)
         added = {"text_embeds": pooled_BP, "time_ids": sizes.repeat(3, 1)}
@@ -156,6 +157,7 @@ def test_sdxl_is_told_the_size_of_what_it_draws() -> None:
     assert time_ids(torch.zeros(2, 4, 8, 16)).tolist() == [[64, 128, 0, 0, 64, 128]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("task", ["complete", "image_to_mv"])
 def test_fine_tuning_starts_at_the_checkpoint_and_is_kept(saved: Saved, name: str, task: str, tmp_path: Path) -> None:

@@ -188,4 +188,4 @@ def test_folders_without_a_clip_are_refused(clip: tuple[Path, CLIPModel], tmp_pa
 
 
 def _same(one: tuple[Tensor, Tensor | None], other: tuple[Tensor, Tensor | None]) -> bool:
-    return all(a is b is None or torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -22,6 +22,8 @@ from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from tests.toy_corpus import write_toy_corpus
 
+pytestmark = pytest.mark.slow
+
 PARAMS = load_group(DiffusionParams, [], Path(__file__).parents[2] / "presets/nano.yaml")
 LIMIT = 24
 """Tokens of a prompt."""

@@ -160,6 +160,7 @@ def test_a_saved_model_draws_the_same(task_name: str, tmp_path: Path) -> None:
     assert np.array_equal(again, drawn(task_name, *inputs(task_name)))
 
 
+@pytest.mark.slow
 def test_five_lines_in_a_new_process(tmp_path: Path) -> None:
     model("segment").save_pretrained(tmp_path / "segment")
     Image.fromarray((picture(0) * 255).astype(np.uint8)).save(tmp_path / "grid.png")

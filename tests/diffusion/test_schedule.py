@@ -63,6 +63,7 @@ def test_solvers_have_the_schedules_betas_and_conventions(name: str) -> None:
     assert not getattr(solver.config, "clip_sample", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 @given(steps=st.integers(1, 1000) | st.sampled_from([61, 103, 201, 250]))
 @settings(max_examples=60, deadline=None)

@@ -30,6 +30,8 @@ from pipeline.views.part_colours import decode_colours
 from stages.train import BASE, launch, run
 from tests.toy_corpus import write_toy_corpus
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 VIEW_SIZE = 16
 
@@ -103,8 +105,9 @@ def test_a_network_is_written_by_one_training_at_a_time(project: Path, monkeypat
     others = list[subprocess.Popen[str]]()
 
     def report(*arguments: Any) -> None:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        others.append(subprocess.Popen([sys.executable, "-c", program], env=environment, text=True, **pipes))
+        command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+        others.append(subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe))
+        assert others[0].stderr is not None
         line = others[0].stderr.readline()
         assert line == "data/models/autoencoder is being written by another run; waiting for it to end.\n"
         written(*arguments)

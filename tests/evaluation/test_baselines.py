@@ -91,6 +91,7 @@ def test_files_that_are_no_weights_are_named(tmp_path: Path, monkeypatch: pytest
         load_hed()
 
 
+@pytest.mark.slow
 def test_both_find_blocks_of_their_own_colours(hed: Hed) -> None:
     pixels = 48
     image, truth, foreground = stacked(pixels)
@@ -103,6 +104,7 @@ def test_both_find_blocks_of_their_own_colours(hed: Hed) -> None:
         assert automatic(Pool.of_runs(maps).ranked(), truth)["ap75"] == 1.0, method.name
 
 
+@pytest.mark.slow
 def test_the_background_may_be_of_the_objects_colour(hed: Hed) -> None:
     foreground = stacked(32)[2]
     white = np.ones((64, 64, 3), dtype=np.float32)
@@ -111,6 +113,7 @@ def test_the_background_may_be_of_the_objects_colour(hed: Hed) -> None:
         assert ((maps > 0) == foreground).all()
 
 
+@pytest.mark.slow
 def test_an_empty_or_full_grid_is_no_special_case(hed: Hed) -> None:
     white = np.ones((32, 32, 3), dtype=np.float32)
     for method in (HedWatershed(hed), FelzenszwalbRegions()):

@@ -19,6 +19,8 @@ from tests.evaluation.test_sam2 import PIXELS, tiny_sam2
 from tests.toy_corpus import write_toy_corpus
 from tests.toy_results import ERRORS, MOVED, write_toy_results
 
+pytestmark = pytest.mark.slow
+
 VIEW_SIZE = 32
 OBJECTS = {"toy-001": 1, "toy-002": 2}
 """The second has a part that is out of sight."""

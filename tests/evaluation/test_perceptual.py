@@ -16,10 +16,10 @@ from tests.clip_files import save_clip
 from tests.evaluation.test_image_metrics import pictures
 
 
-def save_alexnet(path: Path) -> torch.nn.Module:
+def save_alexnet(path: Path) -> torch.nn.Sequential:
     """The features of torchvision's AlexNet, of random weights, in a file as torchvision's own."""
     torch.manual_seed(3)
-    features = torchvision.models.alexnet(weights=None).features.eval()
+    features: torch.nn.Sequential = torchvision.models.alexnet(weights=None).features.eval()
     weights = {f"features.{name}": value for name, value in features.state_dict().items()}
     torch.save({**weights, "classifier.6.bias": torch.zeros(1000)}, path)
     return features

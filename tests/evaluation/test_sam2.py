@@ -1,6 +1,7 @@
 """SAM2 by transformers' own classes at a tiny size, with random weights: inference and both kinds of fine-tuning."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_loss_is_zero_for_a_perfect_mask_and_counts_the_best_alone() -> None:
 
 @pytest.mark.parametrize("views", [1, 4])
 def test_prompts_are_functions_of_their_number_and_lie_in_their_mask(
-    corpus: Path, processor: Sam2Processor, views: int
+    corpus: Path, processor: Sam2Processor, views: Literal[1, 4]
 ) -> None:
     examples = PointPrompts(corpus, "train", processor, views, seed=1)
     seen = set()
@@ -175,13 +176,14 @@ def test_prompts_are_functions_of_their_number_and_lie_in_their_mask(
     assert len(seen) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["mask_decoder", "all"])
 def test_fine_tuning_learns_and_leaves_the_rest(
-    tmp_path: Path, corpus: Path, processor: Sam2Processor, trained: str
+    tmp_path: Path, corpus: Path, processor: Sam2Processor, trained: Literal["mask_decoder", "all"]
 ) -> None:
     model = tiny_sam2()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    views = 1 if trained == "mask_decoder" else 4
+    views: Literal[1, 4] = 1 if trained == "mask_decoder" else 4
     examples = PointPrompts(corpus, "train", processor, views, seed=0)
     objective = Sam2Objective(model, examples, PointPrompts(corpus, "train", processor, views, seed=2), trained)
     untrained = objective.validation()

@@ -28,6 +28,12 @@ def test_a_sphere_that_is_too_large_is_as_far_as_the_radii() -> None:
     assert shape_distance(one, other, seed=1).chamfer == pytest.approx(0.1, abs=0.003)
 
 
+def joined(*meshes: trimesh.Trimesh) -> trimesh.Trimesh:
+    together = trimesh.util.concatenate(list(meshes))
+    assert isinstance(together, trimesh.Trimesh)
+    return together
+
+
 def test_the_same_mesh_is_as_near_as_its_points_are() -> None:
     box = trimesh.creation.box((0.8, 0.8, 0.8))
     result = shape_distance(box, box, seed=2)
@@ -36,7 +42,7 @@ def test_the_same_mesh_is_as_near_as_its_points_are() -> None:
 
 
 def test_half_of_a_mesh_is_all_right_and_half_complete() -> None:
-    both = trimesh.util.concatenate([square(0.0), square(1.0)])
+    both = joined(square(0.0), square(1.0))
     result = shape_distance(square(0.0), both, seed=3)
     assert result.precision[0.1] == 1.0
     assert result.recall[0.1] == pytest.approx(0.5, abs=0.02)
@@ -51,7 +57,7 @@ def test_figures_are_those_of_all_pairs_of_points(seed: int) -> None:
     meshes = [trimesh.Trimesh(draws.normal(size=(6, 3)) / 3, draws.integers(0, 6, (4, 3))) for _ in range(2)]
     if min(mesh.area for mesh in meshes) < 1e-6:
         return
-    result = shape_distance(*meshes, seed=seed, points=40)
+    result = shape_distance(meshes[0], meshes[1], seed=seed, points=40)
     again = np.random.default_rng(seed)
     one, other = (surface_points(mesh, 40, again) for mesh in meshes)
     apart = np.linalg.norm(one[:, None] - other[None], axis=-1)
@@ -63,7 +69,7 @@ def test_figures_are_those_of_all_pairs_of_points(seed: int) -> None:
 
 
 def test_points_are_uniform_by_area() -> None:
-    mesh = trimesh.util.concatenate([square(0.0), square(1.0, side=2.0)])  # areas 1 and 4
+    mesh = joined(square(0.0), square(1.0, side=2.0))  # areas 1 and 4
     points = surface_points(mesh, 20_000, np.random.default_rng(0))
     high = points[points[:, 2] > 0.5]
     assert len(high) / len(points) == pytest.approx(0.8, abs=0.01)

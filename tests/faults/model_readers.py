@@ -50,7 +50,7 @@ def _interrupted() -> None:
     def end(checkpoints: Checkpoints, module: object) -> None:
         raise SystemExit(0)
 
-    Checkpoints.finish = end  # type: ignore[method-assign]
+    Checkpoints.finish = end  # type: ignore[method-assign, assignment]
     _corpus_of_trainings()
     trained("autoencoder", checkpoint_every=2)
 

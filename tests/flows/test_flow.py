@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -25,6 +26,8 @@ from flows.pipeline import partgen
 from flows.processes import Processes, Stopped
 from flows.results import MAX_HEIGHT_PX, WIDTH_PX, Outcome, show_picture
 from tests.toy_project import NEEDS, ROOT, behave, make_toy_project
+
+pytestmark = pytest.mark.slow
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 BUSY = ["sh", "-c", f"setsid {sys.executable} -c '{STUBBORN}' & sleep 600"]
@@ -52,11 +55,11 @@ def project(finished_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(**parameters: object) -> State:
-    return partgen(**parameters, return_state=True)  # type: ignore[arg-type]
+    return partgen(**parameters, return_state=True)
 
 
 def states(state: State) -> dict[str, str]:
-    outcomes: list[Outcome] = state.result(raise_on_failure=False)
+    outcomes = cast(list[Outcome], state.result(raise_on_failure=False))
     return {outcome.stage: outcome.state for outcome in outcomes}
 
 
@@ -84,7 +87,7 @@ def test_stages_run_in_the_order_of_the_graph_and_once(project: Path) -> None:
         name: {"gpu" if name == "render" else "cpu"} for name in NEEDS
     }
     table = Artifact.get("masks-metrics")
-    assert table is not None
+    assert isinstance(table, Artifact)
     assert '{"metric": "inputs.count", "value": 1}' in str(table.data)
 
     assert states(run()) == dict.fromkeys(NEEDS, "unchanged")
@@ -134,7 +137,7 @@ def test_pictures_travel_in_the_artifact(project: Path, tmp_path: Path) -> None:
 
     one_picture()
     artifact = Artifact.get("render-pictures")
-    assert artifact is not None
+    assert isinstance(artifact, Artifact)
     head, _, data = str(artifact.data).partition("base64,")
     assert head == "![render](data:image/jpeg;"
     assert Image.open(io.BytesIO(base64.b64decode(data[:-1]))).size == (WIDTH_PX, MAX_HEIGHT_PX)

@@ -15,6 +15,8 @@ import pytest
 from flows.local import STRANGER, openings
 from tests.toy_project import ROOT, behave, make_toy_project
 
+pytestmark = pytest.mark.slow
+
 ASKED = {"Origin": STRANGER, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
 ALLOWED = "access-control-allow-origin"
 

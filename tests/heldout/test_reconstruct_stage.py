@@ -32,6 +32,8 @@ from stages.reconstruct import items, run
 from tests.reconstruction.test_train_lrm import NANO, RECONSTRUCTION, RENDER, VIEW_SIZE
 from tests.toy_corpus import DISTANCE, FOV_DEG, toy_boxes, write_toy_corpus
 
+pytestmark = pytest.mark.slow
+
 OBJECTS = {"toy-002": "with a hidden part", "toy-003": "nothing predicted"}
 NOTICE, ATTRIBUTION = "A toy by Ann, CC-BY-4.0 (x)", {"name": "A toy", "author": "Ann", "licence": "CC-BY-4.0"}
 METHODS = {("truth", "oracle"), ("truth", "complete"), ("truth", "none"), ("predicted", "complete"), ("whole", "whole")}

@@ -77,6 +77,7 @@ def test_views_agree_after_a_vote_and_colours_stay_apart() -> None:
     np.testing.assert_array_equal(voted([wrong], grid, hidden, carver, 0.3, 0.1)[0], wrong)
 
 
+@pytest.mark.slow
 @given(maps, masks, st.integers(0, 6))
 @settings(max_examples=200, deadline=None)
 def test_a_clean_map_covers_the_object_and_stays_as_it_is(labels: np.ndarray, shown: np.ndarray, least: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,7 @@ def test_flops_of_a_convolution() -> None:
     assert cost.flops == 2 * forward  # backward: the weights' gradient, and none of the picture
 
 
+@pytest.mark.slow
 def test_flops_are_pytorchs() -> None:
     network = networks()["image_to_mv"]
     ours = COSTS["fp32"].of(network).flops
@@ -134,6 +136,7 @@ def attention_flops(batch: int, unet: MultiViewUNet, finest: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["complete", "image_to_mv"])
 def test_gradient_checkpointing_trades_memory_for_work(task: str) -> None:
     schedule = TRAIN.denoiser(task).model_copy(update={"gradient_checkpointing": True})
@@ -231,6 +234,7 @@ def test_attention_keeps_no_scores() -> None:
     assert short.flops == 7 * 2 * 2 * 256 * 256 * 32
 
 
+@pytest.mark.slow
 def test_a_shared_body_costs_what_a_trace_of_its_own_says() -> None:
     costs = Costs("bf16")  # traces the body with the first of them
     for name in ("text_to_mv", "complete", "edit"):
@@ -299,7 +303,9 @@ def test_checkpoints_are_read_from_their_folder(tmp_path: Path) -> None:
         up_block_types=["UpDecoderBlock2D"] * 3, latent_channels=4,
     )  # fmt: skip
     AutoencoderKL(**vae).save_config(tmp_path / "vae")
-    text = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=100)
+    text: dict[str, Any] = dict(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=100
+    )
     CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(tmp_path / "text_encoder")
     second = CLIPTextConfig(**text | {"hidden_size": 32}, projection_dim=24)
     CLIPTextModelWithProjection(second).save_pretrained(tmp_path / "text_encoder_2")
@@ -325,6 +331,7 @@ def test_a_missing_checkpoint_is_assumed_and_said_so() -> None:
     assert count(network.module.parameters()) == 865_910_724  # of Stable Diffusion 2.1
 
 
+@pytest.mark.slow
 def test_reconstruction_model_is_planned_too() -> None:
     params = ReconstructionParams(
         volume=8, channels=8, mlp_layers=3, mlp_width=8, ray_harmonics=0, gain=1.0, opacity_bias=-5.0, stride=4,
@@ -359,6 +366,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_tables_name_every_network(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan("tiny", "rtx-4090", gpus=3)
     printed = " ".join(capsys.readouterr().out.split())

@@ -46,7 +46,7 @@ def test_every_part_is_a_named_node_in_place() -> None:
     names = ["leg", "leg", "", 'a "5" <nut> \\ & né 🪑', "line\nbreak"]
     ids = [1, 2, 4, 5, 7]
     centres = [(0.5, 0.0, 0.0), (-0.5, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, -0.5, 0.0), (0.0, 0.0, 0.5)]
-    parts = [NamedPart(*values, painted(at)) for *values, at in zip(names, ids, centres, strict=True)]
+    parts = [NamedPart(name, number, painted(at)) for name, number, at in zip(names, ids, centres, strict=True)]
     glb = assemble(parts, NOTICE, EXTRAS)
     tree = read_header(glb)
     assert [node["name"] for node in tree["nodes"]] == ["leg", "leg 2", "part", *names[3:]]
@@ -137,6 +137,7 @@ def test_textures_are_stored_as_they_are() -> None:
     assert tree["images"][0]["mimeType"] == "image/png"
     assert set(tree["meshes"][0]["primitives"][0]["attributes"]) >= {"POSITION", "TEXCOORD_0"}
     mesh = trimesh.load_mesh(io.BytesIO(glb), file_type="glb")
+    assert isinstance(mesh.visual, TextureVisuals)
     np.testing.assert_array_equal(np.asarray(mesh.visual.material.baseColorTexture), pixels)
     assert tree["materials"][0]["doubleSided"] is False
 

@@ -137,6 +137,7 @@ def test_full_size_runs_without_data() -> None:
     assert all(weight.grad is not None and weight.grad.is_meta for weight in lrm.parameters())
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_two_objects_apart(tiny: LRM) -> None:
     """A red and a blue ball, told from their grids, seen from a view between those of the grid."""
     camera = Camera(40.0, 3.1, 16)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
-from torch import Tensor
+from torch import Tensor, nn
 from trimesh import Trimesh
 from trimesh.graph import connected_components
-from trimesh.visual import TextureVisuals
+from trimesh.visual import ColorVisuals, TextureVisuals
 
 from pipeline.errors import UserError
 from pipeline.params.reconstruct import MeshParams
@@ -34,12 +34,24 @@ def params(**values: Any) -> MeshParams:
     return MeshParams(**{**chosen, **values})
 
 
+def colours(mesh: Trimesh) -> np.ndarray:
+    assert isinstance(mesh.visual, ColorVisuals)
+    return np.asarray(mesh.visual.vertex_colors)
+
+
+def texture(mesh: Trimesh) -> np.ndarray:
+    assert isinstance(mesh.visual, TextureVisuals)
+    return np.asarray(mesh.visual.material.baseColorTexture)
+
+
 def decoder(ray_harmonics: int = 0) -> Decoder:
     """Channels are the logit of opacity and three of colour; each goes through the relu as relu(x) and relu(-x)."""
     read = Decoder(4, 8, 1, ray_harmonics, gain=GAIN, bias=0.0)
     pairs = torch.cat((torch.eye(4), -torch.eye(4)))
     for layers, weight in ((read.trunk, pairs), (read.opacity, pairs.t()[:1]), (read.colour, pairs.t()[1:])):
-        layers[0].weight.data.copy_(weight)
+        first = layers[0]
+        assert isinstance(first, nn.Linear)
+        first.weight.data.copy_(weight)
     return read.requires_grad_(False)
 
 
@@ -235,7 +247,7 @@ def test_a_placed_field_has_the_same_mesh_elsewhere() -> None:
     home, away = mesh_field(one, params()), mesh_field(one.placed((3.0, -2.0, 0.5), 0.25), params())
     np.testing.assert_allclose(away.vertices, home.vertices * 0.25 + (3.0, -2.0, 0.5), atol=1e-5)
     np.testing.assert_array_equal(away.faces, home.faces)
-    difference = away.visual.vertex_colors.astype(int) - home.visual.vertex_colors
+    difference = colours(away).astype(int) - colours(home)
     assert np.abs(difference).max() <= 1
 
 
@@ -263,17 +275,18 @@ def test_vertices_have_the_colours_of_the_field() -> None:
     one = field(ball(0.6), lambda x, y, z: torch.stack((4 * x, 4 * y, 4 * z)))
     mesh = mesh_field(one, params())
     expected = 1 / (1 + np.exp(-4 * mesh.vertices))
-    assert np.abs(mesh.visual.vertex_colors[:, :3] / 255 - expected).mean() < 0.02
-    assert (mesh.visual.vertex_colors[:, 3] == 255).all()
+    assert np.abs(colours(mesh)[:, :3] / 255 - expected).mean() < 0.02
+    assert (colours(mesh)[:, 3] == 255).all()
 
 
 def test_colours_are_those_seen_against_the_normal() -> None:
     read = decoder(ray_harmonics=1)
+    assert read.ray is not None
     read.ray.weight.zero_()
     read.ray.weight[1, -3] = 20.0  # red's logit rises with the direction's x
     one = field(ball(0.5), decoder=read)
     mesh = mesh_field(one, params())
-    red = mesh.visual.vertex_colors[:, 0]
+    red = colours(mesh)[:, 0]
     assert red[mesh.vertices[:, 0] < -0.2].min() > 240  # seen along +x
     assert red[mesh.vertices[:, 0] > 0.2].max() < 135
 
@@ -304,15 +317,12 @@ def test_a_rough_surface_has_few_charts() -> None:
 
 def test_a_texture_does_not_depend_on_how_small_the_part_is_placed() -> None:
     one = field(ball(0.6), lambda x, y, z: torch.stack((4 * x, 4 * y, 4 * z)))
-    pictures = [
-        np.asarray(mesh_field(some, params(texture_px=64)).visual.material.baseColorTexture)
-        for some in (one, one.placed((3.0, -2.0, 0.5), 2**-7))
-    ]
+    pictures = [texture(mesh_field(some, params(texture_px=64))) for some in (one, one.placed((3.0, -2.0, 0.5), 2**-7))]
     values = [np.sort(picture.reshape(-1, 3), axis=0).astype(int) for picture in pictures]
     assert np.abs(values[0] - values[1]).mean() < 4
 
 
 def test_a_texture_is_padded_beyond_the_seams() -> None:
     one = field(ball(0.6), lambda x, y, z: torch.stack((0 * x - 3, 0 * x + 1, 0 * x + 3)))
-    picture = np.asarray(mesh_field(one, params(texture_px=64, max_triangles=200)).visual.material.baseColorTexture)
+    picture = texture(mesh_field(one, params(texture_px=64, max_triangles=200)))
     assert np.abs(picture.astype(int) - picture[0, 0]).max() <= 1

@@ -1,7 +1,7 @@
 """Fields, rays and the renderer of N parts: the formula, and the fast path against it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.reconstruction import trilinear
@@ -44,7 +44,14 @@ def gradients(rendered: Rendered, fields: Sequence[Field]) -> list[Tensor]:
     values = (getattr(rendered, name) for name in OUTPUTS)
     loss = sum((value * torch.randn(value.shape, generator=generator, dtype=value.dtype)).sum() for value in values)
     weights = {id(weight): weight for one in fields for weight in one.decoder.parameters()}
-    return list(torch.autograd.grad(loss, [one.volume_CDHW for one in fields] + list(weights.values())))  # type: ignore[arg-type]
+    return list(torch.autograd.grad(loss, [one.volume_CDHW for one in fields] + list(weights.values())))
+
+
+def linear(layers: nn.Sequential) -> nn.Linear:
+    """The first of the layers."""
+    first = layers[0]
+    assert isinstance(first, nn.Linear)
+    return first
 
 
 def assert_same(one: Rendered, other: Rendered, atol: float = 1e-12) -> None:
@@ -203,7 +210,7 @@ def test_formula_of_the_supplement_sample_by_sample() -> None:
 
 
 @pytest.mark.parametrize("path", [render_reference, render])
-def test_one_part_is_the_plain_renderer(path: type[render]) -> None:
+def test_one_part_is_the_plain_renderer(path: Callable[..., Rendered]) -> None:
     one, some = field(decoder()), rays()
     sigma, colour = one.evaluate(some.points(7).view(-1, 3), some.directions.repeat_interleave(7, 0))
     absorbed = sigma.view(-1, 7) * some.steps(7)[:, None]
@@ -216,7 +223,7 @@ def test_one_part_is_the_plain_renderer(path: type[render]) -> None:
 
 
 @pytest.mark.parametrize("path", [render_reference, render])
-def test_copies_that_share_the_opacity_are_one_part(path: type[render]) -> None:
+def test_copies_that_share_the_opacity_are_one_part(path: Callable[..., Rendered]) -> None:
     one = field(decoder())
     thin = decoder(gain=0.25)
     assert_same(
@@ -260,7 +267,7 @@ def test_shares_add_up_to_alpha_and_name_the_part_in_sight() -> None:
 def test_no_memory_of_a_sample_is_kept_for_the_backward_pass() -> None:
     fields = [field(decoder()), field(decoder(seed=1))]
 
-    def saved(path: type[render], samples: int) -> int:
+    def saved(path: Callable[..., Rendered], samples: int) -> int:
         sizes: dict[int, int] = {}
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: sizes.setdefault(tensor.data_ptr(), tensor.numel()) and tensor, lambda tensor: tensor
@@ -276,7 +283,7 @@ def test_weights_changed_before_the_backward_pass_are_noticed() -> None:
     one = field(decoder())
     found = render([one], rays(), 4)
     with torch.no_grad():
-        one.decoder.trunk[0].weight.mul_(2)  # type: ignore[union-attr, operator]
+        linear(one.decoder.trunk).weight.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         found.colour.sum().backward()
 
@@ -295,9 +302,9 @@ def test_haze_adds_up_over_parts_and_a_support_ends_it() -> None:
 def test_support_covers_what_is_dense_and_little_else() -> None:
     read = decoder(channels=1, layers=1)
     with torch.no_grad():  # opacity follows the only feature
-        read.trunk[0].weight.fill_(1.0)  # type: ignore[union-attr, operator]
-        read.opacity[0].weight.fill_(1.0)  # type: ignore[union-attr, operator]
-        read.opacity[0].bias.fill_(-20.0)  # type: ignore[union-attr, operator]
+        linear(read.trunk).weight.fill_(1.0)
+        linear(read.opacity).weight.fill_(1.0)
+        linear(read.opacity).bias.fill_(-20.0)
     volume = torch.zeros(1, 8, 8, 8, dtype=torch.float64)
     volume[0, 1, 4, 5] = 10.0
     volume[0, 7, 7, 7] = 10.0  # beyond the sphere that rays are bounded by

@@ -1,5 +1,8 @@
 """The splatter: the fast path against the reference, and what it must do by its definition."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,7 +41,8 @@ def gradients(volume: Tensor, of: list[Tensor]) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_fast_path_and_reference_give_the_same_values_and_gradients(batch: int, samples: int, layers: int) -> None:
     pixels = features(batch, 4)
-    leaves, with_mlp = [pixels], {}
+    leaves: list[Tensor] = [pixels]
+    with_mlp: dict[str, Any] = {}
     if layers:
         with_mlp = {"net": net(layers, 4, 6), "prior": priors(batch, 4)}
         leaves += [with_mlp["prior"], *with_mlp["net"].parameters()]
@@ -52,7 +56,7 @@ def test_fast_path_and_reference_give_the_same_values_and_gradients(batch: int, 
 
 
 @pytest.mark.parametrize("path", [splat_reference, splat])
-def test_weights_are_divided_out_and_cells_without_a_ray_stay_zero(path: type[splat]) -> None:
+def test_weights_are_divided_out_and_cells_without_a_ray_stay_zero(path: Callable[..., Tensor]) -> None:
     volume = path(torch.full((1, len(RAYS), 1), 7.0, dtype=torch.float64), RAYS, 12, 6)[0, 0]
     touched = volume != 0
     torch.testing.assert_close(volume[touched], torch.full_like(volume[touched], 7.0))
@@ -61,7 +65,7 @@ def test_weights_are_divided_out_and_cells_without_a_ray_stay_zero(path: type[sp
 
 
 @pytest.mark.parametrize("path", [splat_reference, splat])
-def test_one_ray_by_hand(path: type[splat]) -> None:
+def test_one_ray_by_hand(path: Callable[..., Tensor]) -> None:
     """Along +X through the centres of the cells y = z = 1/2, from the centre of the first to that of the last."""
     line = [torch.tensor(value, dtype=torch.float64) for value in ([[-2, 0.5, 0.5]], [[1, 0, 0]], [1.5], [2.5])]
     volume = path(torch.tensor([[[3.0, -1.0]]], dtype=torch.float64), Rays(*line), 2, 2)[0]
@@ -80,7 +84,7 @@ def test_each_object_of_a_batch_is_on_its_own() -> None:
 def test_no_memory_of_a_sample_is_kept_for_the_backward_pass() -> None:
     pixels, prior, layers = features(1, 4), priors(1, 4), net(3, 4, 4)
 
-    def saved(path: type[splat], samples: int) -> int:
+    def saved(path: Callable[..., Tensor], samples: int) -> int:
         sizes: dict[int, int] = {}
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: sizes.setdefault(tensor.data_ptr(), tensor.numel()) and tensor, lambda tensor: tensor

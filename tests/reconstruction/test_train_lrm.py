@@ -34,6 +34,8 @@ from pipeline.views.cameras import GRID_AZIMUTHS, over_white, tile, untile
 from stages.train_lrm import launch, run
 from tests.toy_corpus import ELEVATION_DEG, hits, toy_boxes, write_toy_corpus
 
+pytestmark = pytest.mark.slow
+
 NANO = Path(__file__).parents[2] / "presets/nano.yaml"
 OBJECTS, VIEW_SIZE = 6, 16
 TRAIN = OBJECTS - 2

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.reconstruction.field import Decoder, Field
@@ -21,7 +22,9 @@ def box(low: tuple[float, float, float], high: tuple[float, float, float], colou
     """A solid between corners (x, y, z) that are multiples of 1/4."""
     decoder = Decoder(channels=1, width=2, layers=1, bias=60.0)
     with torch.no_grad():
-        decoder.colour[-1].bias.copy_(torch.tensor(colour).logit())
+        last = decoder.colour[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias.copy_(torch.tensor(colour).logit())
     support_DHW = torch.zeros(8, 8, 8, dtype=torch.bool)
     x, y, z = (slice(round((a + 1) * 4), round((b + 1) * 4)) for a, b in zip(low, high, strict=True))
     support_DHW[z, y, x] = True
@@ -66,6 +69,7 @@ def test_a_part_without_support_is_given_one_that_its_centre_is_sought_in() -> N
     decoder = Decoder(1, 2, 1, bias=-5.0)
     with torch.no_grad():
         for layer, weight in ((decoder.trunk[0], 1.0), (decoder.opacity[0], 40.0)):
+            assert isinstance(layer, nn.Linear)
             layer.weight.fill_(weight)
     (part,) = exploded([Field(volume, decoder)], 1.0)
     assert part.support_DHW is not None
@@ -117,10 +121,10 @@ def test_part_ids_as_colours() -> None:
 def decoded(file: bytes) -> tuple[np.ndarray, dict[str, object]]:
     with Image.open(io.BytesIO(file)) as animation:
         frames = []
-        for number in range(animation.n_frames):
+        for number in range(animation.n_frames):  # type: ignore[attr-defined]
             animation.seek(number)
             frames.append(np.asarray(animation.convert("RGB")))
-        return np.stack(frames), dict(animation.info)
+        return np.stack(frames), {str(key): value for key, value in animation.info.items()}
 
 
 def test_a_gif_keeps_up_to_256_colours_and_runs_for_ever() -> None:

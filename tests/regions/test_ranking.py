@@ -46,7 +46,7 @@ def reference_figures(ranked: list[np.ndarray], parts: list[np.ndarray]) -> dict
             best = max(remaining, key=lambda s: overlap(mask, parts[s]), default=None)
             hit = best is not None and overlap(mask, parts[best]) >= threshold
             found.append(int(hit))
-            if hit:
+            if best is not None and hit:
                 remaining.remove(best)
         terms = [found[i] * found[k] / (k + 1) for k in range(len(found)) for i in range(k + 1)]
         values[f"ap{threshold * 100:.0f}"] = sum(terms) / len(parts)

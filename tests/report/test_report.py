@@ -5,8 +5,10 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from pipeline.report.charts import HEIGHT, WIDTH, chart, round_ticks, thinned
 from pipeline.shards.read import iter_rows
 from stages.report import run
 from tests.toy_report import HOSTILE, put, write_toy_project
+
+pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SOFTWARE_WEBGL = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -264,7 +268,7 @@ def test_keys_and_the_mouse_turn_the_object(browser_page: tuple[Page, list[str]]
     canvas = viewer.locator("canvas")
     canvas.focus()
     for key in ("ArrowLeft", "ArrowUp", "+"):
-        assert changed(viewer, lambda key=key: page.keyboard.press(key)) > 0.005, key
+        assert changed(viewer, partial(page.keyboard.press, key)) > 0.005, key
     box = canvas.bounding_box()
     assert box is not None
 
@@ -287,7 +291,9 @@ def test_a_model_that_is_not_there_says_why(browser_page: tuple[Page, list[str]]
 
 @pytest.mark.parametrize("width", [400, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_its_window(browser_page: tuple[Page, list[str]], width: int, scheme: str) -> None:
+def test_the_page_fits_its_window(
+    browser_page: tuple[Page, list[str]], width: int, scheme: Literal["light", "dark"]
+) -> None:
     page, _ = browser_page
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)

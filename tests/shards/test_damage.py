@@ -118,6 +118,7 @@ def test_a_manifest_of_another_version_says_what_to_do(stage: Path) -> None:
         read_manifest(stage / "plain")
 
 
+@pytest.mark.slow
 def test_damaged_finished_work_is_computed_again(
     tmp_path: Path, scratch_of_its_own: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,9 +77,9 @@ def collate(batch: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 def test_data_loader_sees_every_row_once(stages: Path) -> None:
-    rows = TableRows(stages / "grids")
+    rows: Any = TableRows(stages / "grids")
     assert rows[0]  # a file is open already when the workers start
-    loader = torch.utils.data.DataLoader(
+    loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
         rows, batch_size=32, shuffle=True, num_workers=2, collate_fn=collate, multiprocessing_context="fork",
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip

@@ -15,6 +15,8 @@ from pipeline.shards.execution import Execution
 from pipeline.shards.read import read_table
 from tests.squares import build
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 NODES = 2
 

@@ -27,6 +27,8 @@ from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import shard_of
 from tests.squares import build, process_of
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 
 

@@ -96,6 +96,7 @@ def test_what_cannot_be_written_is_told_before_the_work(
     assert not (tmp_path / "chair").exists()
 
 
+@pytest.mark.slow
 def test_a_name_is_held_until_the_result_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chair = tmp_path / "results/chair"
     with holder(chair) as other:

@@ -19,6 +19,8 @@ from pipeline.training.launch import launched
 from stages.entry import one_sentence_errors
 from tests.training.test_training_loop import Regression, Samples, run, schedule
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 2
 
 

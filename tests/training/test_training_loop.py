@@ -28,6 +28,8 @@ from pipeline.training.checkpoints import Checkpoints, load_tensors, training_fo
 from pipeline.training.loop import rate_share, train
 from pipeline.training.start import start
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = LoopParams(
     seed=3,
     precision="fp32",

@@ -52,4 +52,4 @@ def test_random_views_depend_on_the_object_alone(object_id: str, seed: int, coun
 
 def test_over_white() -> None:
     rgba = np.array([[0, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 51]], dtype=np.uint8)
-    np.testing.assert_allclose(over_white(rgba), [[1, 1, 1], [1, 0, 0], [0.8, 0.8, 0.8]], atol=1e-6)
+    np.testing.assert_allclose(over_white(rgba), [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.8, 0.8, 0.8]], atol=1e-6)

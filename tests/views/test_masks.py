@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trimesh.visual.material import PBRMaterial
 
 from pipeline.assets.glb import write_glb
-from pipeline.assets.surface import Surface
+from pipeline.assets.surface import Material, Surface
 from pipeline.errors import ObjectFailed
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import load_group
@@ -28,6 +27,8 @@ from pipeline.views.labels import LabelViews
 from pipeline.views.masks import DISAGREEMENT, MaskSettings, MaskTask, draw_masks, silhouette_iou
 from pipeline.views.tables import GRIDS
 from stages import assets, masks, render
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "presets/nano.yaml"
@@ -139,7 +140,7 @@ def test_glass_agrees_though_its_alpha_is_low(project: Path) -> None:
 def test_nothing_in_sight_is_a_failure(project: Path) -> None:
     task = tasks(project)["wheelbarrow"]
     speck = Surface(
-        np.array([(0.5, 0, 0), (0.5, 1e-7, 0), (0.5, 0, 1e-7)]), np.array([(0, 1, 2)]), None, None, None, PBRMaterial()
+        np.array([(0.5, 0, 0), (0.5, 1e-7, 0), (0.5, 0, 1e-7)]), np.array([(0, 1, 2)]), None, None, None, Material()
     )
     with pytest.raises(ObjectFailed, match="no part is in sight"):
         draw_masks(replace(task, glb=write_glb([("speck", [speck])], "", {})))

@@ -56,6 +56,7 @@ boxes = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(boxes, min_size=1, max_size=5), st.booleans())
 def test_label_is_the_nearest_part(meshes: list[trimesh.Trimesh], twin: bool) -> None:
@@ -163,6 +164,7 @@ def test_order_and_other_sizes_change_nothing() -> None:
     assert np.array_equal(first.labels, large.labels[:, 1::3, 1::3])
 
 
+@pytest.mark.slow
 def test_memory_stays_over_hundreds_of_objects() -> None:
     texture = np.random.default_rng(0).integers(0, 255, (256, 256, 4), dtype=np.uint8)
     leaf = PBRMaterial(baseColorTexture=Image.fromarray(texture), alphaMode="BLEND")
@@ -182,6 +184,7 @@ def test_part_ids_fit_a_byte() -> None:
         draw([part(256, card(0.0))], VIEWS)
 
 
+@pytest.mark.slow
 def test_no_opengl_is_one_sentence() -> None:
     program = (
         "from pipeline.views.cameras import Camera; from pipeline.views.labels import draw_labels\n"

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -16,10 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trimesh.creation import box
-from trimesh.visual.material import PBRMaterial
 
 from pipeline.assets.glb import load_parts, write_glb
-from pipeline.assets.surface import Surface
+from pipeline.assets.surface import Material, Surface
 from pipeline.errors import ObjectFailed, UserError
 from pipeline.params.base import load_group
 from pipeline.params.render import RenderParams
@@ -32,6 +31,8 @@ from pipeline.views.labels import draw_labels
 from pipeline.views.renders import RenderJob, render_object
 from stages import doctor
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 RED, GREEN, BLUE = np.eye(3)
 PRESET = Path("presets/nano.yaml")
@@ -40,14 +41,12 @@ HOSTILE = ["../../etc/passwd", "<img src=x onerror=alert(1)>", "a/b\\c\"d'e;$(re
 
 
 def surface(
-    size: tuple[float, float, float], at: tuple[float, float, float], colour: np.ndarray, **material: object
+    size: tuple[float, float, float], at: tuple[float, float, float], colour: np.ndarray, **material: Any
 ) -> Surface:
     """A box of one colour (linear RGB)."""
     mesh = box(size).apply_translation(at)
     factor = [*colour, material.pop("alpha", 1.0)]
-    look = PBRMaterial(
-        baseColorFactor=factor, metallicFactor=material.pop("metal", 0.0), roughnessFactor=0.6, **material
-    )
+    look = Material(baseColorFactor=factor, metallicFactor=material.pop("metal", 0.0), roughnessFactor=0.6, **material)
     return Surface(np.asarray(mesh.vertices), np.asarray(mesh.faces), None, None, None, look)
 
 
@@ -90,7 +89,7 @@ def centre(view: np.ndarray, colour: np.ndarray) -> np.ndarray:
 def no_blender_is_left() -> Iterator[None]:
     yield
     if renders._blender is not None:
-        renders._blender.close()
+        running().close()
         renders._blender = None
 
 
@@ -203,10 +202,15 @@ def test_names_are_only_names() -> None:
     assert hostile == plain
 
 
+def running() -> Blender:
+    assert renders._blender is not None
+    return renders._blender
+
+
 def test_same_pictures_whatever_ran_before_and_on_any_number_of_threads() -> None:
     task = job(SCENE, 3)
     after_others = render_object(task)
-    renders._blender.close()
+    running().close()
     renders._blender = None
     assert render_object(job(SCENE, 3, threads=1)) == after_others
 
@@ -214,7 +218,7 @@ def test_same_pictures_whatever_ran_before_and_on_any_number_of_threads() -> Non
 def test_object_survives_the_death_of_its_blender(monkeypatch: pytest.MonkeyPatch) -> None:
     task = job(SCENE, 3)
     expected = render_object(task)
-    first = renders._blender
+    first = running()
     write = first._write
 
     def write_and_kill(request: dict) -> None:
@@ -242,20 +246,20 @@ def test_blender_is_replaced_after_its_share_of_objects() -> None:
     pids = []
     for _ in range(3):
         render_object(job(glb(RED_AT_X), 1, "render.objects_per_worker=2"))
-        pids.append(renders._blender.pid)
+        pids.append(running().pid)
     assert len(set(pids)) == 2
 
 
 def test_what_blender_cannot_draw_is_a_failure_and_costs_no_blender() -> None:
     render_object(job(SCENE, 3))
-    pid = renders._blender.pid
+    pid = running().pid
     for broken in (b"glTF", SCENE[:200], b""):
         with pytest.raises(ObjectFailed):
             render_object(job(broken, 1))
     with pytest.raises(ObjectFailed, match="part 4"):
         render_object(job(SCENE, 4))
     render_object(job(SCENE, 3))
-    assert renders._blender.pid == pid
+    assert running().pid == pid
 
 
 @pytest.fixture
@@ -318,6 +322,7 @@ def test_blender_dies_with_its_parent(moment: str, temporary: Path) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         blender = wait_for(lambda: find_worker(parent.pid))
+        assert blender is not None
         if moment == "start":
             wait_for(lambda: "/bpy/" in Path(f"/proc/{blender.pid}/maps").read_text())
             blender.suspend()
