@@ -1,6 +1,7 @@
 """Several segmentation runs, and one of them as parts."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
