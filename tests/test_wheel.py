@@ -18,6 +18,8 @@ from pipeline.shards.scratch import scratch
 from tests.chat_server import ChatServer
 from tests.toy_project import ROOT
 
+pytestmark = pytest.mark.slow
+
 BUILT = (
     "partgen.py",
     "pipeline",
@@ -48,7 +50,8 @@ def partgen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-c", BUILD, wheels], cwd=source, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = wheels.glob("*.whl")
     venv.create(home, symlinks=True)
-    install = [sys.executable, "-m", "pip", "--python", home / "bin/python", "install", "--quiet", "--no-deps", wheel]
+    python = str(home / "bin/python")
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", str(wheel)]
     subprocess.run(install, check=True)
     packages = home / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     # Of a folder that is named so, files .pth do not count: this program's editable installation is not found.
