@@ -25,7 +25,7 @@ from pipeline.surface.points import sampled
 PartsFrom = Literal["model", "nodes", "materials", "pieces"]
 """What the parts are: unions of atoms as the grouping model says, the file's nodes (OBJ groups), its materials, or all
 connected components."""
-LEVEL = 0.5
+LEVEL = 0.3
 """Where the hierarchy is cut when no number of parts is given; chosen on validation objects."""
 MOST_PARTS = 10
 """Then; as in the paper."""
