@@ -36,6 +36,15 @@ Frame = Annotated[
     Literal["unit", "file"],
     typer.Option("--frame", help="unit: the GLBs are 2 across at most; file: they lie over the file's own geometry."),
 ]
+SurfaceKind = Annotated[
+    Literal["original", "neural"],
+    typer.Option("--surface", help="original: the file's own triangles and textures; neural: all from four views."),
+]
+Parts = Annotated[int | None, typer.Option("--parts", min=1, help="Exactly so many parts of the original surface.")]
+PartsFrom = Annotated[
+    Literal["model", "nodes", "materials", "pieces"],
+    typer.Option("--parts-from", help="What its parts are: as the grouping model says, or as the file has them."),
+]
 
 
 @dataclass(frozen=True)
@@ -133,20 +142,24 @@ def decompose(
     out: Out = None,
     up: Up = "y",
     frame: Frame = "unit",
+    surface: SurfaceKind = "original",
+    parts: Parts = None,
+    parts_from: PartsFrom = "model",
     *,
     options: Options,
 ) -> None:
     """Take a 3D object apart.
 
-    For example: partgen decompose chair.glb --samples 3 --seed 1
+    For example: partgen decompose chair.glb --parts 4, or partgen decompose chair.glb --surface neural --samples 3
     """
     _check_file(object_, "3D object", FORMATS)
     choice = options.choice()
     with _new_folder(out, object_.stem) as folder:
         pipeline = options.pipeline()
         made = pipeline.decompose(
-            object_, choice, seed=options.seed, reconstructor=options.reconstructor, frame=frame, up=up
-        )
+            object_, choice, seed=options.seed, reconstructor=options.reconstructor, frame=frame, up=up,
+            surface=surface, parts=parts, parts_from=parts_from,
+        )  # fmt: skip
         finish(pipeline, made, folder, options.no_animation)
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -13,6 +14,7 @@ from pipeline.assets.build import PartSettings, Payload, build_object
 from pipeline.assets.bundle import Bundle, read_bundle
 from pipeline.assets.readers import FolderReader
 from pipeline.assets.reasons import ObjectDropped
+from pipeline.shards.store import Rows
 
 SETTINGS = PartSettings(
     max_parts=10,
@@ -36,12 +38,12 @@ ROW = {
 }
 
 
-def build(bundle: Bundle, **settings):
+def build(bundle: Bundle, **settings: Any) -> Rows:
     """The rows of an object by its bundle."""
     return build_object(Payload(ROW, bundle, "", np.eye(4), SETTINGS.model_copy(update=settings)))
 
 
-def built(name: str, data: bytes, **settings):
+def built(name: str, data: bytes, **settings: Any) -> Rows:
     """The rows of an object in one file; those of a dropped object when the file cannot even be collected."""
     try:
         bundle = read_bundle(name, lambda wanted, _: data if wanted == name else None, 10_000_000)
@@ -50,7 +52,7 @@ def built(name: str, data: bytes, **settings):
     return build(bundle, **settings)
 
 
-def built_folder(folder: Path, name: str, **settings):
+def built_folder(folder: Path, name: str, **settings: Any) -> Rows:
     """The rows of an object in a folder."""
     try:
         bundle = read_bundle(name, FolderReader(folder), 10_000_000)
@@ -59,7 +61,7 @@ def built_folder(folder: Path, name: str, **settings):
     return build(bundle, **settings)
 
 
-def reason(rows) -> str:
+def reason(rows: Rows) -> str:
     """Why an object was dropped."""
     (row,) = rows["objects"]
     assert row["status"] == "dropped"
@@ -68,14 +70,14 @@ def reason(rows) -> str:
     return row["reason"]
 
 
-def png(color=(200, 30, 30), size=(8, 8)) -> bytes:
+def png(color: tuple[int, ...] = (200, 30, 30), size: tuple[int, int] = (8, 8)) -> bytes:
     """A PNG of one colour."""
     stream = io.BytesIO()
     Image.new("RGBA" if len(color) == 4 else "RGB", size, color).save(stream, "PNG")
     return stream.getvalue()
 
 
-def boxes(**extents) -> bytes:
+def boxes(**extents: tuple[float, float]) -> bytes:
     """A GLB of boxes, one node each, by name: (side, x)."""
     scene = trimesh.Scene()
     for name, (side, x) in extents.items():

@@ -11,6 +11,8 @@ import yaml
 
 from pipeline.shards.read import read_manifest, read_table
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SAMPLES = ("showerDoor.glb", "designChair.glb")
 STAGES = ("assets", "render", "masks", "captions", "train@autoencoder", "train@text_to_mv", "train@segment")

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from pipeline.applications.photo import _session
+from tests.diffusion.test_pipelines import model
 from tests.lookups import Lookups, missing_compiler
-from tests.test_pipelines import model
 from tests.toy_project import ROOT, make_toy_project
+
+pytestmark = pytest.mark.slow
 
 FIRST_REPORT_S = 11
 """onnxruntime looks up its maker's host this long after its import, measured 9.1 s."""

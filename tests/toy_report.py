@@ -19,7 +19,7 @@ from pipeline.shards.read import iter_rows, read_manifest
 from pipeline.shards.table import FAILURES, Table
 from pipeline.shards.write import write_json, write_tables
 from pipeline.views.tables import GRIDS
-from tests.test_show import filled
+from tests.stages.test_show import filled
 from tests.toy_corpus import toy_boxes, write_toy_corpus
 from tests.toy_results import write_toy_results
 

@@ -97,9 +97,9 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
     wholes = [row for row in found["renders/grids"] if not row["part_id"]]
     generated = []
     for own, following in zip(wholes, [*wholes[1:], wholes[0]], strict=True):
-        for method, shown in (("image_to_mv", own), ("text_to_mv", following)):
+        for method, drawn in (("image_to_mv", own), ("text_to_mv", following)):
             of = {"object_id": own["object_id"], "split": own["split"], "method": method, "prompt": ""}
-            generated.append({**of, "image": off_by(decode_png(shown["image"]["bytes"]), ERRORS["image_to_mv"])})
+            generated.append({**of, "image": off_by(decode_png(drawn["image"]["bytes"]), ERRORS["image_to_mv"])})
     settings = {"shards": 1, "segment": {"runs": RUNS_STORED}}
     contents = {
         GENERATIONS.name: pa.Table.from_pylist(generated, schema=GENERATIONS.storage_schema()),

@@ -14,6 +14,7 @@ import torch
 from pipeline.applications.diagnostics import Diagnostic, diagnose
 from pipeline.applications.models import LRM
 from pipeline.applications.result import ANIMATIONS, Part
+from pipeline.assets.merge import merge_glbs
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import PartMesh, mesh_parts
 from pipeline.reconstruction.field import Field
@@ -23,9 +24,12 @@ from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
 from pipeline.shards.progress import Progress, step
 from pipeline.views.cameras import Camera, over_white
+from pipeline.views.mesh_turntable import mesh_turntable
 
 Frame = Literal["unit", "file"]
 """In which GLBs stand: that of results, where 1 is the radius of the object, or that of the file it was made from."""
+MESHES_PX = 384
+"""Pixels a side of animations of meshes, at least; rendering fields takes longer."""
 ANIMATIONS_LOG_S = 30.0
 """Between the lines of progress in a log: animations take seconds, but for a busy machine."""
 
@@ -82,9 +86,13 @@ def build(
     params, fields = scene.params, scene.fields(parts)
     with step("Meshes"):
         to_file = np.linalg.inv(origin["from_file"]) if scene.frame == "file" else None
-        names = {part.label: part.name for part in parts}
-        meshes, glb = mesh_parts(fields, names, params, notice, {}, to_file)
-    meshed = [_with_mesh(part, meshes[part.label]) for part in parts]
+        names = {part.label: part.name for part in parts if not part.original}
+        meshes, glb = mesh_parts({label: fields[label] for label in names}, names, params, notice, {}, to_file)
+        meshed = [part if part.original else _with_mesh(part, meshes[part.label]) for part in parts]
+        if len(names) < len(parts):
+            glb = merge_glbs([part.glb for part in meshed if part.glb is not None])
+    if not names:  # nothing is made of fields
+        return Built(meshed, glb, overlap={}, diagnostics=list(_remarks(meshed)))
     with step("Overlap and diagnostics"):
         overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
         in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
@@ -103,8 +111,14 @@ def build(
     return Built(meshed, glb, overlap=overlap.figures(), diagnostics=[*found, *_remarks(meshed)])
 
 
-def animations(parts: Sequence[Part], scene: Scene) -> dict[str, bytes]:
-    """The parts from all around, as they are and pulled apart; see `PartObject.animations`."""
+def animations(parts: Sequence[Part], scene: Scene, to_unit: np.ndarray) -> dict[str, bytes]:
+    """The parts from all around, as they are and pulled apart; see `PartObject.animations`.
+
+    Of their meshes, which `to_unit`, (4, 4), moves to the unit frame, where some are of the object's own surface; else
+    of the fields.
+    """
+    if any(part.original for part in parts):
+        return _of_meshes([part.glb for part in parts if part.glb is not None], scene, to_unit)
     fields = scene.fields(parts)
     shown = [fields[part.label] for part in parts if part.glb is not None] or list(fields.values())
     apart, params = exploded(shown, scene.params.turntable.explode), scene.params.turntable
@@ -117,6 +131,19 @@ def animations(parts: Sequence[Part], scene: Scene) -> dict[str, bytes]:
                 progress.advance,
             )  # fmt: skip
             drawn[name] = gif(turn.pictures_FHW3)
+    return drawn
+
+
+def _of_meshes(glbs: Sequence[bytes], scene: Scene, to_unit: np.ndarray) -> dict[str, bytes]:
+    params = scene.params.turntable
+    camera = replace(scene.camera, size=max(params.size, MESHES_PX))
+    drawn = {}
+    with Progress("Animations", len(ANIMATIONS) * params.frames, log_every_s=ANIMATIONS_LOG_S) as progress:
+        for name, explode in zip(ANIMATIONS, (0.0, params.explode), strict=True):
+            pictures = mesh_turntable(
+                glbs, camera, params.elevation_deg, params.frames, to_unit, explode, progress.advance
+            )
+            drawn[name] = gif(pictures)
     return drawn
 
 
@@ -135,9 +162,8 @@ def _on(field: Field, device: torch.device) -> Field:
 def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
     """What else a user should know of the parts."""
     if len(parts) == 1:
-        yield Diagnostic(
-            "single", None, 1.0, "The object has one part only; try another seed, or --samples and --use another one."
-        )
+        advice = "--parts 2, or --parts-from pieces" if parts[0].original else "another seed, or --samples and --use"
+        yield Diagnostic("single", None, 1.0, f"The object has one part only; try {advice}.")
     if not any(part.glb for part in parts):
         message = "No part has a surface, so there is no object.glb; try --reconstructor carve, or train for longer."
         yield Diagnostic("absent", None, 0.0, message)

@@ -14,16 +14,17 @@ The same seed gives the same object.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from PIL import Image
 
 from pipeline.applications.assemble import Frame, Scene, animations, fields_of
-from pipeline.applications.decompose import take_apart
+from pipeline.applications.decompose import keep_surface, take_apart
 from pipeline.applications.edit import changed, imagined, in_place, stand
 from pipeline.applications.inputs import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
 from pipeline.applications.models import Networks, Settings
+from pipeline.applications.render_input import original_pieces
 from pipeline.applications.result import Part, PartObject
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Up
@@ -40,10 +41,15 @@ from pipeline.errors import Invalid, UserError
 from pipeline.params.base import validate, with_overrides
 from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
-from pipeline.project import default_params, find_models
+from pipeline.project import SHIPPED, WEIGHTS, default_params, find_models
+from pipeline.shards.progress import step
 from pipeline.shards.scratch import scratch
+from pipeline.surface.division import PartsFrom, divide
 from pipeline.views.cameras import over_white
 
+Shown = Literal["original", "neural"]
+"""What an object is made of: the surface of its file, or what was reconstructed from four views."""
+GROUPING = SHIPPED / WEIGHTS / "grouping"
 MOST_LABELS = 255
 ADDED_SCALE = 0.5
 """Size of an added thing beside the object that it is added to, unless said otherwise."""
@@ -85,18 +91,39 @@ class PartGenPipeline:
         reconstructor: str | None = None,
         frame: Frame = "unit",
         up: Up = "y",
+        surface: Shown = "original",
+        parts: int | None = None,
+        parts_from: PartsFrom = "model",
     ) -> PartObject:
         """The parts of a 3D object: GLB, glTF, OBJ, PLY or STL, of one mesh or many.
 
+        With the surface `original` the parts are made of the file's own triangles, with their textures: `parts` of
+        them, or as many as `parts_from` says. With `neural` they are found in the four views alone, and all they are
+        made of is reconstructed from there, as in the paper; `choice` says which.
         `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
+        if surface == "original" and replace(choice, max_parts=None) != ANY:
+            raise Invalid(
+                "Segmentations are chosen (--samples, --use, --runs, --seed-point, --min-part-pixels) with the surface "
+                "`neural`; leave that out, or add --surface neural."
+            )
+        if surface == "neural" and (parts, parts_from) != (None, "model"):
+            raise Invalid(
+                "--parts and --parts-from are of the surface `original`; leave them, or --surface neural, out."
+            )
         if frame not in get_args(Frame):
             raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)
         scene = replace(self._begin(choice, reconstructor), frame=frame)
         source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
-        return take_apart(source, choice, seed, "decompose", self.networks, self.settings, scene)
+        if surface == "neural":
+            return take_apart(source, choice, seed, "decompose", self.networks, self.settings, scene)
+        with step("Parts of the surface"):
+            matrix = np.array(source.origin["from_file"])
+            pieces = original_pieces(Path(path), self.settings.assets, matrix, up)
+            divided = divide(pieces, parts_from, parts, choice.max_parts, GROUPING)
+        return keep_surface(divided, source, choice, seed, self.networks, self.settings, scene)
 
     def from_image(
         self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
@@ -136,7 +163,7 @@ class PartGenPipeline:
         grid = imagined(result, old.label, text, seed, self.networks)
         called = _free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
         field = fields_of(scene, {old.label: grid})[old.label]
-        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field)
+        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field, original=False)
         entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
         models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
         return changed(result, [new if one is old else one for one in result.parts], new, scene, models, entry)
@@ -195,7 +222,9 @@ class PartGenPipeline:
 
     def animated(self, result: PartObject) -> PartObject:
         """The same with its animations drawn: from all around, as it is and with its parts pulled apart."""
-        return replace(result, animations=animations(result.parts, self._resume(result, None)))
+        scene = self._resume(result, None)
+        to_unit = np.array(result.origin["from_file"]) if scene.frame == "file" else np.eye(4)
+        return replace(result, animations=animations(result.parts, scene, to_unit))
 
     def _begin(self, choice: Choice, reconstructor: str | None, *kinds: type[MultiViewPipeline]) -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""

@@ -12,7 +12,7 @@ from pipeline.assets.load import UPRIGHT, load_pieces
 from pipeline.assets.readers import FolderReader
 from pipeline.assets.reasons import ObjectDropped, as_text, shortened
 from pipeline.assets.references import gltf_header
-from pipeline.assets.surface import Up
+from pipeline.assets.surface import Piece, Up
 from pipeline.errors import NotFound, UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
@@ -22,6 +22,8 @@ from pipeline.views.cameras import GRID_AZIMUTHS, camera_to_world, tile
 PICTURES = ("images/", "textures/")
 """Folders beside that of a model in which its textures may lie."""
 MOST_NOTICE = 1000
+MOST_TEXTURE_PX = 8192
+"""Of the longer side of a texture that a part keeps."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
         if blender is not None:
             blender.close()
     return Drawn(tile(views), _notice(bundle), (*bundle.warnings, *warnings), matrix @ UPRIGHT[up])
+
+
+def original_pieces(path: Path, assets: AssetsParams, from_file: np.ndarray, up: Up = "y") -> list[Piece]:
+    """The pieces of an object that was drawn, as its file has them, textures in full, in the frame of the drawing."""
+    bundle = read_object(path, int(assets.max_file_mb * 2**20))
+    pieces, _ = load_pieces(bundle, MOST_TEXTURE_PX, 0.0, assets.max_triangles, from_file @ UPRIGHT[up].T, up)
+    return pieces
 
 
 def read_object(path: Path, max_bytes: int) -> Bundle:

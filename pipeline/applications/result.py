@@ -51,7 +51,8 @@ class Part:
     """Unique within the object."""
     caption: str
     score: float | None
-    """Share of the segmentation runs that have a region like it, in [0, 1]; None for a part that was drawn anew."""
+    """Share of the segmentation runs that have a region like it, in [0, 1]; None for a part that no runs have found:
+    one of the surface, or one that was drawn anew."""
     grid: np.ndarray
     """(H, W, 3) uint8: the part alone, from which its field was made."""
     field: Field
@@ -60,6 +61,8 @@ class Part:
     triangles: int = 0
     absent: str = ""
     """Why it has no surface; empty when it has one."""
+    original: bool = False
+    """Whether its surface is that of the file it comes from, and not its field's."""
 
     @property
     def stem(self) -> str:
@@ -178,7 +181,10 @@ class PartObject:
 
     def _part_values(self, part: Part) -> dict[str, Any]:
         return {
-            **{name: getattr(part, name) for name in ("label", "name", "caption", "score", "triangles", "absent")},
+            **{
+                name: getattr(part, name)
+                for name in ("label", "name", "caption", "score", "triangles", "absent", "original")
+            },
             "pixels": int((self.labels == part.label).sum()),
             "placement": {"offset": part.field.offset_3, "scale": part.field.scale},
             "glb": None if part.glb is None else f"parts/{part.stem}.glb",
@@ -257,6 +263,7 @@ def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
         field=load_field(folder / _field_file(row["label"])),
         triangles=row["triangles"],
         absent=row["absent"],
+        original=row.get("original", False),
     )
     grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes())
     glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None

@@ -29,8 +29,8 @@ class Chosen:
 
     labels: np.ndarray
     """(H, W) uint8: 1..S; 0 the background, and views in which the segmentation found nothing."""
-    scores: Mapping[int, float]
-    """Of each part, the share of runs that have a region that overlaps it by an IoU above 1/2."""
+    scores: Mapping[int, float | None]
+    """Of each part, the share of runs that have a region that overlaps it by an IoU above 1/2; None without runs."""
     segmentations: Sequence[Segmentation]
     merged: int
     """Regions that joined another, for their size or since there were more than `max_parts`."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.applications.result import PartObject
 from pipeline.shards.read import read_table
+from tests.applications.test_result import an_object
 from tests.assets_files import boxes
 from tests.faults.hostile import CASES, POINTER, SECRET, Case, header, png_bomb, write
 from tests.faults.targets import DATA, partgen, real_project
-from tests.test_result import an_object
 from tests.toy_corpus import write_toy_corpus
 
 

@@ -16,11 +16,11 @@ from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.training.checkpoints import Checkpoints
+from tests.captions.test_captions_openai import ONE, backend_for
 from tests.chat_server import ChatServer
 from tests.faults.readers import READERS, Reader, corpus, say, tree_digest
 from tests.faults.stage_targets import trained
 from tests.faults.targets import DATA, ROOT
-from tests.test_captions_openai import ONE, backend_for
 from tests.toy_corpus import write_toy_corpus
 
 NANO = ROOT / "presets/nano.yaml"
@@ -50,7 +50,7 @@ def _interrupted() -> None:
     def end(checkpoints: Checkpoints, module: object) -> None:
         raise SystemExit(0)
 
-    Checkpoints.finish = end  # type: ignore[method-assign]
+    Checkpoints.finish = end  # type: ignore[method-assign, assignment]
     _corpus_of_trainings()
     trained("autoencoder", checkpoint_every=2)
 

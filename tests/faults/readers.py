@@ -13,9 +13,9 @@ from typing import Any
 from pipeline.applications.result import PartObject
 from pipeline.shards.dataset import TableRows
 from pipeline.shards.read import iter_rows, read_table
+from tests.applications.test_result import an_object
 from tests.faults.targets import DATA
 from tests.squares import build
-from tests.test_result import an_object
 from tests.toy_corpus import write_toy_corpus
 
 GRIDS, CAPTIONS = DATA / "renders/grids", DATA / "captions/captions"

@@ -15,8 +15,8 @@ import yaml
 
 from pipeline.shards.write import write_metrics
 from stages.cli import main
+from tests.applications.test_result import an_object
 from tests.squares import build
-from tests.test_result import an_object
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ("showerDoor.glb", "designChair.glb")

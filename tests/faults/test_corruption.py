@@ -4,6 +4,8 @@ import pytest
 
 from tests.faults.trials import Bench, corrupted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("reader", "most"), [("read_table", 5), ("iter_rows", 4), ("table_rows", 4), ("result", 8), ("store", 2)]

@@ -10,6 +10,8 @@ import pytest
 from tests.faults.injector import KINDS
 from tests.faults.trials import Bench, disturbed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("target", "kinds"),

@@ -4,6 +4,8 @@ import pytest
 
 from tests.faults.trials import Bench, attacked
 
+pytestmark = pytest.mark.slow
+
 QUICK = (
     "a deep header",
     "two billion vertices",

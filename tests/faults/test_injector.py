@@ -12,6 +12,8 @@ from tests.faults.injector import Fault, operations, preloaded
 from tests.faults.server import Job
 from tests.faults.trials import Bench
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import os, shutil, sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq

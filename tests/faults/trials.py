@@ -116,9 +116,15 @@ def attacked(bench: Bench, name: str) -> Iterator[Outcome]:
     made = bench.server.run(Job(f"{CASES}[{name!r}].make", folder, timeout_s=LONG_S))
     if made.status:
         raise RuntimeError(f"{name} could not be made: {made.stderr}")
-    limits = {"timeout_s": HOSTILE_S, "memory_gib": MEMORY_GIB, "cpu_s": CPU_S}
     ended = bench.server.run(
-        Job(f"{CASES}[{name!r}].read", folder, **limits, watched=not name.startswith(("assets: ", "picture: ")))
+        Job(
+            f"{CASES}[{name!r}].read",
+            folder,
+            timeout_s=HOSTILE_S,
+            memory_gib=MEMORY_GIB,
+            cpu_s=CPU_S,
+            watched=not name.startswith(("assets: ", "picture: ")),
+        )
     )
     shutil.rmtree(folder.parent, ignore_errors=True)
     failed = f"opened: {ended.outside[0]}" if ended.outside else _judged("hostile", ended)

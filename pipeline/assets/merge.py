@@ -1,0 +1,120 @@
+"""Several GLBs as one, without loss: what is in them is moved and numbered anew, and nothing is decoded."""
+
+import copy
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+ALIGNMENT = 4
+_JSON, _BIN = 0x4E4F534A, 0x004E4942
+
+
+def merge_glbs(glbs: Sequence[bytes]) -> bytes:
+    """One GLB of GLBs that `pack` has written, the nodes of the first one first; the attribution is the first one's.
+
+    Pictures that are the same bytes are kept once. Nodes named `object`, which hold all others in another frame, become
+    one.
+    """
+    merged: dict[str, Any] = {}
+    buffer = bytearray()
+    pictures: dict[bytes, int] = {}
+    for glb in glbs:
+        tree, binary = _read(glb)
+        starts = {
+            kind: len(merged.get(kind, []))
+            for kind in ("accessors", "materials", "meshes", "nodes", "samplers", "textures")
+        }
+        views, images = [], []
+        for view in tree.get("bufferViews", []):
+            start = view.get("byteOffset", 0)
+            views.append(_appended(merged, buffer, {**view, "buffer": 0}, binary[start : start + view["byteLength"]]))
+        for image in tree.get("images", []):
+            view = tree["bufferViews"][image["bufferView"]]
+            start = view.get("byteOffset", 0)
+            content = binary[start : start + view["byteLength"]]
+            if content not in pictures:
+                pictures[content] = len(merged.setdefault("images", []))
+                merged["images"].append({**image, "bufferView": views[image["bufferView"]]})
+            images.append(pictures[content])
+        for accessor in tree.get("accessors", []):
+            merged.setdefault("accessors", []).append({**accessor, "bufferView": views[accessor["bufferView"]]})
+        merged.setdefault("samplers", []).extend(tree.get("samplers", []))
+        for texture in tree.get("textures", []):
+            sampler = {"sampler": texture["sampler"] + starts["samplers"]} if "sampler" in texture else {}
+            merged.setdefault("textures", []).append({**texture, **sampler, "source": images[texture["source"]]})
+        merged.setdefault("materials", []).extend(
+            _renumbered(one, starts["textures"]) for one in tree.get("materials", [])
+        )
+        for mesh in tree["meshes"]:
+            merged.setdefault("meshes", []).append(
+                {**mesh, "primitives": [_primitive(one, starts) for one in mesh["primitives"]]}
+            )
+        for node in tree["nodes"]:
+            moved = {"mesh": node["mesh"] + starts["meshes"]} if "mesh" in node else {}
+            kept = {"children": [child + starts["nodes"] for child in node["children"]]} if "children" in node else {}
+            merged.setdefault("nodes", []).append({**node, **moved, **kept})
+        merged.setdefault("asset", tree["asset"])
+    _gather(merged)
+    merged["buffers"] = [{"byteLength": len(buffer)}]
+    return _written({kind: value for kind, value in merged.items() if value != []}, bytes(buffer))
+
+
+def _appended(merged: dict[str, Any], buffer: bytearray, view: dict[str, Any], content: bytes) -> int:
+    buffer.extend(b"\0" * (-len(buffer) % ALIGNMENT))
+    merged.setdefault("bufferViews", []).append({**view, "byteOffset": len(buffer)})
+    buffer.extend(content)
+    return len(merged["bufferViews"]) - 1
+
+
+def _renumbered(material: dict[str, Any], start: int) -> dict[str, Any]:
+    """A material whose textures are counted from `start`."""
+    moved = copy.deepcopy(material)
+    for group in (moved, moved.get("pbrMetallicRoughness", {})):
+        for key, value in group.items():
+            if key.endswith("Texture"):
+                value["index"] += start
+    return moved
+
+
+def _primitive(primitive: dict[str, Any], starts: dict[str, int]) -> dict[str, Any]:
+    moved = {
+        **primitive,
+        "attributes": {name: at + starts["accessors"] for name, at in primitive["attributes"].items()},
+    }
+    for name, kind in (("indices", "accessors"), ("material", "materials")):
+        if name in moved:
+            moved[name] += starts[kind]
+    return moved
+
+
+def _gather(merged: dict[str, Any]) -> None:
+    """All roots in one scene, and one node `object` for those of all files."""
+    nodes = merged["nodes"]
+    frames = [number for number, node in enumerate(nodes) if "children" in node]
+    held = [child for frame in frames for child in nodes[frame]["children"]]
+    kept = [number for number in range(len(nodes)) if number not in frames]
+    places = {number: place for place, number in enumerate(kept)}
+    roots = [places[number] for number in kept if number not in held]
+    merged["nodes"] = [nodes[number] for number in kept]
+    if frames:
+        merged["nodes"].append({**nodes[frames[0]], "children": [places[child] for child in held]})
+        roots.append(len(kept))
+    merged["scene"], merged["scenes"] = 0, [{"nodes": roots}]
+
+
+def _read(glb: bytes) -> tuple[dict[str, Any], bytes]:
+    length = struct.unpack_from("<I", glb, 12)[0]
+    tree: dict[str, Any] = json.loads(glb[20 : 20 + length])
+    return tree, glb[28 + length :]
+
+
+def _written(tree: dict[str, Any], binary: bytes) -> bytes:
+    header = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % ALIGNMENT)
+    binary += b"\0" * (-len(binary) % ALIGNMENT)
+    total = 12 + 8 + len(header) + 8 + len(binary)
+    return b"".join(
+        (struct.pack("<4sII", b"glTF", 2, total), struct.pack("<II", len(header), _JSON), header,
+         struct.pack("<II", len(binary), _BIN), binary)
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""The grouping model: for every pair of an object's atoms the probability that they are of one part.
+
+A transformer over the atoms whose attention is biased by pair features, and a head over pairs.
+Shape suffixes: B objects, N atoms, K points an atom, C pair channels, D width, H heads.
+"""
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from pipeline.surface.features import PAIRS
+
+TOKENS = 3 + 3 + 3 + 6 + 6 + 1
+"""Channels of an atom: centre, standard deviations along the axes, principal ones, normal tensor, colour, share."""
+
+
+def tokens(points_BNK9: Tensor, share_BN: Tensor) -> Tensor:
+    """(B, N, TOKENS) of atoms' points; what the turned or stretched points say, so that both agree."""
+    position, normal, lab = points_BNK9.split(3, dim=-1)
+    centre = position.mean(dim=2)
+    offset = position - centre[:, :, None]
+    covariance = torch.einsum("bnki,bnkj->bnij", offset, offset) / position.shape[2]
+    axes = torch.linalg.eigvalsh(covariance.double() + 1e-8 * torch.eye(3, dtype=torch.float64)).to(position.dtype)
+    tensor = torch.einsum("bnki,bnkj->bnij", normal, normal) / position.shape[2]
+    upper = torch.triu_indices(3, 3)
+    return torch.cat(
+        [
+            centre,
+            covariance.diagonal(dim1=-2, dim2=-1).sqrt(),
+            axes.clamp_min(0).sqrt(),
+            tensor[..., upper[0], upper[1]],
+            lab.mean(dim=2),
+            lab.std(dim=2),
+            torch.log(share_BN + 1e-4)[..., None] / 5,
+        ],
+        dim=-1,
+    )
+
+
+class Block(nn.Module):
+    """Attention among atoms, biased by what is known of pairs, and an MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before, self.middle = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x_BND: Tensor, bias_BHNN: Tensor) -> Tensor:
+        """The atoms, each with what the others told it."""
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.before(x_BND)).chunk(3, -1)
+        )
+        told = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_BHNN).transpose(1, 2).flatten(2)
+        x_BND = x_BND + self.out(told)
+        return x_BND + self.mlp(self.middle(x_BND))
+
+
+class GroupingModel(ModelMixin, ConfigMixin):
+    """Logits (B, N, N), symmetric, that pairs of atoms are of one part."""
+
+    @register_to_config
+    def __init__(self, width: int = 96, layers: int = 4, heads: int = 6, pair_width: int = 48) -> None:
+        super().__init__()
+        self.enter = nn.Linear(TOKENS, width)
+        self.pairs = nn.Sequential(
+            nn.Linear(len(PAIRS), pair_width), nn.GELU(), nn.Linear(pair_width, pair_width), nn.GELU()
+        )
+        self.bias = nn.Linear(pair_width, layers * heads)
+        self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
+        self.left, self.norm = nn.Linear(width, pair_width), nn.LayerNorm(width)
+        self.head = nn.Sequential(nn.Linear(4 * pair_width, pair_width), nn.GELU(), nn.Linear(pair_width, 1))
+
+    def forward(self, tokens_BNT: Tensor, pairs_BNNC: Tensor, padding_BN: Tensor) -> Tensor:
+        """`padding_BN` is true where there is no atom."""
+        known = self.pairs(pairs_BNNC)
+        bias = self.bias(known).movedim(-1, 1).unflatten(1, (len(self.blocks), -1))
+        bias = bias.masked_fill(padding_BN[:, None, None, None, :], -1e4)
+        x_BND = self.enter(tokens_BNT)
+        for number, block in enumerate(self.blocks):
+            x_BND = block(x_BND, bias[:, number])
+        side = self.left(self.norm(x_BND))
+        one, other = side[:, :, None].expand_as(known), side[:, None].expand_as(known)
+        pair = torch.cat([one + other, (one - other).abs(), one * other, known], dim=-1)
+        return self.head(pair)[..., 0]

@@ -1,0 +1,28 @@
+"""One nested hierarchy of an object's atoms, and its cuts into any number of parts."""
+
+import numpy as np
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
+
+
+def hierarchy(probability_NN: np.ndarray) -> np.ndarray:
+    """Average linkage (N - 1, 4), as scipy has it, of 1 minus the probability that two atoms are of one part."""
+    distance = 1 - (probability_NN + probability_NN.T) / 2
+    np.fill_diagonal(distance, 0)
+    return np.asarray(linkage(squareform(distance, checks=False), "average"))
+
+
+def cut(merges: np.ndarray, parts: int) -> np.ndarray:
+    """The part of every atom, from 0 in the order of atoms, when the hierarchy is cut into `parts` parts."""
+    count = len(merges) + 1
+    label = np.arange(2 * count - 1)
+    for number, (one, other) in enumerate(merges[: count - parts, :2].astype(int)):
+        label[[one, other]] = count + number
+    for node in range(2 * count - 2, -1, -1):
+        label[node] = label[label[node]] if label[node] != node else node
+    return np.asarray(np.unique(label[:count], return_inverse=True)[1])
+
+
+def number_of_parts(merges: np.ndarray, level: float, most: int) -> int:
+    """How many parts are left when all atoms closer than `level` are joined; at most `most`."""
+    return min(most, len(merges) + 1 - int(np.sum(merges[:, 2] < level)))

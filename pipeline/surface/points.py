@@ -1,0 +1,93 @@
+"""Points spread over a surface, with their normals and colours.
+
+Shape suffixes: F triangles of all surfaces together, P points, N atoms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from skimage.color import rgb2lab
+
+from pipeline.assets.surface import Surface
+
+MIRRORED, CLAMPED = 33648, 33071
+"""glTF's numbers for textures that are mirrored, and clamped, beyond their edges."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points on a surface."""
+
+    position_P3: np.ndarray
+    normal_P3: np.ndarray
+    """Of the triangle."""
+    lab_P3: np.ndarray
+    """CIELAB of the base colour."""
+    atom_P: np.ndarray
+
+
+def sampled(surfaces: Sequence[Surface], atom_F: np.ndarray, count: int, each: int) -> Points:
+    """About `count` points, as many on each atom as its share of the area says and `each` at least; always the same."""
+    rng = np.random.default_rng(0)
+    corners = np.concatenate([surface.vertices[surface.faces] for surface in surfaces])
+    cross_F3 = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area_F = np.linalg.norm(cross_F3, axis=1) / 2
+    area_N = np.bincount(atom_F, area_F)
+    number_N = np.maximum(each, np.rint(count * area_N / area_N.sum())).astype(int)
+    order_F = np.argsort(atom_F, kind="stable")
+    ends_F = np.cumsum(area_F[order_F])
+    start_N = np.concatenate([[0.0], np.cumsum(area_N)[:-1]])
+    atom_P = np.repeat(np.arange(len(area_N)), number_N)
+    rank_P = np.arange(len(atom_P)) - np.repeat(np.cumsum(number_N) - number_N, number_N)
+    place_P = start_N[atom_P] + (rank_P + rng.random(len(atom_P))) / number_N[atom_P] * area_N[atom_P]
+    face_P = order_F[np.searchsorted(ends_F, place_P).clip(max=len(ends_F) - 1)]
+    root_P, v_P = np.sqrt(rng.random(len(atom_P))), rng.random(len(atom_P))
+    weight_P3 = np.stack([1 - root_P, root_P * (1 - v_P), root_P * v_P], axis=1)
+    position_P3 = (corners[face_P] * weight_P3[..., None]).sum(axis=1)
+    normal_P3 = cross_F3[face_P] / np.maximum(2 * area_F[face_P], 1e-30)[:, None]
+    return Points(position_P3, normal_P3, _lab(surfaces, face_P, weight_P3), atom_F[face_P])
+
+
+def _lab(surfaces: Sequence[Surface], face_P: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
+    """CIELAB (P, 3) at barycentric weights on triangles."""
+    ends = np.cumsum([len(surface.faces) for surface in surfaces])
+    surface_P = np.searchsorted(ends, face_P, side="right")
+    linear_P3 = np.empty((len(face_P), 3))
+    for number in np.unique(surface_P):
+        mine, surface = surface_P == number, surfaces[number]
+        start = ends[number] - len(surface.faces)
+        linear_P3[mine] = _base_colour(surface, surface.faces[face_P[mine] - start], weight_P3[mine])
+    srgb = np.where(linear_P3 <= 0.0031308, 12.92 * linear_P3, 1.055 * linear_P3.clip(1e-9) ** (1 / 2.4) - 0.055)
+    return np.asarray(rgb2lab(srgb.clip(0, 1)[None])[0])
+
+
+def _base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
+    """Linear (P, 3): the material's factor times its texture times the colours at the vertices (glTF 2.0, 3.9.2)."""
+    factor = surface.material.baseColorFactor
+    linear = (
+        np.ones((len(corners_P3), 3)) if factor is None else np.tile(np.array(factor[:3]) / 255, (len(corners_P3), 1))
+    )
+    if surface.colors is not None:
+        linear = linear * (surface.colors[corners_P3, :3] * weight_P3[..., None]).sum(axis=1)
+    texture = surface.material.baseColorTexture
+    if texture is not None and surface.uv is not None:
+        uv = (surface.uv[corners_P3] * weight_P3[..., None]).sum(axis=1)
+        picture = np.asarray(texture.convert("RGB"), np.float64) / 255
+        height, width = picture.shape[:2]
+        column = _wrapped(uv[:, 0], surface.material.wrap[0], width)
+        row = height - 1 - _wrapped(uv[:, 1], surface.material.wrap[1], height)
+        srgb = picture[row, column]
+        linear = linear * np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return linear
+
+
+def _wrapped(coordinate: np.ndarray, wrap: int, size: int) -> np.ndarray:
+    """The texel at texture coordinates."""
+    if wrap == CLAMPED:
+        place = coordinate.clip(0, 1)
+    elif wrap == MIRRORED:
+        place = 1 - np.abs(coordinate % 2 - 1)
+    else:
+        place = coordinate % 1
+    return np.asarray((place * size).astype(int).clip(0, size - 1))
