@@ -14,7 +14,6 @@ import torch
 from pipeline.applications.diagnostics import Diagnostic, diagnose
 from pipeline.applications.models import LRM
 from pipeline.applications.result import ANIMATIONS, Part
-from pipeline.assets.merge import merge_glbs
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import PartMesh, mesh_parts
 from pipeline.reconstruction.field import Field
@@ -23,6 +22,7 @@ from pipeline.reconstruction.rays import BOUND
 from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
 from pipeline.shards.progress import Progress, step
+from pipeline.surface.merge import merge_glbs
 from pipeline.views.cameras import Camera, over_white
 from pipeline.views.mesh_turntable import mesh_turntable
 

@@ -109,9 +109,7 @@ class PartGenPipeline:
                 "`neural`; leave that out, or add --surface neural."
             )
         if surface == "neural" and (parts, parts_from) != (None, "model"):
-            raise Invalid(
-                "--parts and --parts-from are of the surface `original`; leave them, or --surface neural, out."
-            )
+            raise Invalid("--parts and --parts-from need the surface `original`; leave out --surface neural, or these.")
         if frame not in get_args(Frame):
             raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)

@@ -8,11 +8,11 @@ import numpy as np
 
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import NoObjects, UserError
-from pipeline.shards.join import NONE, Rows, joined
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
 from pipeline.shards.table import WHOLE
 from pipeline.training.index_file import build_index_file
+from pipeline.training.join import NONE, Rows, joined
 
 CONTRACT = "examples/1"
 """Raise it when the same tables give another index."""

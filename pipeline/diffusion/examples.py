@@ -18,9 +18,9 @@ from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.shards.dataset import DecodedRows, TableRows
-from pipeline.shards.join import NONE
 from pipeline.shards.read import read_manifest
 from pipeline.training.index_file import IndexFile
+from pipeline.training.join import NONE
 from pipeline.training.order import shuffled
 from pipeline.views.augment import Augmentation
 from pipeline.views.part_colours import by_appearance, colour_code

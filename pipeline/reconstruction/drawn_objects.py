@@ -16,11 +16,11 @@ from pipeline.errors import NoObjects, UserError
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.rays import split_views
 from pipeline.shards.dataset import TableRows
-from pipeline.shards.join import joined
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
 from pipeline.shards.table import WHOLE, decode_png
 from pipeline.training.index_file import IndexFile, build_index_file
+from pipeline.training.join import joined
 from pipeline.views.augment import Augmentation
 from pipeline.views.cameras import GRID_AZIMUTHS, untile
 

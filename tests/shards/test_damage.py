@@ -12,12 +12,12 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.shards.dataset import ObjectRows, TableRows
-from pipeline.shards.join import joined
 from pipeline.shards.read import MANIFEST, iter_rows, read_manifest, read_table
 from pipeline.shards.store import ResultStore
 from pipeline.shards.table import Table, image_cell, image_field
 from pipeline.shards.write import write_tables
 from pipeline.training.index_file import IndexFile, build_index_file
+from pipeline.training.join import joined
 from tests.squares import SQUARES, build
 
 ROWS, TRIALS = 40, 120

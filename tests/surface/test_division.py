@@ -10,12 +10,12 @@ from pipeline.applications.render_input import read_object
 from pipeline.assets.bundle import Bundle, read_bundle
 from pipeline.assets.glb import read_header, surface_glb, to_unit
 from pipeline.assets.load import load_pieces
-from pipeline.assets.merge import merge_glbs
 from pipeline.assets.surface import Piece, Surface
 from pipeline.errors import Invalid
 from pipeline.folders import write_sums
 from pipeline.surface.division import PartsFrom, SurfacePart, divide
 from pipeline.surface.grouping import GroupingModel
+from pipeline.surface.merge import merge_glbs
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "data/samples").glob("*.glb"))
