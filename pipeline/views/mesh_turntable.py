@@ -94,7 +94,7 @@ def _primitive(mesh: trimesh.Trimesh) -> "pyrender.Primitive":
             values["texcoord_0"] = visual.uv.astype(np.float32)
         colours = visual.vertex_attributes.get("color")
     else:
-        colours = visual.vertex_colors
+        colours = None if visual is None else visual.vertex_colors
     if colours is not None:
         colours = np.asarray(colours)
         most = np.iinfo(colours.dtype).max if colours.dtype.kind == "u" else 1

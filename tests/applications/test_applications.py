@@ -381,6 +381,8 @@ def test_a_3d_object_keeps_its_surface_and_edits_keep_that_of_all_other_parts(
     assert [part.triangles for part in made.parts] == [len(mesh.faces) for mesh in (*shapes.values(), hidden)]
     found = trimesh.load_scene(io.BytesIO(made.glb or b""), file_type="glb", process=False).to_geometry()
     before = scene.to_geometry()
+    assert isinstance(found, trimesh.Trimesh)
+    assert isinstance(before, trimesh.Trimesh)
     matrix = np.eye(4) if frame == "file" else np.array(made.origin["from_file"])
     np.testing.assert_allclose(found.bounds, before.apply_transform(matrix).bounds, atol=1e-5)
     assert found.area == pytest.approx(before.area, rel=1e-5)
