@@ -9,7 +9,7 @@ from pipeline.applications.assemble import Scene, build, fields_of
 from pipeline.applications.inputs import Source
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.naming import name_parts
-from pipeline.applications.result import Part, PartObject, Segmentation
+from pipeline.applications.result import Part, PartObject
 from pipeline.applications.selection import REST, Chosen, choose_parts
 from pipeline.assets.glb import Part as GLBPart
 from pipeline.assets.glb import surface_glb
@@ -60,7 +60,7 @@ def keep_surface(
     ]
     seen = draw_labels(parts, scene.camera, [(azimuth, scene.elevation_deg) for azimuth in GRID_AZIMUTHS])
     labels = np.where(source.shown, tile(seen.labels), 0).astype(np.uint8)
-    chosen = Chosen(labels, dict.fromkeys(range(1, len(divided) + 1)), [Segmentation(labels, 1.0, 0)], 0)
+    chosen = Chosen(labels, dict.fromkeys(range(1, len(divided) + 1)), [], 0)
     names = {label: part.name for label, part in enumerate(divided, 1) if part.name}
     surfaces = {label: part.surfaces for label, part in enumerate(divided, 1)}
     return _made(chosen, names, surfaces, source, choice, seed, "decompose", source.models, networks, settings, scene)

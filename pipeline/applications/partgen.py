@@ -103,6 +103,8 @@ class PartGenPipeline:
         `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
+        if surface not in get_args(Shown):
+            raise Invalid(f"The surface is {surface!r}; give {' or '.join(get_args(Shown))}.")
         if surface == "original" and replace(choice, max_parts=None) != ANY:
             raise Invalid(
                 "Segmentations are chosen (--samples, --use, --runs, --seed-point, --min-part-pixels) with the surface "
@@ -121,7 +123,8 @@ class PartGenPipeline:
             matrix = np.array(source.origin["from_file"])
             pieces = original_pieces(Path(path), self.settings.assets, matrix, up)
             divided = divide(pieces, parts_from, parts, choice.max_parts, GROUPING)
-        return keep_surface(divided, source, choice, seed, self.networks, self.settings, scene)
+        made = keep_surface(divided, source, choice, seed, self.networks, self.settings, scene)
+        return replace(made, history=[{**made.history[0], "parts": parts, "parts_from": parts_from}])
 
     def from_image(
         self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None

@@ -95,7 +95,7 @@ class PartObject:
     parts: Sequence[Part]
     """In the order of their labels."""
     segmentations: Sequence[Segmentation]
-    """Those that were kept, the best first; of the object before it was edited."""
+    """Those that were kept, the best first; of the object before it was edited. None of one that keeps its surface."""
     merged: int
     """Regions of the one that was used that joined another, for their size or since there were too many."""
     glb: bytes | None

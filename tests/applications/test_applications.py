@@ -387,6 +387,7 @@ def test_a_3d_object_keeps_its_surface_and_edits_keep_that_of_all_other_parts(
     np.testing.assert_allclose(found.bounds, before.apply_transform(matrix).bounds, atol=1e-5)
     assert found.area == pytest.approx(before.area, rel=1e-5)
 
+    assert (made.segmentations, made.history[0]["parts_from"]) == ([], "nodes")
     saved = PartObject.load(made.save(tmp_path / "made"))
     animated = partgen.animated(saved)
     assert all(content.startswith(b"GIF") for content in animated.animations.values())
