@@ -1,6 +1,7 @@
 """Every test has a scratch folder of its own, and two workers."""
 
 import os
+import threading
 from pathlib import Path
 
 # One thread: threads that wait for one another's turn make small networks many times slower on a busy machine. Set
@@ -14,6 +15,11 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+# A flow in the tests' own process leaves exit hooks of Prefect behind, which fail in a process that is forked later (a
+# loader's worker then ends with 1, and the training with it). Trainings start in processes without flows.
+os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
