@@ -163,6 +163,29 @@ def decompose(
         finish(pipeline, made, folder, options.no_animation)
 
 
+@applications.command("regroup")
+def regroup(
+    result: Annotated[Path, typer.Argument(help="Folder of a result in parts of its own surface.")],
+    parts: Annotated[
+        int | None, typer.Option("--parts", min=1, help="Exactly so many parts; as many as at first when not given.")
+    ] = None,
+    out: Out = None,
+    no_animation: Annotated[bool, typer.Option("--no-animation", help="Save no turntable.gif and no exploded.gif.")] = (
+        False
+    ),
+) -> None:
+    """Divide a result's own surface into another number of parts; the result becomes a new folder.
+
+    All numbers are cuts of one hierarchy, which the result keeps, so that this takes no time and no model.
+
+    For example: partgen regroup results/chair --parts 9
+    """
+    found = _result(result)
+    with _next_folder(out, result) as folder:
+        pipeline = Options().pipeline()
+        finish(pipeline, pipeline.regroup(found, parts), folder, no_animation)
+
+
 @command("from-image")
 def from_image(
     image: Annotated[Path, typer.Argument(help="A picture of one object; its background is removed.")],

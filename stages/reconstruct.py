@@ -12,13 +12,13 @@ from pipeline.heldout.reconstruct_tables import FIELDS, OBJECTS, PARTS, VIEWS
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
-from pipeline.reconstruction.reconstructor import CAMERA_KEYS
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
+from pipeline.views.cameras import CAMERA_KEYS
 from stages.entry import stage_main
 
 SOURCES = ("truth", "predicted")

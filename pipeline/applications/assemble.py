@@ -3,10 +3,11 @@
 Shape suffixes: H W pixels of the 2x2 grid.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from pipeline.reconstruction.assembly import PartMesh, mesh_parts
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.rays import BOUND
-from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.reconstruction.turntable import exploded, gif, turntable
 from pipeline.shards.progress import Progress, step
 from pipeline.surface.merge import merge_glbs
 from pipeline.views.cameras import Camera, over_white
 from pipeline.views.mesh_turntable import mesh_turntable
+
+if TYPE_CHECKING:
+    from pipeline.reconstruction.reconstructor import Reconstructor
 
 Frame = Literal["unit", "file"]
 """In which GLBs stand: that of results, where 1 is the radius of the object, or that of the file it was made from."""
@@ -39,15 +42,21 @@ class Scene:
     """How the parts of an object are made 3D, and seen."""
 
     params: ReconstructParams
-    reconstructor: Reconstructor
+    load: Callable[[], "Reconstructor"]
+    """What reads the reconstructor, when it is first needed; UserError when its model is not there."""
     camera: Camera
     elevation_deg: float
     device: torch.device
     frame: Frame = "unit"
 
+    @cached_property
+    def reconstructor(self) -> "Reconstructor":
+        """What makes fields of grids."""
+        return self.load()
+
     def fields(self, parts: Sequence[Part]) -> dict[int, Field]:
-        """The parts' fields by label, where they are computed with."""
-        return {part.label: _on(part.field, self.device) for part in parts}
+        """The fields of the parts that have one by label, where they are computed with."""
+        return {part.label: _on(part.field, self.device) for part in parts if part.field is not None}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -91,11 +100,13 @@ def build(
         meshed = [part if part.original else _with_mesh(part, meshes[part.label]) for part in parts]
         if len(names) < len(parts):
             glb = merge_glbs([part.glb for part in meshed if part.glb is not None])
-    if not names:  # nothing is made of fields
-        return Built(meshed, glb, overlap={}, diagnostics=list(_remarks(meshed)))
     with step("Overlap and diagnostics"):
         overlap = part_overlap(list(fields.values()), params.mesh.resolution, params.mesh.level)
-        in_place = {part.label: part.grid.astype(np.float32) / 255 for part in parts if not part.field.is_placed}
+        in_place = {
+            part.label: part.grid.astype(np.float32) / 255
+            for part in parts
+            if part.grid is not None and part.field is not None and not part.field.is_placed
+        }
         found = diagnose(
             over_white(grid),
             labels,
@@ -108,7 +119,7 @@ def build(
             overlap,
             params.overlap,
         )
-    return Built(meshed, glb, overlap=overlap.figures(), diagnostics=[*found, *_remarks(meshed)])
+    return Built(meshed, glb, overlap=overlap.figures(), diagnostics=[*found, *remarks(meshed)])
 
 
 def animations(parts: Sequence[Part], scene: Scene, to_unit: np.ndarray) -> dict[str, bytes]:
@@ -117,32 +128,23 @@ def animations(parts: Sequence[Part], scene: Scene, to_unit: np.ndarray) -> dict
     Of their meshes, which `to_unit`, (4, 4), moves to the unit frame, where some are of the object's own surface; else
     of the fields.
     """
-    if any(part.original for part in parts):
-        return _of_meshes([part.glb for part in parts if part.glb is not None], scene, to_unit)
-    fields = scene.fields(parts)
-    shown = [fields[part.label] for part in parts if part.glb is not None] or list(fields.values())
-    apart, params = exploded(shown, scene.params.turntable.explode), scene.params.turntable
-    camera = replace(scene.camera, size=params.size)
-    drawn = {}
-    with Progress("Animations", len(ANIMATIONS) * params.frames, log_every_s=ANIMATIONS_LOG_S) as progress:
-        for name, seen in zip(ANIMATIONS, (shown, apart), strict=True):
-            turn = turntable(
-                seen, camera, params.elevation_deg, params.frames, scene.reconstructor.samples, scene.params.overlap,
-                progress.advance,
-            )  # fmt: skip
-            drawn[name] = gif(turn.pictures_FHW3)
-    return drawn
-
-
-def _of_meshes(glbs: Sequence[bytes], scene: Scene, to_unit: np.ndarray) -> dict[str, bytes]:
-    params = scene.params.turntable
-    camera = replace(scene.camera, size=max(params.size, MESHES_PX))
+    params, meshes = scene.params.turntable, any(part.original for part in parts)
+    glbs = [part.glb for part in parts if part.glb is not None]
+    fields = {} if meshes else scene.fields(parts)
+    shown = [fields[part.label] for part in parts if fields and part.glb is not None] or list(fields.values())
+    camera = replace(scene.camera, size=max(params.size, MESHES_PX) if meshes else params.size)
     drawn = {}
     with Progress("Animations", len(ANIMATIONS) * params.frames, log_every_s=ANIMATIONS_LOG_S) as progress:
         for name, explode in zip(ANIMATIONS, (0.0, params.explode), strict=True):
-            pictures = mesh_turntable(
-                glbs, camera, params.elevation_deg, params.frames, to_unit, explode, progress.advance
-            )
+            if meshes:
+                pictures = mesh_turntable(
+                    glbs, camera, params.elevation_deg, params.frames, to_unit, explode, progress.advance
+                )
+            else:
+                pictures = turntable(
+                    exploded(shown, explode) if explode else shown, camera, params.elevation_deg, params.frames,
+                    scene.reconstructor.samples, scene.params.overlap, progress.advance,
+                ).pictures_FHW3  # fmt: skip
             drawn[name] = gif(pictures)
     return drawn
 
@@ -159,7 +161,7 @@ def _on(field: Field, device: torch.device) -> Field:
     return replace(field, volume_CDHW=field.volume_CDHW.to(device), decoder=decoder, support_DHW=support)
 
 
-def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
+def remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
     """What else a user should know of the parts."""
     if len(parts) == 1:
         advice = "--parts 2, or --parts-from pieces" if parts[0].original else "another seed, or --samples and --use"
@@ -168,6 +170,8 @@ def _remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
         message = "No part has a surface, so there is no object.glb; try --reconstructor carve, or train for longer."
         yield Diagnostic("absent", None, 0.0, message)
     for part in parts:
+        if part.field is None:
+            continue
         if part.glb is None and not part.field.is_empty:
             yield Diagnostic("absent", part.label, 0.0, f"Part {part.label} is not in object.glb: {part.absent}")
         reach = part.field.reach() if part.field.is_placed else 0.0

@@ -18,7 +18,6 @@ from pipeline.applications.render_input import draw_object
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
 from pipeline.assets.reasons import as_text
 from pipeline.assets.surface import Up
-from pipeline.diffusion.pipelines import ImageToMultiViewPipeline, TextToMultiViewPipeline
 from pipeline.errors import Invalid, UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
@@ -77,6 +76,8 @@ def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks
 
 def from_picture(picture: str | Path | Image.Image, networks: Networks, seed: int) -> Source:
     """A picture of one object, its background removed, as `image_to_mv` sees it from all sides."""
+    from pipeline.diffusion.pipelines import ImageToMultiViewPipeline
+
     file = "" if isinstance(picture, Image.Image) else Path(picture).name
     called = file or "The picture"
     with step("Background"):
@@ -100,6 +101,8 @@ def from_picture(picture: str | Path | Image.Image, networks: Networks, seed: in
 
 def from_prompt(prompt: str, networks: Networks, seed: int) -> Source:
     """A text, as `text_to_mv` imagines it; UserError when it is empty, or longer than the text encoder takes."""
+    from pipeline.diffusion.pipelines import TextToMultiViewPipeline
+
     text = checked_prompt(prompt)
     with step("Four views"):
         (drawn,) = networks.get(TextToMultiViewPipeline)(text, generator=torch.Generator().manual_seed(seed)).images

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch
-from diffusers.utils import logging
 
-from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import NotFound, UserError
 from pipeline.folders import content_digest
 from pipeline.params.assets import AssetsParams
@@ -24,13 +22,17 @@ from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.segment import SegmentParams
-from pipeline.reconstruction.reconstructor import CAMERA_KEYS, Reconstructor, find_reconstructor
-from pipeline.views.cameras import Camera
+from pipeline.project import SHIPPED, WEIGHTS
+from pipeline.views.cameras import CAMERA_KEYS, Camera
+
+if TYPE_CHECKING:  # diffusers takes longer to import than a surface to be taken apart
+    from pipeline.diffusion.sampling import MultiViewPipeline
+    from pipeline.reconstruction.reconstructor import Reconstructor
 
 LRM = "lrm"
 """The folder of the reconstruction model."""
 
-PipelineT = TypeVar("PipelineT", bound=MultiViewPipeline)
+PipelineT = TypeVar("PipelineT", bound="MultiViewPipeline")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Networks:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._loaded: dict[str, MultiViewPipeline] = {}
         self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
-        self._digests: dict[str, str] = {}
+        self._digests: dict[Path, str] = {}
 
     @cached_property
     def camera(self) -> Camera:
@@ -84,7 +86,7 @@ class Networks:
         """Pixels a side of a view."""
         return int(self.cameras["view_size"])
 
-    def require(self, *kinds: type[MultiViewPipeline]) -> None:
+    def require(self, *kinds: "type[MultiViewPipeline]") -> None:
         """UserError when the model of one of the pipelines is not there, or draws other views; nothing is read."""
         for kind in kinds:
             folder = self.models / kind.tasks[0]
@@ -105,6 +107,8 @@ class Networks:
         task = kind.tasks[0]
         if task not in self._loaded:
             self.require(kind)
+            from diffusers.utils import logging
+
             logging.disable_progress_bar()
             model = kind.from_pretrained(self.models / task)
             model.set_progress_bar_config(disable=True)
@@ -113,10 +117,12 @@ class Networks:
             self._loaded[task] = model.to(self.device)
         return cast(PipelineT, self._loaded[task])
 
-    def reconstructor(self, params: ReconstructParams, reconstruction: ReconstructionParams) -> Reconstructor:
+    def reconstructor(self, params: ReconstructParams, reconstruction: ReconstructionParams) -> "Reconstructor":
         """The one that `params` names; UserError when it needs a model that is not there."""
         key = (params.reconstructor, params.carve_resolution)
         if key not in self._reconstructors:
+            from pipeline.reconstruction.reconstructor import find_reconstructor
+
             self._reconstructors[key] = find_reconstructor(
                 params, reconstruction, self.models / LRM, self.cameras, self.device
             )
@@ -124,10 +130,17 @@ class Networks:
 
     def digests(self, *names: str) -> dict[str, str]:
         """Of the models of these names."""
-        for name in names:
-            if name not in self._digests:
-                self._digests[name] = content_digest(self.models / name)
-        return {name: self._digests[name] for name in names}
+        return {name: self.digest(self.models / name) for name in names}
+
+    def digest(self, folder: Path) -> str:
+        """Of the model in a folder."""
+        if folder not in self._digests:
+            self._digests[folder] = content_digest(folder)
+        return self._digests[folder]
+
+    def folder(self, name: str) -> Path:
+        """Where the model of that name is: among these, or else among those that come with PartGen."""
+        return self.models / name if (self.models / name).is_dir() else SHIPPED / WEIGHTS / name
 
 
 def _cameras(model: Path, render: RenderParams) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from pipeline.assets.names import unique_names
 from pipeline.captions.backend import CaptionBackend, NameRequest, Subject, ViewRequest
-from pipeline.captions.describe import PlainBackend
 from pipeline.captions.names import spoken
 from pipeline.captions.object_captions import load_backend
 from pipeline.captions.places import place_in_views
+from pipeline.captions.plain import PlainBackend
 from pipeline.captions.subjects import caption_subjects, see
 from pipeline.captions.template import plain_name
 from pipeline.errors import ObjectFailed
@@ -20,6 +20,8 @@ from pipeline.shards.scratch import scratch
 from pipeline.shards.table import WHOLE
 from pipeline.views.cameras import untile
 
+HIDDEN_NAME = "hidden part"
+"""Of a part that none of the four views shows."""
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _ADDITION = re.compile(
     r"[,;.](?:\s|$)|\s(?:with|that|which|who|on|in|at|made|standing|sitting|holding|wearing)\s", re.IGNORECASE
@@ -44,6 +46,7 @@ def name_parts(
     labels: np.ndarray,
     object_name: str,
     ids: Sequence[int] | None = None,
+    quick: bool = False,
 ) -> dict[int, PartName]:
     """Names and captions of the parts `ids`, and under 0 of the whole object.
 
@@ -55,7 +58,8 @@ def name_parts(
     named too.
 
     Where the backend's answers are of no use, words for colour and place stand in for them, and `backend` says so.
-    UserError when it can give no answer at all.
+    UserError when it can give no answer at all. `quick` leaves out the language model of `describe`, which words
+    captions and has no say in names.
     """
     views, maps = untile(grid_rgba), untile(labels)
     thing = _thing(object_name)
@@ -64,7 +68,9 @@ def name_parts(
         subjects[part_id] = Subject(thing, "", "", place_in_views(maps == part_id, maps > 0), ())
     seen = see(subjects, views, maps, params)
     try:
-        told = _told(subjects, seen, load_backend(params, scratch().resolve()))
+        plain = quick and params.backend == "describe"
+        backend = PlainBackend() if plain else load_backend(params, scratch().resolve())
+        told = _told(subjects, seen, backend)
     except ObjectFailed:
         told = _told(subjects, seen, PlainBackend())
     whole = told.pop(WHOLE)

@@ -13,43 +13,37 @@ The same seed gives the same object.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from PIL import Image
 
 from pipeline.applications.assemble import Frame, Scene, animations, fields_of
-from pipeline.applications.decompose import keep_surface, take_apart
-from pipeline.applications.edit import changed, imagined, in_place, stand
 from pipeline.applications.inputs import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.render_input import original_pieces
 from pipeline.applications.result import Part, PartObject
+from pipeline.applications.surface import keep_surface, regrouped
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Up
 from pipeline.captions.object_captions import prepare_backend
-from pipeline.diffusion.pipelines import (
-    CompletionPipeline,
-    EditingPipeline,
-    ImageToMultiViewPipeline,
-    SegmentationPipeline,
-    TextToMultiViewPipeline,
-)
-from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import Invalid, UserError
 from pipeline.params.base import validate, with_overrides
 from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
-from pipeline.project import SHIPPED, WEIGHTS, default_params, find_models
-from pipeline.shards.progress import step
+from pipeline.project import default_params, find_models
+from pipeline.reconstruction.field import check_placement
 from pipeline.shards.scratch import scratch
-from pipeline.surface.division import PartsFrom, divide
+from pipeline.surface.division import PartsFrom
 from pipeline.views.cameras import over_white
+
+if TYPE_CHECKING:  # diffusers takes longer to import than a surface to be taken apart
+    from pipeline.diffusion.sampling import MultiViewPipeline
 
 Shown = Literal["original", "neural"]
 """What an object is made of: the surface of its file, or what was reconstructed from four views."""
-GROUPING = SHIPPED / WEIGHTS / "grouping"
 MOST_LABELS = 255
 ADDED_SCALE = 0.5
 """Size of an added thing beside the object that it is added to, unless said otherwise."""
@@ -115,33 +109,48 @@ class PartGenPipeline:
         if frame not in get_args(Frame):
             raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)
-        scene = replace(self._begin(choice, reconstructor), frame=frame)
+        if surface == "neural":
+            scene = replace(self._begin(choice, reconstructor), frame=frame)
+        else:
+            choice.params(self.settings.segment)
+            scene = replace(self._scene(self.settings.reconstruct.model_dump(), reconstructor), frame=frame)
         source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
         if surface == "neural":
-            return take_apart(source, choice, seed, "decompose", self.networks, self.settings, scene)
-        with step("Parts of the surface"):
-            matrix = np.array(source.origin["from_file"])
-            pieces = original_pieces(Path(path), self.settings.assets, matrix, up)
-            divided = divide(pieces, parts_from, parts, choice.max_parts, GROUPING)
-        made = keep_surface(divided, source, choice, seed, self.networks, self.settings, scene)
-        return replace(made, history=[{**made.history[0], "parts": parts, "parts_from": parts_from}])
+            return self._taken_apart(source, choice, seed, "decompose", scene)
+        pieces = original_pieces(Path(path), self.settings.assets, np.array(source.origin["from_file"]), up)
+        return keep_surface(
+            pieces, source, parts, parts_from, choice.max_parts, seed, self.networks, self.settings, scene
+        )
+
+    def regroup(self, result: PartObject, parts: int | None = None) -> PartObject:
+        """An object in parts of its own surface, in another number of parts out of the hierarchy that it keeps.
+
+        None: in as many as it had at first. All parts of the one number are within parts of any smaller one. Invalid
+        when it cannot be divided so, or was edited since.
+        """
+        made = regrouped(result, parts, self.settings)
+        return replace(made, history=[*result.history, {"command": "regroup", "parts": parts}])
 
     def from_image(
         self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
     ) -> PartObject:
         """An object in parts out of a picture of it."""
+        from pipeline.diffusion.pipelines import ImageToMultiViewPipeline
+
         scene = self._begin(choice, reconstructor, ImageToMultiViewPipeline)
         source = from_picture(image, self.networks, seed)
-        return take_apart(source, choice, seed, "from-image", self.networks, self.settings, scene)
+        return self._taken_apart(source, choice, seed, "from-image", scene)
 
     def from_text(
         self, prompt: str, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
     ) -> PartObject:
         """An object in parts out of a text."""
+        from pipeline.diffusion.pipelines import TextToMultiViewPipeline
+
         text = checked_prompt(prompt)
         scene = self._begin(choice, reconstructor, TextToMultiViewPipeline)
         source = from_prompt(text, self.networks, seed)
-        return take_apart(source, choice, seed, "from-text", self.networks, self.settings, scene)
+        return self._taken_apart(source, choice, seed, "from-text", scene)
 
     def edit(
         self,
@@ -159,12 +168,18 @@ class PartGenPipeline:
         shape. Without a `name` it is called by the text; the history keeps its old one. `reconstructor` is the
         result's own unless given.
         """
+        from pipeline.applications.decompose import with_fields
+        from pipeline.applications.edit import changed, imagined
+        from pipeline.diffusion.pipelines import EditingPipeline
+
         old, text = result.part(part), checked_prompt(prompt)
         scene = self._resume(result, reconstructor)
+        result = with_fields(result, self.networks, self.settings, scene)
+        old = result.part(part)
         grid = imagined(result, old.label, text, seed, self.networks)
         called = _free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
         field = fields_of(scene, {old.label: grid})[old.label]
-        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field, original=False)
+        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field, original=False, atoms=())
         entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
         models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
         return changed(result, [new if one is old else one for one in result.parts], new, scene, models, entry)
@@ -190,6 +205,10 @@ class PartGenPipeline:
         times its size (1/2 unless given); 1 is the radius of the object's bounding sphere. Without a `place` it stands
         beside the object.
         """
+        from pipeline.applications.decompose import with_fields
+        from pipeline.applications.edit import changed, imagined, in_place, stand
+        from pipeline.diffusion.pipelines import EditingPipeline
+
         if [text, image, object].count(None) != 2:
             raise Invalid("Give one of a text, an image and an object to add.")
         _check_up(up)
@@ -198,9 +217,10 @@ class PartGenPipeline:
         label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
-        result.parts[0].field.placed(place or (0, 0, 0), size)  # says so, before anything is drawn, if that cannot be
+        check_placement(place or (0, 0, 0), size)  # before anything is drawn
         prompt = "" if text is None else checked_prompt(text)
         scene = self._resume(result, reconstructor)
+        result = with_fields(result, self.networks, self.settings, scene)
         if prompt and place is None and scale is None:
             grid = imagined(result, label, prompt, seed, self.networks)
             field, called = fields_of(scene, {label: grid})[label], short_name(prompt)
@@ -227,13 +247,22 @@ class PartGenPipeline:
         to_unit = np.array(result.origin["from_file"]) if scene.frame == "file" else np.eye(4)
         return replace(result, animations=animations(result.parts, scene, to_unit))
 
-    def _begin(self, choice: Choice, reconstructor: str | None, *kinds: type[MultiViewPipeline]) -> Scene:
+    def _taken_apart(self, source: Source, choice: Choice, seed: int, command: str, scene: Scene) -> PartObject:
+        from pipeline.applications.decompose import take_apart
+
+        return take_apart(source, choice, seed, command, self.networks, self.settings, scene)
+
+    def _begin(self, choice: Choice, reconstructor: str | None, *kinds: "type[MultiViewPipeline]") -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""
+        from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
+
         choice.check(self.networks.view_size)
         choice.params(self.settings.segment)
         prepare_backend(self.settings.captions, scratch())
         self.networks.require(*kinds, SegmentationPipeline, CompletionPipeline)
-        return self._scene(self.settings.reconstruct.model_dump(), reconstructor)
+        scene = self._scene(self.settings.reconstruct.model_dump(), reconstructor)
+        self.networks.reconstructor(scene.params, self.settings.reconstruction)
+        return scene
 
     def _resume(self, result: PartObject, reconstructor: str | None) -> Scene:
         """With the parameters that the result was made with, so that nothing of it changes unasked.
@@ -256,8 +285,8 @@ class PartGenPipeline:
     def _scene(self, values: Mapping[str, Any], reconstructor: str | None) -> Scene:
         wanted = {**values, "reconstructor": reconstructor or values["reconstructor"]}
         params = validate(ReconstructParams, wanted, ReconstructParams.name)
-        made = self.networks.reconstructor(params, self.settings.reconstruction)
-        return Scene(params, made, self.networks.camera, self.networks.cameras["elevation_deg"], self.networks.device)
+        load = partial(self.networks.reconstructor, params, self.settings.reconstruction)
+        return Scene(params, load, self.networks.camera, self.networks.cameras["elevation_deg"], self.networks.device)
 
     def _source(
         self, prompt: str, image: str | Path | Image.Image | None, object: str | Path | None, seed: int, up: Up

@@ -2,8 +2,11 @@
 
     object.glb              all parts, a named node each, with the attribution of what they were made from
     parts/NN-NAME.glb       each part alone and in place; missing for a part without a surface
-    parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed
-    fields/NN.safetensors   its field
+    parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed, if it was
+    fields/NN.safetensors   its field, if it has one
+    surface.glb             the object's own surface before it was divided, if its parts are made of that
+    hierarchy.safetensors   all the ways to divide it: `partgen regroup`
+    atoms.png               which piece of the surface that is never divided each pixel of the grid shows
     grid.png, labels.png    the object's 2x2 grid, RGBA, and which part each of its pixels shows; 0 is the background
     input.png               what was cut out of a picture, on nothing; only of an object made from one
     segmentations/K.png     the ways to see its parts that were kept, the best first
@@ -32,8 +35,8 @@ from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
 from pipeline.views.palette import PART_COLOURS
 
-FORMAT, VERSION = "partgen-result", 1
-PICTURE = "input.png"
+FORMAT, VERSION, READ = "partgen-result", 2, (1, 2)
+PICTURE, ATOMS = "input.png", "atoms.png"
 KIND = "result"
 """Of the folder, in its SHA256SUMS."""
 ANIMATIONS = ("turntable.gif", "exploded.gif")
@@ -53,9 +56,10 @@ class Part:
     score: float | None
     """Share of the segmentation runs that have a region like it, in [0, 1]; None for a part that no runs have found:
     one of the surface, or one that was drawn anew."""
-    grid: np.ndarray
+    grid: np.ndarray | None = None
     """(H, W, 3) uint8: the part alone, from which its field was made."""
-    field: Field
+    field: Field | None = None
+    """Of every part but those of the object's own surface, which have one from the first edit on."""
     glb: bytes | None = None
     """The part alone and in place; None when it has no surface."""
     triangles: int = 0
@@ -63,6 +67,8 @@ class Part:
     """Why it has no surface; empty when it has one."""
     original: bool = False
     """Whether its surface is that of the file it comes from, and not its field's."""
+    atoms: Sequence[int] = ()
+    """Of such a part, what of the hierarchy it is made of."""
 
     @property
     def stem(self) -> str:
@@ -79,6 +85,16 @@ class Segmentation:
     score: float
     """How much all runs agree with it, at most 1: a whole segmentation's `run_scores`, a seeded part's reliability."""
     run: int
+
+
+@dataclass(frozen=True, repr=False)
+class OwnSurface:
+    """The surface that an object was made of, with all the ways to divide it."""
+
+    files: Mapping[str, bytes]
+    """As of `pipeline.surface.stored`."""
+    atoms_HW: np.ndarray
+    """(H, W) uint8, what of it each pixel of the grid shows, from 1; 0 is the background."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,6 +132,8 @@ class PartObject:
     """What was done to it, the first thing first."""
     picture: np.ndarray | None = None
     """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was made from, if it was."""
+    surface: OwnSurface | None = None
+    """Of an object in parts of its own surface, until it is edited."""
     animations: Mapping[str, bytes] = field(default_factory=dict)
     """GIFs by the names of their files, `ANIMATIONS`: from all around, as it is and with its parts pulled apart; empty
     until `PartGenPipeline.animated` draws them."""
@@ -134,8 +152,11 @@ class PartObject:
         out = Path(folder)
         check_free(out)
         with whole_folder(out, KIND) as partial:
-            for name in ("parts", "fields", "segmentations"):
-                (partial / name).mkdir()
+            (partial / "parts").mkdir()
+            if any(part.field is not None for part in self.parts):
+                (partial / "fields").mkdir()
+            if self.segmentations:
+                (partial / "segmentations").mkdir()
             self._write(partial)
             check_free(out)
         return out
@@ -154,13 +175,17 @@ class PartObject:
             files["object.glb"] = self.glb
         if self.picture is not None:
             files[PICTURE] = encode_png(self.picture)
+        if self.surface is not None:
+            files |= {**self.surface.files, ATOMS: encode_png(self.surface.atoms_HW)}
         for number, segmentation in enumerate(self.segmentations, start=1):
             files[f"segmentations/{number}.png"] = _label_png(segmentation.labels)
         for part in self.parts:
-            files[f"parts/{part.stem}.png"] = encode_png(part.grid)
+            if part.grid is not None:
+                files[f"parts/{part.stem}.png"] = encode_png(part.grid)
             if part.glb is not None:
                 files[f"parts/{part.stem}.glb"] = part.glb
-            part.field.save(folder / _field_file(part.label))
+            if part.field is not None:
+                part.field.save(folder / _field_file(part.label))
         for name, content in files.items():
             (folder / name).write_bytes(content)
         write_json(folder / "result.json", self._values())
@@ -177,19 +202,22 @@ class PartObject:
             ],
             "diagnostics": [asdict(one) for one in self.diagnostics],
             "picture": None if self.picture is None else PICTURE,
+            "surface": None if self.surface is None else [*self.surface.files, ATOMS],
         }
 
     def _part_values(self, part: Part) -> dict[str, Any]:
+        made = part.field
         return {
             **{
                 name: getattr(part, name)
                 for name in ("label", "name", "caption", "score", "triangles", "absent", "original")
             },
+            "atoms": list(part.atoms),
             "pixels": int((self.labels == part.label).sum()),
-            "placement": {"offset": part.field.offset_3, "scale": part.field.scale},
+            "placement": None if made is None else {"offset": made.offset_3, "scale": made.scale},
             "glb": None if part.glb is None else f"parts/{part.stem}.glb",
-            "grid": f"parts/{part.stem}.png",
-            "field": _field_file(part.label),
+            "grid": None if part.grid is None else f"parts/{part.stem}.png",
+            "field": None if made is None else _field_file(part.label),
         }
 
     @classmethod
@@ -215,6 +243,7 @@ class PartObject:
                 **{name: values[name] for name in COPIED},
                 # Results of before this file have no such value.
                 picture=decode_png(regular(path / PICTURE).read_bytes()) if values.get("picture") else None,
+                surface=_read_surface(path, values["surface"]) if values.get("surface") else None,
                 animations={name: regular(path / name).read_bytes() for name in ANIMATIONS if (path / name).exists()},
             )
         except FileNotFoundError as error:
@@ -237,7 +266,7 @@ def _read_values(folder: Path) -> Mapping[str, Any]:
         raise NotFound(f"{folder} holds no result (no result.json); `partgen decompose` makes one.") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path} is no result of this program; `partgen decompose` makes one.") from None
-    if found != (FORMAT, VERSION):
+    if found not in [(FORMAT, version) for version in READ]:
         raise UserError(
             f"{folder} is a result of the format {found[0]} {found[1]}, and this program reads {FORMAT} {VERSION}; "
             "make it again with this program."
@@ -253,19 +282,24 @@ def _check_frame(values: Mapping[str, Any]) -> None:
             raise ValueError("its matrix from_file is none")
 
 
+def _read_surface(folder: Path, names: Sequence[str]) -> OwnSurface:
+    files = {name: regular(folder / name).read_bytes() for name in names if name != ATOMS}
+    return OwnSurface(files, decode_png(regular(folder / ATOMS).read_bytes()))
+
+
 def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
     part = Part(
         label=row["label"],
         name=row["name"],
         caption=row["caption"],
         score=row["score"],
-        grid=np.empty(0),
-        field=load_field(folder / _field_file(row["label"])),
+        field=load_field(folder / _field_file(row["label"])) if row["field"] else None,
         triangles=row["triangles"],
         absent=row["absent"],
         original=row.get("original", False),
+        atoms=row.get("atoms", ()),
     )
-    grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes())
+    grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes()) if row["grid"] else None
     glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
     return replace(part, grid=grid, glb=glb)
 

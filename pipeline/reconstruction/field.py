@@ -90,6 +90,15 @@ class Decoder(nn.Module):
         return self.gain * F.softplus(self.opacity(trunk_ME)[:, 0])
 
 
+def check_placement(offset_3: Sequence[float], scale: float) -> None:
+    """UserError when a part cannot stand at this place of the scene, in this size."""
+    if not (all(map(math.isfinite, (*offset_3, scale))) and scale > 0):
+        x, y, z = offset_3
+        raise UserError(
+            f"A part cannot stand at ({x:g}, {y:g}, {z:g}) with scale {scale:g}; give numbers, and a scale above 0."
+        )
+
+
 @dataclass(frozen=True)
 class Field:
     """One part, or one object."""
@@ -123,11 +132,8 @@ class Field:
 
     def placed(self, offset_3: Sequence[float], scale: float = 1.0) -> "Field":
         """The same at another place of the scene, wherever it stood before; UserError when there is no such place."""
+        check_placement(offset_3, scale)
         x, y, z = map(float, offset_3)
-        if not (all(map(math.isfinite, (x, y, z, scale))) and scale > 0):
-            raise UserError(
-                f"A part cannot stand at ({x:g}, {y:g}, {z:g}) with scale {scale:g}; give numbers, and a scale above 0."
-            )
         return replace(self, offset_3=(x, y, z), scale=float(scale))
 
     def moved(self, by_3: Sequence[float]) -> "Field":

@@ -15,10 +15,7 @@ from pipeline.reconstruction.carving import Carver, silhouettes
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.lrm import LRM
 from pipeline.reconstruction.rays import split_views
-from pipeline.views.cameras import Camera
-
-CAMERA_KEYS = ("view_size", "fov_deg", "distance", "elevation_deg")
-"""The settings of the stage `render` that a reconstruction depends on."""
+from pipeline.views.cameras import CAMERA_KEYS, Camera
 
 
 class Reconstructor(Protocol):

@@ -20,6 +20,8 @@ SMALL_SHARE = 0.003
 MOST_ATOMS = 160
 FEWEST_KEPT = 48
 """The largest atoms stay themselves, however small they are: an object may be made of nothing but slats."""
+MOST_LABELS = 255
+"""Atoms at the very most; label maps tell no more apart."""
 POINTS_TO_JOIN = 16_384
 
 
@@ -66,22 +68,33 @@ def connected(triangles: Triangles, group_F: np.ndarray) -> np.ndarray:
     return np.asarray(np.unique(labels, return_inverse=True)[1])
 
 
-def joined(triangles: Triangles, atom_F: np.ndarray) -> np.ndarray:
-    """Atoms of which small ones, and those beyond MOST_ATOMS, have joined the closest others; the largest is 0."""
+def joined(triangles: Triangles, atom_F: np.ndarray, group_F: np.ndarray | None = None) -> np.ndarray:
+    """Atoms of which small ones, and those beyond MOST_ATOMS, have joined the closest others; the largest is 0.
+
+    Where the group of every triangle is given, at most MOST_LABELS, atoms lie within one, join others of their own, and
+    the largest of each stays.
+    """
     area_N = np.bincount(atom_F, triangles.area_F)
     order = np.argsort(-area_N, kind="stable")
     large = int(np.sum(area_N >= SMALL_SHARE * area_N.sum()))
-    kept = order[: min(MOST_ATOMS, max(large, FEWEST_KEPT))]
+    group_N = np.zeros(len(area_N), int)
+    if group_F is not None:
+        group_N[atom_F] = group_F
+    largest = order[np.unique(group_N[order], return_index=True)[1]]
+    stays_N = np.zeros(len(area_N), bool)
+    stays_N[order[: min(MOST_ATOMS, max(large, FEWEST_KEPT), MOST_LABELS - len(largest) + 1)]] = True
+    stays_N[largest] = True
     target_N = np.full(len(area_N), -1)
+    kept = order[stays_N[order]]
     target_N[kept] = np.arange(len(kept))
     if len(kept) < len(area_N):
         points = sampled(triangles.surfaces, atom_F, POINTS_TO_JOIN, each=2)
-        mine = target_N[points.atom_P] >= 0
-        tree = cKDTree(points.position_P3[mine])
-        owner = target_N[points.atom_P[mine]]
-        distance, nearest = tree.query(points.position_P3[~mine])
-        left = points.atom_P[~mine]
-        closest = np.lexsort((distance, left))
-        atoms, first = np.unique(left[closest], return_index=True)
-        target_N[atoms] = owner[nearest[closest[first]]]
+        for group in np.unique(group_N[~stays_N]):
+            mine = group_N[points.atom_P] == group
+            here, others = mine & stays_N[points.atom_P], mine & ~stays_N[points.atom_P]
+            distance, nearest = cKDTree(points.position_P3[here]).query(points.position_P3[others])
+            left = points.atom_P[others]
+            closest = np.lexsort((distance, left))
+            atoms, first = np.unique(left[closest], return_index=True)
+            target_N[atoms] = target_N[points.atom_P[here]][nearest[closest[first]]]
     return np.asarray(target_N[atom_F])

@@ -5,7 +5,7 @@ Shape suffixes: F triangles of all surfaces together, N atoms.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from pipeline.assets.names import clean_name
 from pipeline.assets.surface import Piece, Surface
 from pipeline.errors import Invalid, NotFound
 from pipeline.folders import reading
-from pipeline.surface.atoms import Triangles, connected, joined
+from pipeline.surface.atoms import MOST_LABELS, Triangles, connected, joined
 from pipeline.surface.features import AtomFeatures, atom_features
 from pipeline.surface.grouping import GroupingModel, tokens
 from pipeline.surface.hierarchy import cut, hierarchy, number_of_parts
@@ -30,7 +30,6 @@ LEVEL = 0.3
 MOST_PARTS = 10
 """Then; as in the paper."""
 POINTS, POINTS_LEAST = 8192, 48
-MOST_LABELS = 255
 
 
 @dataclass(frozen=True)
@@ -43,41 +42,80 @@ class SurfacePart:
     """One for each piece of the file that has triangles in it."""
 
 
-def divide(
-    pieces: Sequence[Piece], by: PartsFrom, parts: int | None, most: int | None, models: Path
-) -> list[SurfacePart]:
-    """The parts of an object in the unit frame, the largest first; every triangle is in exactly one.
+@dataclass(frozen=True)
+class Division:
+    """The surface of an object, and all the ways to divide it that one nested hierarchy has."""
 
-    `parts` is how many there are; None: as many as the file has (nodes, materials, pieces) or as the hierarchy has at
-    LEVEL (model), `most` at most. Where more are there than wanted, those that belong together most, as the grouping
-    model in `models` says, are joined. Invalid when there cannot be as many.
+    pieces: Sequence[Piece]
+    """In the unit frame."""
+    atom_F: np.ndarray
+    """The atom of every triangle of the pieces one after another, from 0; at most MOST_LABELS atoms."""
+    merges: np.ndarray
+    """The hierarchy (N - 1, 4), as of `hierarchy`."""
+    chosen: int
+    """The number of parts that it has unless another is asked for."""
+
+    @property
+    def count(self) -> int:
+        """How many parts there can be."""
+        return len(self.merges) + 1
+
+    def part_of_atoms(self, number: int | None = None) -> np.ndarray:
+        """(N,) The part of every atom when there are `number` parts, from 0, the largest first; Invalid if it cannot be
+        divided so.
+        """
+        number = self.chosen if number is None else number
+        if not 1 <= number <= self.count:
+            raise Invalid(f"This object can be divided into 1 to {self.count} parts, not {number}.")
+        part_N = cut(self.merges, number)
+        order = np.argsort(-np.bincount(part_N, self._area_N), kind="stable")
+        return np.asarray(np.argsort(order)[part_N])
+
+    def parts(self, part_N: np.ndarray) -> list[SurfacePart]:
+        """The parts that some atoms make, as of `part_of_atoms`; every triangle is in exactly one."""
+        by_piece = self._triangles.split(part_N[self.atom_F])
+        return [_part(self.pieces, by_piece, part) for part in range(int(part_N.max()) + 1)]
+
+    @cached_property
+    def _triangles(self) -> Triangles:
+        return Triangles([piece.surface for piece in self.pieces])
+
+    @cached_property
+    def _area_N(self) -> np.ndarray:
+        return np.bincount(self.atom_F, self._triangles.area_F)
+
+
+def divide(pieces: Sequence[Piece], by: PartsFrom, most: int | None, model: Path) -> Division:
+    """The division of an object in the unit frame, with as many parts as the file has (nodes, materials, pieces) or as
+    the hierarchy has at LEVEL (model), `most` at most.
+
+    The hierarchy is what the grouping model in the folder `model` says; what the file has is joined before it is.
     """
     triangles = Triangles([piece.surface for piece in pieces])
-    atom_F = _atoms(pieces, triangles, by)
-    count = int(atom_F.max()) + 1
-    wanted = parts
-    if wanted is not None and not 1 <= wanted <= min(count, MOST_LABELS):
-        raise Invalid(f"This object can be divided into 1 to {min(count, MOST_LABELS)} parts, not {wanted}.")
-    limit = min(most or (MOST_PARTS if by == "model" else MOST_LABELS), MOST_LABELS)
-    if wanted is None and by != "model":
-        wanted = min(count, limit)
-    part_N = np.arange(count)
-    if count > 1 and wanted != count:
-        merges = hierarchy(probabilities(pieces, triangles, atom_F, models))
-        part_N = cut(merges, wanted or number_of_parts(merges, LEVEL, limit))
-    part_F = part_N[atom_F]
-    area = np.bincount(part_F, triangles.area_F)
-    order = np.argsort(-area, kind="stable")
-    by_piece = triangles.split(part_F)
-    return [_part(pieces, by_piece, int(part)) for part in order]
+    group_F = _groups(pieces, triangles, by)
+    materials_F = _numbers([_material(piece) for piece in pieces])[triangles.surface_F]
+    _, inner_F = np.unique(group_F * (materials_F.max() + 1) + materials_F, return_inverse=True)
+    atom_F = joined(triangles, connected(triangles, inner_F), None if by == "model" else group_F)
+    count, groups = int(atom_F.max()) + 1, int(group_F.max()) + 1
+    if count == 1:
+        return Division(pieces, atom_F, np.empty((0, 4)), 1)
+    group_N = None
+    if by != "model":
+        group_N = np.empty(count, int)
+        group_N[atom_F] = group_F
+    merges = hierarchy(probabilities(pieces, triangles, atom_F, model), group_N)
+    limit = min(most or (MOST_PARTS if by == "model" else MOST_LABELS), count)
+    return Division(
+        pieces, atom_F, merges, number_of_parts(merges, LEVEL, limit) if by == "model" else min(groups, limit)
+    )
 
 
-def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndarray, models: Path) -> np.ndarray:
-    """(N, N): how likely the model finds it that two atoms are of one part."""
+def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndarray, model: Path) -> np.ndarray:
+    """(N, N): how likely the grouping model finds it that two atoms are of one part."""
     area_N = np.bincount(atom_F, triangles.area_F)
     points = sampled(triangles.surfaces, atom_F, POINTS, POINTS_LEAST)
     features = atom_features(points, area_N, main_materials(pieces, triangles, atom_F))
-    return predicted(_model(models), features)
+    return predicted(_model(model), features)
 
 
 @torch.no_grad()
@@ -97,14 +135,20 @@ def main_materials(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.nda
     return np.asarray(area.argmax(axis=1))
 
 
-def _atoms(pieces: Sequence[Piece], triangles: Triangles, by: PartsFrom) -> np.ndarray:
+def _groups(pieces: Sequence[Piece], triangles: Triangles, by: PartsFrom) -> np.ndarray:
+    """What is one part at least, unless more are asked for: (F,) from 0, all one for the model.
+
+    The smallest of more than MOST_LABELS have joined others.
+    """
+    if by == "model":
+        return np.zeros(len(triangles.surface_F), int)
     if by == "nodes":
-        return _numbers([piece.node for piece in pieces])[triangles.surface_F]
-    materials = _numbers([_material(piece) for piece in pieces])[triangles.surface_F]
-    if by == "materials":
-        return materials
-    atom_F = connected(triangles, materials)
-    return joined(triangles, atom_F) if by == "model" else atom_F
+        group_F = _numbers([piece.node for piece in pieces])[triangles.surface_F]
+    else:
+        group_F = _numbers([_material(piece) for piece in pieces])[triangles.surface_F]
+    if by == "pieces":
+        group_F = connected(triangles, group_F)
+    return group_F if group_F.max() < MOST_LABELS else joined(triangles, group_F)
 
 
 def _material(piece: Piece) -> tuple[object, ...]:
@@ -139,5 +183,4 @@ def _model(folder: Path) -> GroupingModel:
     if not folder.is_dir():
         raise NotFound(f"There is no grouping model {folder}; it comes with weights/nano.")
     with reading(folder, "model"):
-        model = GroupingModel.from_pretrained(folder)
-    return model.eval()
+        return GroupingModel.load(folder)

@@ -4,13 +4,18 @@ A transformer over the atoms whose attention is biased by pair features, and a h
 Shape suffixes: B objects, N atoms, K points an atom, C pair channels, D width, H heads.
 """
 
+import json
+from pathlib import Path
+from typing import Self
+
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.surface.features import PAIRS
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 TOKENS = 3 + 3 + 3 + 6 + 6 + 1
 """Channels of an atom: centre, standard deviations along the axes, principal ones, normal tensor, colour, share."""
@@ -59,12 +64,12 @@ class Block(nn.Module):
         return x_BND + self.mlp(self.middle(x_BND))
 
 
-class GroupingModel(ModelMixin, ConfigMixin):
+class GroupingModel(nn.Module):
     """Logits (B, N, N), symmetric, that pairs of atoms are of one part."""
 
-    @register_to_config
     def __init__(self, width: int = 96, layers: int = 4, heads: int = 6, pair_width: int = 48) -> None:
         super().__init__()
+        self.config = {"width": width, "layers": layers, "heads": heads, "pair_width": pair_width}
         self.enter = nn.Linear(TOKENS, width)
         self.pairs = nn.Sequential(
             nn.Linear(len(PAIRS), pair_width), nn.GELU(), nn.Linear(pair_width, pair_width), nn.GELU()
@@ -73,6 +78,19 @@ class GroupingModel(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
         self.left, self.norm = nn.Linear(width, pair_width), nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Linear(4 * pair_width, pair_width), nn.GELU(), nn.Linear(pair_width, 1))
+
+    def save(self, folder: Path) -> None:
+        """Its config and weights, into a folder that is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
+        save_file(self.state_dict(), folder / WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote, without diffusers, whose import takes longer than all that this model does."""
+        model = cls(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        return model.eval()
 
     def forward(self, tokens_BNT: Tensor, pairs_BNNC: Tensor, padding_BN: Tensor) -> Tensor:
         """`padding_BN` is true where there is no atom."""

@@ -5,9 +5,15 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
 
-def hierarchy(probability_NN: np.ndarray) -> np.ndarray:
-    """Average linkage (N - 1, 4), as scipy has it, of 1 minus the probability that two atoms are of one part."""
+def hierarchy(probability_NN: np.ndarray, group_N: np.ndarray | None = None) -> np.ndarray:
+    """Average linkage (N - 1, 4), as scipy has it, of 1 minus the probability that two atoms are of one part.
+
+    Where the group of every atom is given, all atoms of one group are joined before any two groups are: up to the
+    distance 1/2, and from there on.
+    """
     distance = 1 - (probability_NN + probability_NN.T) / 2
+    if group_N is not None:
+        distance = (distance + (group_N[:, None] != group_N)) / 2
     np.fill_diagonal(distance, 0)
     return np.asarray(linkage(squareform(distance, checks=False), "average"))
 

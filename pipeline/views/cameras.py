@@ -11,6 +11,8 @@ import numpy as np
 
 GRID_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 """Degrees; in the grid top-left, top-right, bottom-left, bottom-right (main paper, Sec. 3.5)."""
+CAMERA_KEYS = ("view_size", "fov_deg", "distance", "elevation_deg")
+"""The settings of the stage `render` that a reconstruction depends on."""
 OPAQUE = 128
 """From this alpha on, of 255, a pixel is the object's and not the background's."""
 

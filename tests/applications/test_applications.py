@@ -22,7 +22,7 @@ from pipeline.applications.partgen import PartGenPipeline
 from pipeline.applications.result import Part, PartObject
 from pipeline.applications.selection import choose_parts
 from pipeline.assets.glb import read_header
-from pipeline.errors import UserError
+from pipeline.errors import Invalid, UserError
 from pipeline.params.base import load_group
 from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
@@ -44,6 +44,11 @@ ROOT = Path(__file__).parents[2]
 CARVER = Carver(Camera(FOV_DEG, DISTANCE, VIEW), ELEVATION_DEG, 16)
 TASKS = ("text_to_mv", "image_to_mv", "segment", "complete", "edit")
 PROMPT = "a wooden thing"
+
+
+def field_of(part: Part) -> Field:
+    assert part.field is not None
+    return part.field
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +274,7 @@ def test_edits_and_additions_chain_through_folders(partgen: PartGenPipeline, mad
     np.testing.assert_array_equal(on_disk.grid, in_memory.grid)
     ball = on_disk.part("ball")
     assert (ball.label, ball.caption) == (len(made.parts) + 1, "a blue ball")
-    assert not ball.field.is_placed
+    assert not field_of(ball).is_placed
     assert [entry["command"] for entry in on_disk.history] == ["from-text", "edit", "add"]
     assert node_names(on_disk.glb)[-1] == "ball"
     assert len(partgen.edit(on_disk, "ball", "a green ball").history) == 4
@@ -353,7 +358,7 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     assert capsys.readouterr().out.startswith("The models are those of data/models.\n")
     added = PartObject.load("results/table-01-2")
     assert added.notice == "Table by Ünal"
-    assert added.parts[-1].field.scale == 0.5
+    assert field_of(added.parts[-1]).scale == 0.5
     other = added.parts[0].name
     arguments = ("a lamp", "a tree", "--name", other, "--models", str(models))
     partgen_command(monkeypatch, "edit", "results/table-01-2", *arguments)
@@ -391,7 +396,21 @@ def test_a_3d_object_keeps_its_surface_and_edits_keep_that_of_all_other_parts(
     saved = PartObject.load(made.save(tmp_path / "made"))
     animated = partgen.animated(saved)
     assert all(content.startswith(b"GIF") for content in animated.animations.values())
+    two = partgen.regroup(saved, 2)
+    assert (len(two.parts), sum(part.triangles for part in two.parts)) == (2, sum(one.triangles for one in made.parts))
+    names = {part.triangles: part.name for part in made.parts}
+    assert [part.name for part in two.parts if part.triangles in names] == [
+        names[part.triangles] for part in two.parts if part.triangles in names
+    ], "a part that stays keeps its name"
+    again = partgen.regroup(PartObject.load(two.save(tmp_path / "two")))
+    assert (again.glb, [part.name for part in again.parts]) == (made.glb, [part.name for part in made.parts])
+    assert again.history == [*made.history, {"command": "regroup", "parts": 2}, {"command": "regroup", "parts": None}]
+    with pytest.raises(Invalid, match="can be divided into 1 to 3 parts, not 4"):
+        partgen.regroup(saved, 4)
+
     edited = partgen.edit(saved, "leg", "a red pole")
+    with pytest.raises(Invalid, match="was edited since"):
+        partgen.regroup(edited, 2)
     assert [(part.name, part.original) for part in edited.parts] == [
         ("top", True), ("a red pole", False), ("bolt", True)
     ]  # fmt: skip
@@ -518,7 +537,7 @@ BOXES = {
 @pytest.fixture(scope="module")
 def scene() -> Scene:
     params = load_group(ReconstructParams, ["reconstruct.carve_resolution=32"], ROOT / "presets/nano.yaml")
-    return Scene(params, Carving(CAMERA, ELEVATION_DEG, 32), CAMERA, ELEVATION_DEG, torch.device("cpu"))
+    return Scene(params, lambda: Carving(CAMERA, ELEVATION_DEG, 32), CAMERA, ELEVATION_DEG, torch.device("cpu"))
 
 
 def drawn(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -550,7 +569,7 @@ def test_the_grid_shows_what_replaced_a_part_and_what_that_uncovers(scene: Scene
 
 
 def test_the_matrix_of_an_added_object_leads_to_its_place(scene: Scene) -> None:
-    field = box(scene, "ball", 1).field.placed((0.0, 2.0, -1.0), 0.25)
+    field = field_of(box(scene, "ball", 1)).placed((0.0, 2.0, -1.0), 0.25)
     origin = in_place({"kind": "object", "file": "ball.obj", "from_file": np.diag([2.0, 2, 2, 1]).tolist()}, field)
     np.testing.assert_array_equal(trimesh.transform_points([[1, 2, 4]], origin["from_file"]), [[0.5, 3, 1]])
     assert in_place({"kind": "text"}, field) == {"kind": "text"}
@@ -558,8 +577,8 @@ def test_the_matrix_of_an_added_object_leads_to_its_place(scene: Scene) -> None:
 
 def test_what_has_no_place_stands_beside_on_the_same_ground(scene: Scene) -> None:
     parts = [box(scene, name, label) for label, name in enumerate(("seat", "foot"), start=1)]
-    field = stand(box(scene, "ball", 3).field, parts, None, 0.5)
-    low, high = field.cells().amin(dim=0), torch.cat([part.field.cells() for part in parts])
+    field = stand(field_of(box(scene, "ball", 3)), parts, None, 0.5)
+    low, high = field.cells().amin(dim=0), torch.cat([field_of(part).cells() for part in parts])
     assert float(low[0]) == pytest.approx(float(high[:, 0].max()), abs=1e-4)
     assert float(low[1]) == pytest.approx(float(high[:, 1].min()), abs=1e-4)
     assert field.scale == 0.5

@@ -9,8 +9,8 @@ from pipeline.applications.naming import name_parts
 from pipeline.assets.names import MAX_NAME_BYTES
 from pipeline.captions.backend import NameRequest, Subject
 from pipeline.captions.colours import COLOURS
-from pipeline.captions.describe import PlainBackend
 from pipeline.captions.places import place_in_views
+from pipeline.captions.plain import PlainBackend
 from pipeline.captions.questions import name_question, read_name
 from pipeline.captions.smollm2 import NAME
 from pipeline.captions.template import plain_name

@@ -106,7 +106,7 @@ def test_the_folder(tmp_path: Path) -> None:
     ]
     assert Image.open(folder / "labels.png").mode == "P"
     values = json.loads((folder / "result.json").read_text())
-    assert (values["format"], values["version"]) == ("partgen-result", 1)
+    assert (values["format"], values["version"]) == ("partgen-result", 2)
     seat, leg = values["parts"]
     assert (seat["pixels"], seat["score"], seat["glb"]) == (8, 0.5, "parts/01-seat.glb")
     assert (leg["glb"], leg["absent"]) == (None, "The part's field is empty.")
@@ -181,7 +181,7 @@ def test_parts_are_found_by_name_and_number() -> None:
         ("no json", "no result of this program"),
         ("[]", "no result of this program"),
         ('{"format": "partgen-result"}', "no result of this program"),
-        ('{"format": "partgen-result", "version": 2}', "partgen-result 2, and this program reads partgen-result 1"),
+        ('{"format": "partgen-result", "version": 3}', "partgen-result 3, and this program reads partgen-result 2"),
         ('{"format": "scene", "version": 1}', "of the format scene 1"),
         ('{"format": "partgen-result", "version": 1, "parts": 3}', "no whole result"),
     ],
