@@ -35,9 +35,11 @@ STAGES = (
     "assets",
     "render",
     "masks",
+    "atoms",
     "captions",
     *(f"train@{name}" for name in TRAININGS),
     "train_lrm",
+    "train_grouping",
     "generate",
     "segment",
     "complete",
@@ -120,6 +122,11 @@ def stage(
         from stages.train_lrm import launch as launch_lrm
 
         launch_lrm(set_ or (), force=force)
+        return
+    if name == "train_grouping":
+        from stages.train_grouping import launch as launch_grouping
+
+        launch_grouping(set_ or (), force=force)
         return
     groups = [name, "reconstruction"] if name == "reconstruct" else [name]
     params = [load_group(GROUPS[group], set_ or ()) for group in groups]

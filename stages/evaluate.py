@@ -37,6 +37,8 @@ TABLES = {
         ["source", "method", "parts", "absent", "mean_iou", "max_iou", "contested", "glb"],
     ),
     "glbs": ("assets/glbs", ["glb"]),
+    "assembled": ("segmentations/parts", ["labels"]),
+    "atoms": ("atoms/atoms", ["regime", "arrays"]),
 }
 """By the field of a task, the table and the columns that count."""
 STAGES = ("generations", "segmentations", "completions", "reconstructions")
@@ -99,11 +101,13 @@ def items(data: Path, params: EvaluateParams) -> Iterator[Item]:
     index = read_table(data / "segmentations/runs", ["object_id", "split"])
     splits = dict(zip(*index.to_pydict().values(), strict=True))
     wholes = {object_id: tables["grids"].whole(object_id)["image"]["bytes"] for object_id in sorted(splits)}
+    grouping = content_digest(data / "models/grouping")
     everyone = content_key(*wholes, *wholes.values())
     for object_id, split in sorted(splits.items()):
-        load = partial(_task, tables, wholes, object_id, split, params)
+        load = partial(_task, tables, wholes, object_id, split, data / "models/grouping", params)
         contents = [part for table in tables.values() for row in table.of(object_id) for part in _contents(row)]
         inputs = {"object_id": object_id, "split": split, "weights": weights, "beside": everyone}
+        inputs["grouping"] = grouping
         key = content_key(CONTRACT, inputs, params.deciding(), *contents)
         yield Item(object_id, key, load)
 
@@ -114,10 +118,15 @@ def _failures(data: Path) -> dict[str, int]:
 
 
 def _task(
-    tables: dict[str, ObjectRows], wholes: Mapping[str, bytes], object_id: str, split: str, params: EvaluateParams
+    tables: dict[str, ObjectRows],
+    wholes: Mapping[str, bytes],
+    object_id: str,
+    split: str,
+    grouping: Path,
+    params: EvaluateParams,
 ) -> EvaluateTask:
     rows = {name: table.of(object_id) for name, table in tables.items()}
-    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, params=params, **rows)
+    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, grouping=grouping, params=params, **rows)
 
 
 def _contents(row: dict[str, Any]) -> Iterator[bytes | dict[str, Any]]:

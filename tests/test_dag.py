@@ -45,8 +45,8 @@ APART = {
     "reconstruction": {"diffusion"},
 }
 """Packages, and those that they must not import."""
-PLACES = {"train_lrm": "train/lrm"}
-"""Of the params and metrics of a stage, where the name does not say it: this one is no item of a `foreach`."""
+PLACES = {"train_lrm": "train/lrm", "train_grouping": "train/grouping"}
+"""Of the params and metrics of a stage, where the name does not say it: these are no items of a `foreach`."""
 SUMMARY = {"evaluate": "summary"}
 """The stage whose metrics are the means of another file, which has all."""
 
@@ -78,7 +78,7 @@ def test_wanted_stages_bring_what_they_need() -> None:
     graph = read_graph(ROOT)
     assert [stage.name for stage in with_needed(graph, ["masks"])] == ["assets", "render", "masks"]
     assert [stage.name for stage in with_needed(graph, [])] == list(graph)
-    with pytest.raises(UserError, match="no stage `mask`; the stages are assets, render, masks, captions, train@"):
+    with pytest.raises(UserError, match="no stage `mask`; the stages are assets, render, atoms, masks, captions, t"):
         with_needed(graph, ["mask"])
 
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 import trimesh
 
 from pipeline.assets.glb import Node, pack
 from pipeline.assets.tables import GLBS
+from pipeline.heldout import segment_tables
 from pipeline.heldout.complete_object import COMPLETIONS
 from pipeline.heldout.generate_tables import GENERATIONS
 from pipeline.heldout.reconstruct_tables import OBJECTS, PARTS, VIEWS
@@ -16,8 +18,11 @@ from pipeline.heldout.segment_tables import RUNS
 from pipeline.shards.read import iter_rows
 from pipeline.shards.table import FAILURES, decode_png, encode_png, image_cell
 from pipeline.shards.write import write_tables
-from pipeline.views.cameras import over_white
-from tests.toy_corpus import toy_boxes
+from pipeline.surface.find_atoms import AtomsTask, object_atoms
+from pipeline.surface.grouping import GroupingModel
+from pipeline.surface.object_atoms import ATOMS
+from pipeline.views.cameras import Camera, over_white
+from tests.toy_corpus import DISTANCE, ELEVATION_DEG, FOV_DEG, toy_boxes
 
 ERRORS = {"oracle": 0, "complete": 26, "complete_no_context": 51, "none": 77, "whole": 13, "image_to_mv": 20}
 """Of every channel of every pixel, of 255, in what the methods draw."""
@@ -43,23 +48,29 @@ def boxes_glb(boxes: np.ndarray) -> bytes:
 
 def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
     """Beside a toy corpus, of the objects by id and number: assets, generations, segmentations, completions,
-    reconstructions.
+    reconstructions, atoms and a grouping model of random weights.
 
     The first segmentation is the truth, the second one part. The last completed part is absent. Drawn from its view an
     object is like itself, from its caption like the next one.
     """
     rows: dict[str, list[dict[str, Any]]] = {
-        table.name: [] for table in (GLBS, RUNS, COMPLETIONS, VIEWS, PARTS, OBJECTS)
+        table.name: [] for table in (GLBS, RUNS, COMPLETIONS, VIEWS, PARTS, OBJECTS, ATOMS)
     }
     found = {
         name: [row for row in iter_rows(data / name) if row["object_id"] in numbers]
         for name in ("renders/grids", "renders/novel", "masks/labels")
     }
+    assembled: list[dict[str, Any]] = []
     for row in found["masks/labels"]:
         common = {"object_id": row["object_id"], "split": row["split"]}
         boxes = toy_boxes(numbers[row["object_id"]])[0]
         truth = decode_png(row["labels"]["bytes"])
-        rows[GLBS.name].append({**common, "glb": boxes_glb(boxes)})
+        glb = boxes_glb(boxes)
+        rows[GLBS.name].append({**common, "glb": glb})
+        camera = Camera(FOV_DEG, DISTANCE, len(truth) // 2)
+        task = AtomsTask(row["object_id"], row["split"], glb, camera, ELEVATION_DEG)
+        rows[ATOMS.name] += object_atoms(task)[ATOMS.name]
+        assembled.append({**common, "run": 0, "merged": 0, "labels": row["labels"]})
         for run, labels in enumerate((truth, (truth > 0).astype(np.uint8))):
             rows[RUNS.name].append(
                 {**common, "run": run, "score": 0.5, "labels": image_cell(encode_png(labels), "labels.png")}
@@ -100,16 +111,25 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
         for method, drawn in (("image_to_mv", own), ("text_to_mv", following)):
             of = {"object_id": own["object_id"], "split": own["split"], "method": method, "prompt": ""}
             generated.append({**of, "image": off_by(decode_png(drawn["image"]["bytes"]), ERRORS["image_to_mv"])})
+    torch.manual_seed(0)
+    GroupingModel(width=12, layers=1, heads=2, pair_width=8).save(data / "models/grouping")
     settings = {"shards": 1, "segment": {"runs": RUNS_STORED}}
     contents = {
         GENERATIONS.name: pa.Table.from_pylist(generated, schema=GENERATIONS.storage_schema()),
         FAILURES.name: pa.Table.from_pylist([], schema=FAILURES.storage_schema()),
     }
     write_tables(data / "generations", (GENERATIONS, FAILURES), [(0, contents)], settings)
-    stages = {"assets": (GLBS,), "segmentations": (RUNS,), "completions": (COMPLETIONS,)}
+    stages = {
+        "assets": (GLBS,),
+        "segmentations": (RUNS, segment_tables.PARTS),
+        "completions": (COMPLETIONS,),
+        "atoms": (ATOMS,),
+    }
     for stage, tables in {**stages, "reconstructions": (VIEWS, PARTS, OBJECTS)}.items():
         contents = {
-            table.name: pa.Table.from_pylist(rows.get(table.name, []), schema=table.storage_schema())
+            table.name: pa.Table.from_pylist(
+                assembled if table is segment_tables.PARTS else rows.get(table.name, []), schema=table.storage_schema()
+            )
             for table in (*tables, FAILURES)
         }
         write_tables(data / stage, (*tables, FAILURES), [(0, contents)], settings)

@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipeline.evaluation.edges import load_hed
 from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
+from pipeline.evaluation.surface_parts import surface_parts
 from pipeline.evaluation.view_measures import ViewMeasures
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.regions.ranking import Pool
@@ -32,7 +34,7 @@ from pipeline.views.tables import GIVEN_VIEW
 if TYPE_CHECKING:
     from pipeline.evaluation.sam2 import Sam2Segmenter
 
-CONTRACT = "evaluate/2"
+CONTRACT = "evaluate/3"
 """Raised when the same inputs give other rows."""
 
 FIGURES = Table(
@@ -42,9 +44,9 @@ FIGURES = Table(
         [
             ("object_id", pa.string()),
             ("split", pa.string()),
-            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation
+            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation; surface
             ("method", pa.string()),
-            ("setting", pa.string()),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap; views
+            ("setting", pa.string()),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap; views; A, B
             ("figure", pa.string()),
             ("value", pa.float64()),  # finite: what is not is missing
         ]
@@ -95,6 +97,12 @@ class EvaluateTask:
     """reconstructions/objects."""
     glbs: Rows
     """assets/glbs."""
+    assembled: Rows
+    """segmentations/parts."""
+    atoms: Rows
+    """atoms/atoms."""
+    grouping: Path
+    """The folder of the grouping model."""
     wholes: Mapping[str, bytes]
     """PNGs of the grids of all objects that are evaluated, by object."""
     params: EvaluateParams
@@ -112,6 +120,7 @@ def evaluate_object(task: EvaluateTask) -> dict[str, list[dict[str, Any]]]:
             ("completion", completion(task)),
             ("reassembly", reassembly(task)),
             ("generation", generation(task)),
+            ("surface", surface(task)),
         )
         for method, setting, figures in found
         for figure, value in figures.items()
@@ -222,6 +231,14 @@ def generation(task: EvaluateTask) -> Found:
             closer = float(np.mean(np.array(to_others) > to_own))
             figures |= {"closer_than": closer, "in_nearest_tenth": float(closer >= NEAREST)}
         yield method, "views", figures
+
+
+def surface(task: EvaluateTask) -> Found:
+    """Parts of 3D objects: the object's own surface, divided without its part names."""
+    runs = sorted(task.runs, key=lambda row: row["run"])
+    maps = np.stack([decode_png(row["labels"]["bytes"]) for row in runs])
+    assembled = decode_png(task.assembled[0]["labels"]["bytes"]) if task.assembled else None
+    yield from surface_parts(task.atoms, maps, assembled, task.params.runs, task.grouping)
 
 
 @lru_cache(maxsize=1)

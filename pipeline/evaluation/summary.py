@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from pipeline.shards.write import rounded
 
-TABLES = ("segmentation", "completion", "reassembly", "generation")
+TABLES = ("segmentation", "completion", "reassembly", "generation", "surface")
 DIFFERENCE = "3d minus whole"
 """The setting of Table 3 that holds the differences to the whole reconstructed at once, pair by pair."""
 HEADLINES = (
@@ -20,6 +20,8 @@ HEADLINES = (
     ("completion", "3d", "psnr_foreground"),
     ("reassembly", "3d", "psnr"),
     ("generation", "views", "closer_than"),
+    ("surface", "A", "iou"),
+    ("surface", "B", "iou"),
 )
 """Table, setting and figure of what is compared first between runs: metrics/summary.json."""
 RECALL = re.compile(r"recall(\d+)_at_(\d+)")

@@ -34,6 +34,11 @@ LABELS = {
     "image_to_mv": "from one view",
     "text_to_mv": "from the caption",
     "view": "that view, four times over",
+    "one part": "one part for all",
+    "pieces x materials": "pieces x materials, nothing merged",
+    "pieces": "pieces, nothing merged",
+    "views": "the label map of the views, lifted",
+    "best atoms": "each atom its true majority",
     "sam2": "SAM2",
     "sam2-mask-decoder": "SAM2, mask decoder tuned",
     "sam2-grid": "SAM2, tuned on the grid",
@@ -64,6 +69,13 @@ LIKENESSES = {
 GENERATION = "Text and image to four views: like the object itself, or like another"
 GENERATED = ("image_to_mv", "text_to_mv", "view")
 """The rows of that table."""
+SURFACES = "Parts of 3D objects, part names taken off: {}"
+SURFACE_REGIMES = {"A": "as modelled, with pieces and materials", "B": "one baked texture, with pieces"}
+SURFACE = {
+    "iou": ("mean best IoU, %", 1),
+    "iou_levels": ("of all levels, %", 1),
+    "parts": ("parts", 1),
+}
 OVERLAPS = {"mean_iou": ("mean IoU", 4), "max_iou": ("largest IoU", 4), "contested": ("contested", 4)}
 
 Figures = Mapping[str, Mean]
@@ -73,7 +85,8 @@ Columns = Mapping[str, tuple[str, int]]
 def print_tables(summary: Summary) -> None:
     """All tables, with intervals in brackets."""
     console = Console(width=WIDTH)
-    for table in (*_segmentation(summary), *_completion(summary), *_reassembly(summary), _generation(summary)):
+    tables = (*_segmentation(summary), *_completion(summary), *_reassembly(summary), _generation(summary))
+    for table in (*tables, *_surface(summary)):
         console.print(table)
     print(published.NOTE)
 
@@ -137,6 +150,14 @@ def _reassembly(summary: Summary) -> list[Table]:
 def _generation(summary: Summary) -> Table:
     found = summary["generation"]
     return _figures(GENERATION, {name: found.get(name, {}).get("views", {}) for name in GENERATED}, LIKENESSES)
+
+
+def _surface(summary: Summary) -> list[Table]:
+    tables = []
+    for regime, what in SURFACE_REGIMES.items():
+        rows = {method: settings[regime] for method, settings in summary["surface"].items() if regime in settings}
+        tables.append(_figures(SURFACES.format(what), rows, SURFACE))
+    return tables
 
 
 def _figures(

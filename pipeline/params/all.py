@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.errors import Invalid
 from pipeline.params.assets import AssetsParams
+from pipeline.params.atoms import AtomsParams
 from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, validate, with_overrides
 from pipeline.params.captions import CaptionsParams
 from pipeline.params.complete import CompleteParams
@@ -26,6 +27,7 @@ GROUPS: dict[str, type[StageGroup]] = {
         AssetsParams,
         RenderParams,
         MasksParams,
+        AtomsParams,
         CaptionsParams,
         DiffusionParams,
         TrainParams,

@@ -1,4 +1,4 @@
-"""Parameters of the stages `train@TASK` and `train_lrm`."""
+"""Parameters of the stages `train@TASK`, `train_lrm` and `train_grouping`."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -76,7 +76,8 @@ class LrmParams(TaskParams):
 
 
 class TrainParams(StageGroup):
-    """The schedules. All tasks but the first are fine-tuned from `text_to_mv`; `lrm` is the reconstruction model."""
+    """The schedules. All tasks but the first are fine-tuned from `text_to_mv`; `lrm` is the reconstruction model,
+    `grouping` the one that says which pieces of a surface are of one part."""
 
     name: ClassVar[str] = "train"
 
@@ -92,9 +93,10 @@ class TrainParams(StageGroup):
     complete_no_context: DenoiserParams
     complete_single_view: DenoiserParams
     lrm: LrmParams
+    grouping: TaskParams
 
     def schedule(self, task: str) -> TaskParams:
-        """The schedule of one task, of the `autoencoder` or of the `lrm`."""
+        """The schedule of one task, of the `autoencoder` of the `lrm` or of the `grouping` model."""
         schedule: TaskParams = getattr(self, task)
         return schedule
 

@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 
-from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
 from pipeline.folders import SUMS, changed_files, check_replaceable, check_sums, replaced
 from pipeline.params.base import PARAMS_FILE
@@ -23,11 +22,10 @@ from pipeline.report.gallery import write_gallery
 from pipeline.report.page import TEMPLATES
 from pipeline.report.result_tables import ResultTable, result_tables
 from pipeline.report.rows import read_curve, read_metrics
-from pipeline.report.run_facts import MOST_POINTS, sentences, trainings
+from pipeline.report.run_facts import MODELS, MOST_POINTS, sentences, stage_of, trainings
 from pipeline.shards.progress import Progress
 from pipeline.shards.read import read_table
 
-LRM = "lrm"
 CREDITS = ("object_id", "split", "name", "author", "licence", "source", "origin")
 CARD, OBJECTS, CURVES, GALLERY = "README.md", "objects.csv", "curves.png", "gallery.png"
 KIND = "export"
@@ -48,16 +46,16 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
             f"{out / changed[0]} was changed since it was exported; move it away, or export to a new folder."
         )
     models = data / "models"
-    for name in (*TRAININGS, LRM):
+    for name in MODELS:
         if not (models / name).is_dir():
-            raise UserError(f"{models / name} is missing; run the stage `{_stage(name)}`, which trains it.")
+            raise UserError(f"{models / name} is missing; run the stage `{stage_of(name)}`, which trains it.")
         check_sums(models / name)
     kept = [row for row in read_table(data / "assets/objects").to_pylist() if row["status"] == "ok"]
     if out.exists() and any(out.iterdir()):
         print(f"The older export in {out} will be replaced.", file=sys.stderr, flush=True)
     with replaced(out, KIND) as folder:
-        with Progress("Networks", len(TRAININGS) + 1) as progress:
-            for name in (*TRAININGS, LRM):
+        with Progress("Networks", len(MODELS)) as progress:
+            for name in MODELS:
                 _copy_in_half(models / name, folder / name)
                 progress.advance(note=name)
         with (folder / OBJECTS).open("w", newline="", encoding="utf-8") as file:
@@ -90,10 +88,10 @@ def _copy_in_half(source: Path, target: Path) -> None:
 
 def _draw_curves(project: Path, path: Path) -> None:
     """The loss curves of all trainings in one picture."""
-    figure = Figure(figsize=(12, 9), layout="constrained")
+    figure = Figure(figsize=(12, 12), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(3, 3).flat, (*TRAININGS, LRM), strict=True):
-        curve = read_curve(project, name, _stage(name))
+    for axes, name in zip(figure.subplots(4, 3).flat, MODELS, strict=False):
+        curve = read_curve(project, name, stage_of(name))
         for number, label in enumerate(("loss", "on validation objects")):
             points = [row[number] for row in curve if row[number][1] > 0]
             if points:
@@ -132,7 +130,3 @@ def _markdown(table: ResultTable) -> str:
     for method, cells in table.rows.items():
         rows.append([method, *(f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in cells)])
     return f"{table.title}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _stage(name: str) -> str:
-    return "train_lrm" if name == LRM else f"train@{name}"

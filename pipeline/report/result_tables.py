@@ -18,6 +18,9 @@ from pipeline.evaluation.tables import (
     OVERLAPS,
     PICTURES,
     SHAPES,
+    SURFACE,
+    SURFACE_REGIMES,
+    SURFACES,
 )
 from pipeline.report.charts import Chart, chart
 
@@ -53,6 +56,7 @@ def result_tables(summary: Summary) -> list[ResultTable]:
         *_completion(summary["completion"]),
         *_reassembly(summary),
         _likeness(GENERATION, generated, LIKENESSES, {}),
+        *_surface(summary["surface"]),
     ]
 
 
@@ -129,6 +133,17 @@ def _completion(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[R
             {method: cells[setting] for method, cells in published.COMPLETION.items()},
         )
         for setting, title in titles.items()
+    ]
+
+
+def _surface(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[ResultTable]:
+    return [
+        _grouped(
+            SURFACES.format(what),
+            {method: {regime: settings[regime]} for method, settings in found.items() if regime in settings},
+            {regime: SURFACE},
+        )
+        for regime, what in SURFACE_REGIMES.items()
     ]
 
 

@@ -21,8 +21,11 @@ WORK = {
     "complete_no_context": "the same as complete, without the rest of the object",
     "complete_single_view": "the same as complete, one view at a time",
     "lrm": "four views to a neural field",
+    "grouping": "the pieces of a surface to parts",
 }
 """What each model was trained to do."""
+MODELS = (*TRAININGS, "lrm", "grouping")
+"""In the order of the stages."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,16 @@ def sentences(data: Path, project: Path) -> list[str]:
 
 def trainings(project: Path) -> list[Training]:
     """All trainings, in the order of the stages; UserError that names the first that is missing."""
-    return [_training(project, name) for name in (*TRAININGS, "lrm")]
+    return [_training(project, name) for name in MODELS]
+
+
+def stage_of(model: str) -> str:
+    """The stage that trains it."""
+    return f"train@{model}" if model in TRAININGS else f"train_{model}"
 
 
 def _training(project: Path, name: str) -> Training:
-    stage = "train_lrm" if name == "lrm" else f"train@{name}"
+    stage = stage_of(name)
     metrics, curve = read_metrics(project, f"train/{name}", stage), read_curve(project, name, stage)
     validation: Mapping[str, Any] = metrics["validation"]
     shown = f"{validation['loss']:.3g}" if "loss" in validation else ""

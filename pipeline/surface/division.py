@@ -10,25 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
 from pipeline.assets.names import clean_name
 from pipeline.assets.surface import Piece, Surface
 from pipeline.errors import Invalid, NotFound
 from pipeline.folders import reading
 from pipeline.surface.atoms import MOST_LABELS, Triangles, connected, joined
-from pipeline.surface.features import AtomFeatures, atom_features
-from pipeline.surface.grouping import GroupingModel, tokens
-from pipeline.surface.hierarchy import cut, hierarchy, number_of_parts
+from pipeline.surface.features import atom_features
+from pipeline.surface.grouping import GroupingModel, predicted
+from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
 from pipeline.surface.points import sampled
 
 PartsFrom = Literal["model", "nodes", "materials", "pieces"]
 """What the parts are: unions of atoms as the grouping model says, the file's nodes (OBJ groups), its materials, or all
 connected components."""
-LEVEL = 0.3
-"""Where the hierarchy is cut when no number of parts is given; chosen on validation objects."""
-MOST_PARTS = 10
-"""Then; as in the paper."""
 POINTS, POINTS_LEAST = 8192, 48
 
 
@@ -93,7 +88,7 @@ def divide(pieces: Sequence[Piece], by: PartsFrom, most: int | None, model: Path
     """
     triangles = Triangles([piece.surface for piece in pieces])
     group_F = _groups(pieces, triangles, by)
-    materials_F = _numbers([_material(piece) for piece in pieces])[triangles.surface_F]
+    materials_F = material_numbers(pieces)[triangles.surface_F]
     _, inner_F = np.unique(group_F * (materials_F.max() + 1) + materials_F, return_inverse=True)
     atom_F = joined(triangles, connected(triangles, inner_F), None if by == "model" else group_F)
     count, groups = int(atom_F.max()) + 1, int(group_F.max()) + 1
@@ -118,21 +113,17 @@ def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndar
     return predicted(_model(model), features)
 
 
-@torch.no_grad()
-def predicted(model: GroupingModel, features: AtomFeatures) -> np.ndarray:
-    """(N, N) probabilities of pairs of one object's atoms."""
-    points = torch.from_numpy(features.points_NK9)[None]
-    share, pairs = torch.from_numpy(features.share_N)[None], torch.from_numpy(features.pairs_NNC)[None]
-    logits = model(tokens(points, share), pairs, torch.zeros(share.shape, dtype=torch.bool))
-    return np.asarray(torch.sigmoid(logits)[0].numpy(), np.float64)
-
-
 def main_materials(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndarray) -> np.ndarray:
     """Of every atom the material of most of its area, as a number."""
-    material_F = _numbers([_material(piece) for piece in pieces])[triangles.surface_F]
+    material_F = material_numbers(pieces)[triangles.surface_F]
     area = np.zeros((int(atom_F.max()) + 1, int(material_F.max()) + 1))
     np.add.at(area, (atom_F, material_F), triangles.area_F)
     return np.asarray(area.argmax(axis=1))
+
+
+def material_numbers(pieces: Sequence[Piece]) -> np.ndarray:
+    """The material of every piece as a number from 0; the same where name and look are."""
+    return _numbers([_material(piece) for piece in pieces])
 
 
 def _groups(pieces: Sequence[Piece], triangles: Triangles, by: PartsFrom) -> np.ndarray:
@@ -145,7 +136,7 @@ def _groups(pieces: Sequence[Piece], triangles: Triangles, by: PartsFrom) -> np.
     if by == "nodes":
         group_F = _numbers([piece.node for piece in pieces])[triangles.surface_F]
     else:
-        group_F = _numbers([_material(piece) for piece in pieces])[triangles.surface_F]
+        group_F = material_numbers(pieces)[triangles.surface_F]
     if by == "pieces":
         group_F = connected(triangles, group_F)
     return group_F if group_F.max() < MOST_LABELS else joined(triangles, group_F)

@@ -3,7 +3,7 @@
 Shape suffixes: N atoms, P points of all atoms, K points an atom, C channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -21,6 +21,8 @@ PAIRS = (
 """The channels of pair features."""
 COLOURS = (PAIRS.index("colour"), PAIRS.index("lightness"))
 MATERIAL = PAIRS.index("same material")
+GREY = 0.6
+"""Lightness / 100 of what has no colours."""
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,11 @@ def _pairs(points: Points, by_atom: list[np.ndarray], area_N: np.ndarray, materi
         same,
     ]
     return np.stack(channels, axis=-1)
+
+
+def without_colours(features: AtomFeatures) -> AtomFeatures:
+    """The same object in one grey, of which no materials are known."""
+    points, pairs = features.points_NK9.copy(), features.pairs_NNC.copy()
+    points[..., 6], points[..., 7:9] = GREY, 0
+    pairs[..., [*COLOURS, MATERIAL]] = 0
+    return replace(features, points_NK9=points, pairs_NNC=pairs)

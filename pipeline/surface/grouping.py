@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.surface.features import PAIRS
+from pipeline.surface.features import PAIRS, AtomFeatures
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -104,3 +105,15 @@ class GroupingModel(nn.Module):
         one, other = side[:, :, None].expand_as(known), side[:, None].expand_as(known)
         pair = torch.cat([one + other, (one - other).abs(), one * other, known], dim=-1)
         return self.head(pair)[..., 0]
+
+
+@torch.no_grad()
+def predicted(model: GroupingModel, features: AtomFeatures) -> np.ndarray:
+    """(N, N) probabilities of pairs of one object's atoms."""
+    device = next(model.parameters()).device
+    points, share, pairs = (
+        torch.from_numpy(value)[None].to(device)
+        for value in (features.points_NK9, features.share_N, features.pairs_NNC)
+    )
+    logits = model(tokens(points, share), pairs, torch.zeros(share.shape, dtype=torch.bool, device=device))
+    return np.asarray(torch.sigmoid(logits)[0].cpu().numpy(), np.float64)

@@ -4,6 +4,11 @@ import numpy as np
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
+LEVEL = 0.3
+"""Where the hierarchy is cut when no number of parts is given; chosen on validation objects."""
+MOST_PARTS = 10
+"""Then; as in the paper."""
+
 
 def hierarchy(probability_NN: np.ndarray, group_N: np.ndarray | None = None) -> np.ndarray:
     """Average linkage (N - 1, 4), as scipy has it, of 1 minus the probability that two atoms are of one part.
