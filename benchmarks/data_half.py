@@ -82,6 +82,7 @@ def fresh(name: str, overrides: list[str]) -> Path:
     shutil.rmtree(scratch() / "runs" / name, ignore_errors=True)
     folder = workspace(Path.cwd(), name, overrides)
     (folder / ".partgen").mkdir()
+    (scratch() / "models").mkdir(exist_ok=True)
     (folder / ".partgen/models").symlink_to((scratch() / "models").resolve())
     return folder
 
