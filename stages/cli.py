@@ -142,15 +142,18 @@ def plan(
     gpu: Annotated[str, typer.Option(help="A100, H100, H200, L40S or RTX 4090.")] = "H100",
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that train side by side.")] = 1,
     utilisation: Annotated[float, typer.Option(help="Share of the GPU's peak that is assumed.")] = 0.35,
+    objects: Annotated[
+        int | None, typer.Option(min=1, help="Also CPU-hours, storage and shards of so many objects.")
+    ] = None,
 ) -> None:
     """Print what training takes: parameters, memory, FLOPs and GPU-hours of every network.
 
     Every network is built and traced at full size without memory for its weights; nothing is trained.
-    For example: partgen plan --preset paper --gpu H100 --gpus 64
+    For example: partgen plan --preset paper --gpu H100 --gpus 64 --objects 140000
     """
     from stages.plan import plan as print_plan
 
-    print_plan(preset_, gpu, gpus, utilisation)
+    print_plan(preset_, gpu, gpus, utilisation, objects)
 
 
 @app.command()

@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.evaluation.conventions import conventions, lines
 from pipeline.evaluation.evaluate_object import CONTRACT, FIGURES, EvaluateTask, evaluate_object
+from pipeline.evaluation.paper_tables import print_tables
 from pipeline.evaluation.summary import Summary, headlines, summarise, write_recall
-from pipeline.evaluation.tables import print_tables
 from pipeline.folders import content_digest
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.build import Item, Report, build_shards

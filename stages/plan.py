@@ -1,4 +1,4 @@
-"""`partgen plan`: what the trainings of a preset need, before anyone starts them."""
+"""`partgen plan`: what the trainings of a preset need, and its data, before anyone starts them."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
+from pipeline.plan.data import MEASURED, MOST_SHARD, StageNeed, data_half, shards_for
 from pipeline.plan.estimate import USABLE, Costs, Estimate, estimate
 from pipeline.plan.gpus import Gpu, find_gpu
 from pipeline.plan.networks import Preset
@@ -27,11 +28,12 @@ CHECKPOINTED = (
 )
 
 
-def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35) -> None:
+def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35, objects: int | None = None) -> None:
     """Print parameters, memory, FLOPs and GPU-hours of every network of `preset`, None for the params in force.
 
-    `utilisation` is the share of the GPU's peak that training is assumed to reach, 0 to 1. Nothing is trained, and no
-    weights are in memory. UserError for an unknown preset or GPU.
+    `utilisation` is the share of the GPU's peak that training is assumed to reach, 0 to 1. With `objects`, also
+    CPU-hours, storage and shards of so many. Nothing is trained, and no weights are in memory. UserError for an
+    unknown preset or GPU.
     """
     path, card = default_params() if preset is None else find_preset(preset), find_gpu(gpu)
     if not 0 < utilisation <= 1:
@@ -46,11 +48,15 @@ def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35)
     ]
     console = Console()
     console = console if console.is_terminal else Console(width=WIDTH)
+    needs = data_half(read_yaml(path), objects) if objects else []
+    if needs:
+        console.print(_data(needs))
     console.print(_work(estimates, card, gpus))
     console.print(_memory(estimates, card, train.loop.precision))
     recomputed = [name for name in TASKS if train.denoiser(name).gradient_checkpointing]
     checkpointed = [CHECKPOINTED.format(" and ".join(recomputed))] if recomputed else []
-    for note in (*networks.assumed, *checkpointed, *_notes(estimates, card, gpus, utilisation, train.loop.precision)):
+    notes = (*networks.assumed, *checkpointed, *_notes(estimates, card, gpus, utilisation, train.loop.precision))
+    for note in (*_data_notes(needs), *notes):
         console.print(note, highlight=False)
 
 
@@ -77,6 +83,39 @@ def _work(estimates: list[Estimate], gpu: Gpu, gpus: int) -> Table:
     table.add_section()
     table.add_row("all", *[""] * 6, _hours(total), _hours(total / gpus))
     return table
+
+
+def _data(needs: list[StageNeed]) -> Table:
+    table = Table(title=f"Data half, {needs[0].objects:,} objects", title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    for heading in ("CPU s an object", "CPU-hours", "GB", "files", "largest table", "GB a file"):
+        table.add_column(heading, justify="right")
+    for need in needs:
+        if need.measured is None:
+            table.add_row(need.stage, *["not measured"] * 2)
+            continue
+        name, size = need.largest_table
+        sizes = f"{need.storage / 1e9:,.1f}", str(need.files), name, f"{size / need.shards / 1e9:,.2f}"
+        table.add_row(need.stage, f"{need.measured.cpu_s:.3g}", _hours(need.cpu_hours), *sizes)
+    table.add_section()
+    storage, files = sum(need.storage for need in needs) / 1e9, sum(need.files for need in needs)
+    table.add_row("all measured", "", _hours(sum(need.cpu_hours for need in needs)), f"{storage:,.1f}", str(files))
+    return table
+
+
+def _data_notes(needs: list[StageNeed]) -> list[str]:
+    notes = [f"{need.stage}: not measured with {need.missing}." for need in needs if need.missing]
+    counts = ", ".join(f"{need.stage} {need.measured.objects}" for need in needs if need.measured)
+    if counts:
+        shards = (
+            f"{needs[0].shards}; with {shards_for(needs)} none of those measured exceeds {MOST_SHARD / 1e6:,.0f} MB"
+        )
+        notes += [
+            f"Data half: {MEASURED}; objects measured: {counts}. It counts objects that are kept; the store of "
+            "finished objects and DVC's cache hold the tables once more each.",
+            f"Files: assets.shards is {shards}.",
+        ]
+    return notes
 
 
 def _hours(hours: float) -> str:

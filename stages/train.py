@@ -14,7 +14,7 @@ import torch
 
 from pipeline.diffusion.models import BASE, save_model
 from pipeline.diffusion.tasks import TASKS, TRAININGS
-from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
+from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, task_objective
 from pipeline.errors import Invalid, UserError
 from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group, nearest
@@ -64,11 +64,11 @@ def run(
     )
     with only_training(params.loop, data / "models" / task) as main:
         torch.manual_seed(params.loop.seed)  # of the weights that no base brings
-        shards = Shards(data, diffusion, params.loop.seed, view_size)
+        training = TrainingData(data, diffusion, params.loop.seed, view_size)
         if task == "autoencoder":
-            train_autoencoder(params, shards, folder, main, force)
+            train_autoencoder(params, training, folder, main, force)
         else:
-            train_task(task, params, shards, folder, main, force)
+            train_task(task, params, training, folder, main, force)
 
 
 def _starts_from(task: str) -> list[str]:
@@ -78,25 +78,25 @@ def _starts_from(task: str) -> list[str]:
     return ["autoencoder"] if task == BASE else [f"{BASE}/{name}" for name in ("autoencoder", "text_encoder", "unet")]
 
 
-def train_task(name: str, params: TrainParams, shards: Shards, folder: Path, main: bool, force: bool) -> None:
+def train_task(name: str, params: TrainParams, training: TrainingData, folder: Path, main: bool, force: bool) -> None:
     """Train the denoiser of a task; the `main` process writes."""
     task = TASKS[name]
-    objective = task_objective(task, params, shards)
+    objective = task_objective(task, params, training)
     train(objective, name, params.loop, params.schedule(name), folder, curve_of(name), force)
     if main:
-        grid_size, out = 2 * shards.view_size, shards.models / name
-        save_model(objective.model, task, objective.schedule, shards.diffusion, grid_size, out)
+        grid_size, out = 2 * training.view_size, training.models / name
+        save_model(objective.model, task, objective.schedule, training.diffusion, grid_size, out)
         report(name, objective, params)
 
 
-def train_autoencoder(params: TrainParams, shards: Shards, folder: Path, main: bool, force: bool) -> None:
+def train_autoencoder(params: TrainParams, training: TrainingData, folder: Path, main: bool, force: bool) -> None:
     """Train the autoencoder; the `main` process writes."""
-    objective = autoencoder_objective(params, shards)
+    objective = autoencoder_objective(params, training)
     train(objective, "autoencoder", params.loop, params.autoencoder, folder, curve_of("autoencoder"), force)
-    if not (shards.diffusion.checkpoint or params.init_from):
+    if not (training.diffusion.checkpoint or params.init_from):
         objective.standardise()
     if main:
-        with replaced(shards.models / "autoencoder") as partial:
+        with replaced(training.models / "autoencoder") as partial:
             objective.autoencoder.save_pretrained(partial)
         report("autoencoder", objective, params)
 

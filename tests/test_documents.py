@@ -1,5 +1,6 @@
 """README and docs against the repository: names of code, files and parameters, links, versions, the README's length."""
 
+import ast
 import importlib
 import re
 from functools import reduce
@@ -16,6 +17,21 @@ NAME = re.compile(r"`(pipeline(?:\.\w+)+):(\w+(?:\.\w+)*)`")
 MODULE = re.compile(r"`(pipeline(?:\.\w+)+)`")
 FILE = re.compile(r"`((?:pipeline|stages|flows|tests|benchmarks|examples)/[\w./]+\.(?:py|c))`")
 PARAMETER = re.compile(r"`(\w+(?:\.\w+)+)(?: ?[=:][^`]*)?`")
+SUFFIXED = re.compile(r"[a-z][a-z0-9_]*_([A-Z0-9]*[A-Z][A-Z0-9]*)")
+"""A tensor or array named with its dimensions."""
+LEGEND = re.compile(r"Shape suffixes(?: as in `([\w.]+)`)?(.*)", re.DOTALL)
+TERMS = {
+    "score s": "Pool.of_runs",
+    "NMS": "Pool.kept",
+    "AP": "average_precision",
+    "recall at K": "recall",
+    "composition of N parts": "composite",
+    "zero SNR": "training_schedule",
+    "spatial concatenation": "predict",
+    "red annulus": "prompt_picture",
+    **{f"baseline {number} of A.2": "" for number in (1, 2, 3, 4)},
+}
+"""What a reader of the paper alone looks for, and the function that has it."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ELSEWHERE = ("http://", "https://", "mailto:", "#")
 MOST_LINES = 150
@@ -68,6 +84,39 @@ def test_parameters_that_are_named_exist(page: Path) -> None:
 
 def test_the_index_of_the_paper_names_code() -> None:
     assert len(set(NAME.findall((ROOT / "docs/paper.md").read_text(encoding="utf-8")))) > 50
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_of_the_paper_leads_to_its_function_in_one_step(term: str) -> None:
+    page = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
+    table = page.partition("## In one step")[2].partition("\n## ")[0]
+    (row,) = (line for line in table.splitlines() if re.search(rf"\b{re.escape(term)}\b", line.split(" | ")[0]))
+    names = [name for _, name in NAME.findall(row)]
+    assert names
+    assert TERMS[term] in ("", *names)
+
+
+def legend(path: Path) -> str | None:
+    """What a module says of its shape suffixes, with what it refers to; None where it says nothing."""
+    found = LEGEND.search(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+    if found is None:
+        return None
+    there = legend(ROOT / f"{found[1].replace('.', '/')}.py") if found[1] else None
+    return found[2] + (there or "")
+
+
+def test_shape_suffixes_have_a_legend() -> None:
+    unsaid = {}
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = [node.id for node in nodes if isinstance(node, ast.Name)]
+        names += [node.arg for node in nodes if isinstance(node, ast.arg)]
+        suffixes = "".join(found[1] for name in names if (found := SUFFIXED.fullmatch(name)))
+        said = legend(path) or ""
+        missing = sorted({letter for letter in suffixes if letter.isalpha() and not re.search(rf"\b{letter}\b", said)})
+        if missing:
+            unsaid[relative(path)] = missing
+    assert not unsaid
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)

@@ -3,6 +3,8 @@
 A network may leave a faint lattice of coloured dots on the white, and specks beside the object; taken for the object,
 they become parts. The constants were chosen on twelve drawings by `text_to_mv`, three of them with a lattice; of the
 renders of the ten sample objects nothing is taken away.
+
+Shape suffixes: H W pixels of the grid or of a view, V its four views.
 """
 
 import numpy as np

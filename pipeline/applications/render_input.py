@@ -27,7 +27,7 @@ MOST_TEXTURE_PX = 8192
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedGrid:
     """Four views of an object."""
 
     grid: np.ndarray
@@ -40,7 +40,7 @@ class Drawn:
     """(4, 4): from the file's frame to that which was drawn, of +Y up, front +Z, within the unit sphere."""
 
 
-def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up = "y") -> Drawn:
+def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up = "y") -> RenderedGrid:
     """Draw a GLB, glTF, OBJ, PLY or STL of one mesh or many, whatever its scale; `up` is up, its front +Z or -Y.
 
     UserError when the file is missing, broken, empty or too large, needs something outside its folder, or cannot be
@@ -70,7 +70,7 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
     finally:
         if blender is not None:
             blender.close()
-    return Drawn(tile(views), _notice(bundle), (*bundle.warnings, *warnings), matrix @ UPRIGHT[up])
+    return RenderedGrid(tile(views), _notice(bundle), (*bundle.warnings, *warnings), matrix @ UPRIGHT[up])
 
 
 def original_pieces(path: Path, assets: AssetsParams, from_file: np.ndarray, up: Up = "y") -> list[Piece]:

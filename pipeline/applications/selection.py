@@ -1,6 +1,6 @@
 """Which parts an object is taken apart into: one of several segmentations, or the part at a seed point (3.2, suppl. B).
 
-Shape suffixes: R runs, H W pixels of the grid.
+Shape suffixes: R runs, H W pixels of the grid, N regions or parts.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.assets.build import CONTRACT, PartSettings, Payload
+from pipeline.assets.objaverse import objaverse_assets
 from pipeline.assets.reasons import ObjectDropped
 from pipeline.assets.sources import Asset, folder_assets
 from pipeline.assets.splits import Splits, read_frozen
 from pipeline.assets.sweethome3d import sweethome3d_assets
-from pipeline.errors import UserError
-from pipeline.params.assets import AssetsParams
+from pipeline.errors import Invalid, UserError
+from pipeline.params.assets import AssetsParams, ObjaverseParams
 from pipeline.shards.build import Item
 from pipeline.shards.store import content_key
 
@@ -37,11 +38,31 @@ def collect_assets(params: AssetsParams) -> tuple[list[Asset], list[str]]:
             print(f"assets: {sentence}; going on without.", file=sys.stderr, flush=True)
             absent.append("sweethome3d")
         assets += found
+    if params.objaverse.objects:
+        assets += _objaverse(params.objaverse)
     if params.folder.path:
         assets += folder_assets(Path(params.folder.path), "folder", params.folder.index, params.folder.up)
     if not assets:
-        raise UserError("No source of objects is in use; set assets.samples.use, sweethome3d.objects or folder.path.")
+        raise UserError(
+            "No source of objects is in use; set assets.samples.use, sweethome3d.objects, objaverse.objects or "
+            "folder.path."
+        )
     return assets, absent
+
+
+def _objaverse(params: ObjaverseParams) -> list[Asset]:
+    """The objects of the mirror; says on stderr how many licences kept out. Invalid when they kept out all."""
+    assets, left_out = objaverse_assets(Path(params.path), params.objects, params.licences)
+    if left_out:
+        counts = ", ".join(f"{licence} {count:,}" for licence, count in left_out.items())
+        sentence = (
+            f"{sum(left_out.values()):,} objects of {params.path} are left out for their licences ({counts}); "
+            "assets.objaverse.licences names those that are taken"
+        )
+        if not assets:
+            raise Invalid(f"All {sentence}.")
+        print(f"assets: {sentence}.", file=sys.stderr, flush=True)
+    return assets
 
 
 def work_items(assets: Sequence[Asset], params: AssetsParams) -> list[Item]:

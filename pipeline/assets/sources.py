@@ -33,7 +33,7 @@ class Asset:
     """Variants of one thing share it, and with it their side of the split."""
     category: str
     source: str
-    """`samples`, `sweethome3d` or `folder`."""
+    """`samples`, `sweethome3d`, `objaverse` or `folder`."""
     origin: str
     """Where the object was first published, such as `BlendSwap-CC-0/butter`; each origin is taken once."""
     licence: str

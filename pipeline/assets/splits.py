@@ -19,6 +19,8 @@ from pipeline.shards.read import read_table
 
 Split = Literal["train", "val", "test"]
 SPLITS_FOLDER = Path("data/splits")
+WITHOUT_FROZEN = ("folder", "objaverse")
+"""Sources whose objects are never frozen: those of users, and those whose ids do not say their name group."""
 SAMPLES_IN_TEST = 3
 """So many of the samples are test objects, so that a small data set has some."""
 
@@ -64,7 +66,7 @@ def choose_frozen(objects: Iterable[Mapping[str, Any]], validation: int, test: i
     groups: dict[str, list[str]] = {}
     samples: set[str] = set()
     for row in objects:
-        if row["status"] == "ok" and row["source"] != "folder":
+        if row["status"] == "ok" and row["source"] not in WITHOUT_FROZEN:
             groups.setdefault(row["name_group"], []).append(row["object_id"])
             if row["source"] == "samples":
                 samples.add(row["name_group"])

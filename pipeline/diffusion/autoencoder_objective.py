@@ -1,4 +1,7 @@
-"""What the training loop minimises for the autoencoder: pictures after a round trip, renders and colour maps alike."""
+"""What the training loop minimises for the autoencoder: pictures after a round trip, renders and colour maps alike.
+
+Shape suffixes: B samples, Q reference colours, H W pixels.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

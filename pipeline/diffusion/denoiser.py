@@ -1,7 +1,7 @@
 """What a denoiser is given beside the noised latents, and how the network is called with it.
 
 Shape suffixes: B samples, C latent channels, H W the latents' height and width, K stacked channels, L text tokens,
-D width of a text token, N tokens of the image encoder, E their width.
+D width of a text token, P width of the pooled text, N tokens of the image encoder, E their width.
 """
 
 from dataclasses import dataclass

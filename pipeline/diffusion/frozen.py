@@ -1,6 +1,8 @@
 """What frozen encoders make of the corpus, computed once and kept on disk: one row a caption, two a single view.
 
 Worth it where the encoder costs more than reading its tokens: a training visits each of them many times over.
+
+Shape suffixes as in `pipeline.diffusion.denoiser`.
 """
 
 import errno

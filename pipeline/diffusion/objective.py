@@ -1,4 +1,7 @@
-"""What the training loop minimises for a diffusion task: v-prediction of noised latents (supplement A.3 to A.8)."""
+"""What the training loop minimises for a diffusion task: v-prediction of noised latents (supplement A.3 to A.8).
+
+Shape suffixes as in `pipeline.diffusion.denoiser`; of `levels_N`, N the timesteps of validation.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property

@@ -48,7 +48,7 @@ def as_masks(masks: np.ndarray | Tensor | Sequence[np.ndarray | Tensor], size: i
     return np.stack(arrays)
 
 
-def in_sight(grids: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def masked(grids: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Pictures (..., H, W, 3) where masks (..., H, W) are set, white elsewhere: I * M.
 
     White, not black: the background of the masked picture has to be that of the part's own picture J (main paper, 3.3).

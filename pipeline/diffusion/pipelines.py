@@ -21,7 +21,7 @@ from torch import Tensor
 
 # diffusers loads components of those modules alone that are imported already
 from pipeline.diffusion import autoencoder, image, text, unet  # noqa: F401
-from pipeline.diffusion.pictures import Picture, as_masks, as_picture, in_sight
+from pipeline.diffusion.pictures import Picture, as_masks, as_picture, masked
 from pipeline.diffusion.sampling import MultiViewPipeline, Sampling
 from pipeline.diffusion.tasks import find_task
 from pipeline.errors import UserError
@@ -101,7 +101,7 @@ class CompletionPipeline(MultiViewPipeline):
         size = self.config.grid_size
         marked = as_masks(masks, size, "mask")
         whole = np.repeat(as_picture(grid, size, "grid")[None], len(marked), axis=0)
-        images = {"whole": whole, "masked": in_sight(whole, marked)}
+        images = {"whole": whole, "masked": masked(whole, marked)}
         images = {name: images[name] for name in find_task(self.config.task).stacked}
         return MultiViewOutput(self.draw(images, {"mask": marked}, [""] * len(marked), **sampling))
 
@@ -120,7 +120,7 @@ class EditingPipeline(MultiViewPipeline):
         if len(rest) != len(prompts):
             raise UserError(f"{len(rest)} masks and {len(prompts)} prompts were given; give as many of both.")
         whole = np.repeat(as_picture(grid, size, "grid")[None], len(rest), axis=0)
-        images = {"rest": in_sight(whole, rest)}
+        images = {"rest": masked(whole, rest)}
         return MultiViewOutput(self.draw(images, {"rest_mask": rest}, prompts, **sampling))
 
 

@@ -21,7 +21,7 @@ OBJECTS = TASKS["segment"]
 
 
 @dataclass(frozen=True)
-class Shards:
+class TrainingData:
     """What the data half made, and how it is read."""
 
     data: Path
@@ -51,11 +51,11 @@ class Shards:
         return Examples(self.data, task, split, self.diffusion, self.seed, drop, augment, expected_view_size=size)
 
 
-def task_objective(task: Task, params: TrainParams, shards: Shards) -> DiffusionObjective:
+def task_objective(task: Task, params: TrainParams, training: TrainingData) -> DiffusionObjective:
     """The denoiser of a task, as its training starts."""
-    data, diffusion, loop = shards.data, shards.diffusion, params.loop
-    examples, validation = shards.examples(task, loop.drop_condition), shards.validation(task)
-    model = start_model(task, diffusion, shards.models, 2 * shards.view_size, params.init_from)
+    data, diffusion, loop = training.data, training.diffusion, params.loop
+    examples, validation = training.examples(task, loop.drop_condition), training.validation(task)
+    model = start_model(task, diffusion, training.models, 2 * training.view_size, params.init_from)
     schedule = params.denoiser(task.name)
     if schedule.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
@@ -79,14 +79,14 @@ def task_objective(task: Task, params: TrainParams, shards: Shards) -> Diffusion
     )
 
 
-def autoencoder_objective(params: TrainParams, shards: Shards) -> AutoencoderObjective:
+def autoencoder_objective(params: TrainParams, training: TrainingData) -> AutoencoderObjective:
     """The autoencoder, as its training starts: as it was trained before, from the checkpoint's or the closed form."""
     # every part gets every colour: by appearance some would be too rare to be learnt
-    shards = replace(shards, diffusion=shards.diffusion.model_copy(update={"palette": "random"}))
-    diffusion, seed = shards.diffusion, shards.seed
+    training = replace(training, diffusion=training.diffusion.model_copy(update={"palette": "random"}))
+    diffusion, seed = training.diffusion, training.seed
     autoencoder = start_autoencoder(diffusion, params.init_from)
-    pictures = Pictures(shards.data, "train", diffusion, seed, shards.view_size)
-    objective = AutoencoderObjective(autoencoder, pictures, shards.validation(OBJECTS), diffusion.colours, seed)
+    pictures = Pictures(training.data, "train", diffusion, seed, training.view_size)
+    objective = AutoencoderObjective(autoencoder, pictures, training.validation(OBJECTS), diffusion.colours, seed)
     if not (diffusion.checkpoint or params.init_from):
         objective.closed_form_start()
     return objective

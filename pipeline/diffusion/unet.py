@@ -1,4 +1,7 @@
-"""The denoisers: UNet2DConditionModel of diffusers, with an image branch where the task has image tokens (A.4)."""
+"""The denoisers: UNet2DConditionModel of diffusers, with an image branch where the task has image tokens (A.4).
+
+Shape suffixes as in `pipeline.diffusion.denoiser`.
+"""
 
 import math
 from pathlib import Path

@@ -3,6 +3,8 @@ like itself the object is when it is drawn from its caption or from one view).
 
 Ground truth and what the stages before made of it are rows of their tables. Where a stage has no rows of the object,
 because it failed there, the figures that need them are missing.
+
+Shape suffixes: R runs, H W pixels of the grid.
 """
 
 import io

@@ -6,6 +6,8 @@
 A proposal is matched to the true part that it overlaps most among those NOT YET FOUND: over all of them, as printed,
 two halves of one part would give an AP of 2. A part is found, and leaves the list, only when m >= τ. S stays the number
 of all parts in sight. K is clamped to the number of proposals.
+
+Shape suffixes: N proposals, the best first, S true parts in sight.
 """
 
 from collections.abc import Callable, Mapping, Sequence

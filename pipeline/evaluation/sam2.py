@@ -4,6 +4,8 @@ The three forms of the table are this one class with other weights: as published
 fine-tuned on the grid of four views (`pipeline.evaluation.sam2_objective` trains both). SAM2 gives three masks for a
 query point, each with its own estimate of its IoU, which is its score here. The picture is always the whole grid, so
 that masks can reach over all four views, as those they are compared with do.
+
+Shape suffixes: N masks of all query points, h w pixels of SAM2's own output.
 """
 
 from dataclasses import dataclass

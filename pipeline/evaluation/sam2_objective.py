@@ -5,6 +5,8 @@ picture is the view with that pixel or the whole grid, and the target is the par
 for one point: the best of the three masks learns by 20 focal + dice, and all three estimates of the IoU by their
 absolute error.
 Not published: the paper's recipe for SAM2.
+
+Shape suffixes: B samples, 3 the masks of a query point, H W pixels of the picture, V views.
 """
 
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""One object's parts in 3D: what the stage `reconstruct` runs in its pool processes (supplement A.1, A.7)."""
+"""One object's parts in 3D: what the stage `reconstruct` runs in its pool processes (supplement A.1, A.7).
+
+Shape suffixes: N parts, R rays, C channels of a field's volume, D H W its sides along z, y and x.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

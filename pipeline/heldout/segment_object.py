@@ -1,4 +1,7 @@
-"""One object's segmentations: what the stage `segment` runs in its pool processes."""
+"""One object's segmentations: what the stage `segment` runs in its pool processes.
+
+Shape suffixes: H W pixels of the grid, N proposals, the best first.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

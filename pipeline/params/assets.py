@@ -25,6 +25,28 @@ class SweetHomeParams(Group):
     """Whether the stage fails when `path` holds no library; otherwise it says so and goes on."""
 
 
+class ObjaverseParams(Group):
+    """Objects of a local mirror of Objaverse 1.0 in its own layout, see `pipeline.assets.objaverse`."""
+
+    path: str
+    """The folder with `object-paths.json.gz`, `glbs` and `metadata`."""
+    objects: int = Field(ge=0)
+    """How many objects to take, in an order that never changes; 0 takes none."""
+    licences: list[
+        Literal[
+            "CC0-1.0",
+            "CC-BY-4.0",
+            "CC-BY-SA-4.0",
+            "CC-BY-NC-4.0",
+            "CC-BY-NC-SA-4.0",
+            "CC-BY-ND-4.0",
+            "CC-BY-NC-ND-4.0",
+            "unknown",
+        ]
+    ] = Field(min_length=1)
+    """Objects under other licences are left out."""
+
+
 class FolderParams(Group):
     """Any tree of GLB, glTF, OBJ, PLY and STL files."""
 
@@ -43,6 +65,7 @@ class AssetsParams(StageGroup):
 
     samples: SamplesParams
     sweethome3d: SweetHomeParams
+    objaverse: ObjaverseParams
     folder: FolderParams
 
     max_parts: int = Field(ge=2, le=254)

@@ -1,4 +1,7 @@
-"""Meshes of parts, and all of them as one GLB: a named node a part, in place, with the attribution of their source."""
+"""Meshes of parts, and all of them as one GLB: a named node a part, in place, with the attribution of their source.
+
+Shape suffixes: V vertices.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

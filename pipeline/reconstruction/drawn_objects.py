@@ -35,7 +35,7 @@ RECORD = np.dtype([(name, "<i8") for name in ("grid", "novel", "parts")])
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PosedViews:
     """An object, or a part of it in place, from all sides: RGBA with straight alpha, uint8."""
 
     object_id: str
@@ -49,7 +49,7 @@ class Drawn:
     """Of the novel views, degrees."""
     elevations: tuple[float, ...]
 
-    def changed(self, change: Augmentation, channels: Sequence[int] = (0, 1, 2)) -> "Drawn":
+    def changed(self, change: Augmentation, channels: Sequence[int] = (0, 1, 2)) -> "PosedViews":
         """As the turned or mirrored object would be drawn, `channels` in the place of red, green and blue.
 
         Turned by a quarter, each view of the grid shows what the next one showed, so that what was seen from azimuth a
@@ -97,13 +97,13 @@ class DrawnObjects:
         """How many parts object `place` has; its parts count from 1."""
         return self._index[place][2]
 
-    def read(self, place: int, part: int = 0) -> Drawn:
+    def read(self, place: int, part: int = 0) -> PosedViews:
         """Object `place`, or one of its parts; 0 is the whole."""
         grid_row, novel_row, parts = self._index[place]
         assert 0 <= part <= parts
         grid, novel = self._tables["grids"][grid_row + part], self._tables["novel"][novel_row + part]
         views = untile(decode_png(novel["image"]["bytes"]))
-        return Drawn(
+        return PosedViews(
             object_id=grid["object_id"],
             part_id=grid["part_id"],
             grid=torch.from_numpy(decode_png(grid["image"]["bytes"])).permute(2, 0, 1),

@@ -9,7 +9,7 @@ through an MLP that is told this mean and the place, so that a pixel can differ 
 With `hull`, which is ours, the first channels of the lifted volume are those of the views' coloured visual hull, and
 the untrained decoder hands them on: training starts at `pipeline.reconstruction.carving` instead of at nothing.
 
-Shape suffixes: B objects, V views, H W pixels, R rays, C channels.
+Shape suffixes: B objects, V views, N = B * V, H W pixels, R rays, C channels.
 """
 
 from contextlib import AbstractContextManager, nullcontext

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.params.reconstruction import ReconstructionParams
-from pipeline.reconstruction.drawn_objects import Drawn, DrawnObjects, over_white
+from pipeline.reconstruction.drawn_objects import DrawnObjects, PosedViews, over_white
 from pipeline.reconstruction.examples import Examples, collate
 from pipeline.reconstruction.lrm import LRM
 from pipeline.reconstruction.rays import stacked, view_rays
@@ -88,7 +88,7 @@ class LRMObjective:
         return {"samples": (picture.clamp(0, 1) * 255).round().byte().numpy()}
 
     @torch.no_grad()
-    def draw(self, drawn: Drawn) -> Tensor:
+    def draw(self, drawn: PosedViews) -> Tensor:
         """The novel views of an object as its reconstruction shows them, (V, 3, H, W) over white.
 
         Reconstructed as at inference: what never reaches `support_floor` is empty.
@@ -101,14 +101,14 @@ class LRMObjective:
         seen = render([field], rays_VHW.flat().to(device), config.samples, chunk_samples=config.chunk_samples)
         return seen.colour.view(*rays_VHW.near.shape, 3).permute(0, 3, 1, 2).cpu()
 
-    def _errors(self, drawn: Drawn) -> list[float]:
+    def _errors(self, drawn: PosedViews) -> list[float]:
         """The mean squared error of each novel view."""
         truth_V3HW = over_white(drawn.novel_V4HW)[0]
         errors: list[float] = (self.draw(drawn) - truth_V3HW).square().mean(dim=(1, 2, 3)).tolist()
         return errors
 
 
-def chosen(objects: DrawnObjects, place: int) -> Sequence[Drawn]:
+def chosen(objects: DrawnObjects, place: int) -> Sequence[PosedViews]:
     """Object `place`, whole, and one of its parts, if it has any: with the place, another one."""
     parts = objects.parts(place)
     return [objects.read(place), *([objects.read(place, 1 + place % parts)] if parts else [])]

@@ -3,7 +3,8 @@
 It is the rendering function of A.7, without gradients. `renderer.render` would evaluate each part twice: once for its
 own picture, and once for the picture of all.
 
-Shape suffixes: R rays, H of them that meet a part, S samples of a ray, N parts, M samples where a part may be.
+Shape suffixes: R rays, H of them that meet a part, S samples of a ray, N parts, M samples where a part may be,
+V cells and C channels of a volume as a table.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,8 @@
-"""Rays of the project's cameras (`pipeline.views.cameras`), bounded by the sphere that holds every object."""
+"""Rays of the project's cameras (`pipeline.views.cameras`), bounded by the sphere that holds every object.
+
+Shape suffixes: S samples of a ray, B grids, C channels, H W pixels of a grid or view, Y X a grid's rows and columns of
+views.
+"""
 
 import math
 from dataclasses import dataclass, fields

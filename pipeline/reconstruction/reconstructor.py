@@ -1,4 +1,7 @@
-"""From grids to fields, by one of two ways: the trained reconstruction model, or carving."""
+"""From grids to fields, by one of two ways: the trained reconstruction model, or carving.
+
+Shape suffixes: B grids, C channels of a colour, H W pixels of a grid.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

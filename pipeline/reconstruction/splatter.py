@@ -8,7 +8,8 @@ Two paths with one signature, as in `renderer`: `splat_reference` under plain au
 chunks of rays again in the backward pass. The rays are shared by the batch; their cells are sorted once for all of it.
 
 Shape suffixes: B objects, R rays, S samples of a ray, M = R * S, C channels, D H W a volume's sides along z, y and x,
-V = D * H * W, K cells of a sample.
+V = D * H * W, K cells of a sample, X values of all
+objects at a cell.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 Colours are display values (sRGB), as pictures and fields have them.
 
-Shape suffixes: P points on the surface, V vertices, F triangles, T texels.
+Shape suffixes: P points on the surface, V vertices, E edges, F triangles, T texels.
 """
 
 from collections.abc import Iterator

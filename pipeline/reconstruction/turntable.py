@@ -3,7 +3,7 @@
 Cameras are those of `pipeline.views.cameras`. Where parts were moved out of the objects' bounding sphere, the camera
 steps back as far as the scene grew, so that nothing is cut and the perspective stays; else it stays where it is.
 
-Shape suffixes: F frames, H W pixels.
+Shape suffixes: F frames, V views, R rays, H W pixels.
 """
 
 import io

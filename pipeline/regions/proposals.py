@@ -1,4 +1,8 @@
-"""Region proposals for one object's grid, and how much they overlap."""
+"""Region proposals for one object's grid, and how much they overlap.
+
+Shape suffixes: R runs, H W pixels of the grid, P = H * W, K groups of pixels that have the same labels in all runs,
+N regions, M other regions.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -5,6 +5,8 @@
     non-maximum suppression   of regions with m > 1/2 the one that is ranked first is kept
 
 The ranking is by score, then by the larger area, the earlier run and the smaller label.
+
+Shape suffixes: N proposals.
 """
 
 from dataclasses import dataclass

@@ -2,13 +2,13 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from html import escape
 from pathlib import Path
 
 import matplotlib
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw, ImageFont
 
 THUMBNAIL_PX = 256
@@ -16,26 +16,7 @@ THUMBNAIL_PX = 256
 COLUMNS, CELL_PX, MARGIN_PX, LINE_PX = 6, THUMBNAIL_PX + 8, 12, 17
 TEXT_LINES = 3
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-:root { color-scheme: light; font: 15px/1.45 system-ui, sans-serif; color: #1b1f24; background: #f4f5f7 }
-body { max-width: 1760px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 0; overflow-wrap: anywhere }
-h3 { font-size: .85rem; margin: 0 0 .3rem; color: #57606a }
-header p, .credit { color: #57606a; margin: .15rem 0 .6rem; overflow-wrap: anywhere }
-main { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
-article, section { background: #fff; border: 1px solid #d8dce1; border-radius: 8px; padding: 1rem }
-article { box-sizing: border-box }
-article { flex: 1 1 100%; max-width: 100% } article.small { flex: 1 1 600px }
-.blocks { display: flex; flex-wrap: wrap; gap: 1rem 2rem } .blocks > div { max-width: 100% }
-.pictures { display: flex; flex-wrap: wrap; gap: .8rem } figure { margin: 0; width: 256px }
-figure img { width: 100%; image-rendering: pixelated; border: 1px solid #e4e7eb; border-radius: 4px; display: block }
-figcaption { font-size: .85rem; overflow-wrap: anywhere } ul.legend { list-style: none; padding: 0; margin: .2rem 0 }
-.legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem }
-th, td { text-align: left; vertical-align: top; padding: .15rem .7rem .15rem 0; border-bottom: 1px solid #eceff2 }
-th { color: #57606a; font-weight: 600 } td { overflow-wrap: break-word; max-width: 40rem }
-"""
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -82,23 +63,13 @@ def thumbnail(image: Image.Image) -> Image.Image:
 
 def write_html(sheet: Sheet, path: Path) -> None:
     """One self-contained page: pictures as data URIs, every text escaped, no scripts."""
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(sheet.title)}</title><style>{STYLE}</style></head><body>",
-        f"<header><h1>{escape(sheet.title)}</h1><p>{escape(sheet.subtitle)}</p></header>",
-    ]
-    if sheet.summary:
-        wide = "".join(f'<img alt="{escape(p.text)}" src="{_data_uri(p.image)}">' for p in sheet.summary)
-        parts.append(f'<section class="scroll">{wide}</section>')
-    parts += ["<main>", *map(_card_html, sheet.cards), "</main>"]
-    if sheet.failures:
-        rows = [{"object": name, "reason": reason} for name, reason in sheet.failures]
-        parts.append(f"<section><h2>Failed or dropped: {len(rows)}</h2>{_table_html(rows)}</section>")
-    parts.append("</body></html>\n")
-    path.write_text("\n".join(parts), encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("sheet.html").render(
+        sheet=sheet, is_small=_is_small, thumbnail=thumbnail, data_uri=_data_uri
+    )
+    path.write_text(page, encoding="utf-8")
 
 
 def write_png(sheet: Sheet, path: Path) -> None:
@@ -115,39 +86,10 @@ def write_png(sheet: Sheet, path: Path) -> None:
     _below(blocks, width).save(path, format="PNG")
 
 
-def _card_html(card: Card) -> str:
-    blocks = []
-    for name, pictures in card.pictures.items():
-        figures = "".join(
-            f'<figure><img alt="{escape(picture.text)}" src="{_data_uri(thumbnail(picture.image))}">'
-            f"<figcaption>{escape(picture.text)}{_legend_html(picture.legend)}</figcaption></figure>"
-            for picture in pictures
-        )
-        blocks.append(f'<div><h3>{escape(name)}</h3><div class="pictures">{figures}</div></div>')
-    blocks += [
-        f'<div class="scroll"><h3>{escape(name)}</h3>{_table_html(rows)}</div>' for name, rows in card.rows.items()
-    ]
-    small = ' class="small"' if _is_small(card) else ""
-    head = f'<h2>{escape(card.title)}</h2><p class="credit">{escape(card.credit)}</p>'
-    return f'<article{small}>{head}<div class="blocks">{"".join(blocks)}</div></article>'
-
-
 def _is_small(card: Card) -> bool:
     """Whether two such cards go side by side."""
     widths = [len(pictures) for pictures in card.pictures.values()]
     return 0 < sum(widths) <= COLUMNS // 2 and all(len(rows[0]) <= 4 for rows in card.rows.values())
-
-
-def _legend_html(legend: Iterable[tuple[tuple[int, int, int], str]]) -> str:
-    items = "".join(f'<li><i style="background: rgb{colour}"></i>{escape(text)}</li>' for colour, text in legend)
-    return f'<ul class="legend">{items}</ul>' if items else ""
-
-
-def _table_html(rows: Sequence[Mapping[str, str]]) -> str:
-    columns = list(rows[0])
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(row[name])}</td>" for name in columns) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _data_uri(image: Image.Image) -> str:

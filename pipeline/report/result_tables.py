@@ -6,9 +6,7 @@ from typing import Any
 
 from pipeline.evaluation import published
 from pipeline.evaluation.evaluate_object import ASSEMBLED
-from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
-from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
-from pipeline.evaluation.tables import (
+from pipeline.evaluation.paper_tables import (
     GENERATED,
     GENERATION,
     LABELS,
@@ -22,6 +20,8 @@ from pipeline.evaluation.tables import (
     SURFACE_REGIMES,
     SURFACES,
 )
+from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
+from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
 from pipeline.report.charts import Chart, chart
 
 Columns = Mapping[str, tuple[str, int]]

@@ -1,7 +1,7 @@
 """The grouping model: for every pair of an object's atoms the probability that they are of one part.
 
 A transformer over the atoms whose attention is biased by pair features, and a head over pairs.
-Shape suffixes: B objects, N atoms, K points an atom, C pair channels, D width, H heads.
+Shape suffixes: B objects, N atoms, K points an atom, T numbers of an atom, C pair channels, D width, H heads.
 """
 
 import json

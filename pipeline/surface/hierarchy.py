@@ -1,4 +1,7 @@
-"""One nested hierarchy of an object's atoms, and its cuts into any number of parts."""
+"""One nested hierarchy of an object's atoms, and its cuts into any number of parts.
+
+Shape suffixes: N atoms.
+"""
 
 import numpy as np
 from scipy.cluster.hierarchy import linkage

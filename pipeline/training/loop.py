@@ -8,6 +8,8 @@ process, however many are asked for). Samples are numbered: step s, from 0, trai
 and its timestep are functions of its number, so neither processes, accumulation nor loader workers change what is
 trained on, and a killed training that goes on from its last checkpoint gives the weights of one that was not killed:
 on a CPU bit for bit, on a GPU as far as its kernels repeat themselves.
+
+Shape suffixes: B samples of a micro batch.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ from benchmarks.solvers import foreground_psnr, right_share
 from pipeline.diffusion.autoencoder import build_autoencoder
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.image import EfficientNetLite0
-from pipeline.diffusion.pictures import in_sight
+from pipeline.diffusion.pictures import masked
 from pipeline.diffusion.pipelines import (
     CompletionPipeline,
     EditingPipeline,
@@ -261,7 +261,7 @@ def test_what_the_mask_leaves_out_is_not_seen(task_name: str) -> None:
     other = np.where(mask(0)[..., None], picture(0), picture(1))
     seen, changed = (drawn(task_name, grid, mask(0), *prompt) for grid in (picture(0), other))
     assert np.array_equal(seen, changed)
-    assert np.array_equal(in_sight(other, mask(0))[~mask(0)], np.ones_like(other[~mask(0)]))
+    assert np.array_equal(masked(other, mask(0))[~mask(0)], np.ones_like(other[~mask(0)]))
 
 
 def test_a_single_view_network_sees_one_view_at_a_time() -> None:

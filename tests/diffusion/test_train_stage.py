@@ -19,7 +19,7 @@ from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective, part_weights
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import TASKS, TRAININGS
-from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
+from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, task_objective
 from pipeline.errors import UserError
 from pipeline.folders import STAGE, write_sums
 from pipeline.params.base import validate
@@ -76,8 +76,8 @@ def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytes
             assert model.unet.config.in_channels == TASKS[task].in_channels(8)
 
     params, diffusion = tiny()
-    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE)
-    checkpointed = {task: task_objective(TASKS[task], params, shards).module for task in ("edit", "segment")}
+    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE)
+    checkpointed = {task: task_objective(TASKS[task], params, training).module for task in ("edit", "segment")}
     assert {task: network.is_gradient_checkpointing for task, network in checkpointed.items()} == {
         "edit": True,
         "segment": False,
@@ -139,12 +139,12 @@ def test_pixels_of_small_parts_count_more(project: Path) -> None:
     assert part_weights(pictures, 4.0).max() == 10
 
     train, diffusion = tiny()
-    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE)
+    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE)
     for task in ("autoencoder", BASE):
         run(task, train, diffusion, VIEW_SIZE)
     for task, differs in (("complete", True), ("segment", False)):
         torch.manual_seed(0)
-        objective = task_objective(TASKS[task], train, shards)
+        objective = task_objective(TASKS[task], train, training)
         batch = objective.collate([objective.examples()[number] for number in range(4)])
         balanced = objective.loss(objective.module, batch)
         objective.part_balance = 0.0
@@ -187,7 +187,7 @@ def rolled(conditions: Conditions) -> Conditions:
 def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> None:
     train, diffusion = tiny()
     assert diffusion.palette == "appearance"
-    pictures = autoencoder_objective(train, Shards(Path("data"), diffusion, 0, VIEW_SIZE)).examples()
+    pictures = autoencoder_objective(train, TrainingData(Path("data"), diffusion, 0, VIEW_SIZE)).examples()
     seen = set()
     for number in range(0, 80, 2):
         sample = pictures[number]

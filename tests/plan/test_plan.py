@@ -368,11 +368,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_the_tables_name_every_network(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan("tiny", "rtx-4090", gpus=3)
+    plan("tiny", "rtx-4090", gpus=3, objects=140_000)
     printed = " ".join(capsys.readouterr().out.split())
     assert all(printed.count(f" {name} ") >= 2 for name in ("autoencoder", *TASKS))
     assert "35% of the RTX 4090's 83 TFLOP/s in fp32" in printed
     assert "The batch is no multiple of micro batch x 3 GPUs" in printed
+    assert "Data half, 140,000 objects" in printed
+    assert "render: not measured with render.view_size=32" in printed
 
 
 def test_mistakes_are_named(project: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.params.base import load_group, validate
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
-from pipeline.reconstruction.drawn_objects import Drawn, DrawnObjects
+from pipeline.reconstruction.drawn_objects import DrawnObjects, PosedViews
 from pipeline.reconstruction.examples import Examples, collate
 from pipeline.reconstruction.lrm import LRM, build_lrm
 from pipeline.reconstruction.objective import LRMObjective
@@ -107,7 +107,7 @@ def test_changed_pictures_are_those_of_the_changed_object(change: Augmentation) 
     grid = tile(flat_drawing(boxes, [(azimuth, ELEVATION_DEG) for azimuth in GRID_AZIMUTHS]))
     pictures = torch.from_numpy(flat_drawing(boxes, novel)).permute(0, 3, 1, 2)
     azimuths, elevations = zip(*novel, strict=True)
-    drawn = Drawn("toy", 0, torch.from_numpy(grid).permute(2, 0, 1), pictures, azimuths, elevations)
+    drawn = PosedViews("toy", 0, torch.from_numpy(grid).permute(2, 0, 1), pictures, azimuths, elevations)
     views, cameras = drawn.changed(change, (2, 0, 1)).views(ELEVATION_DEG)
     expected = flat_drawing(changed_boxes(boxes, change), cameras)[..., [2, 0, 1, 3]]
     agree = (views.permute(0, 2, 3, 1).numpy() == expected).all(axis=-1)

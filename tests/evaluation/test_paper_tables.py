@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.evaluation import published
 from pipeline.evaluation.conventions import lines
+from pipeline.evaluation.paper_tables import print_tables
 from pipeline.evaluation.summary import DIFFERENCE, summarise, write_recall
-from pipeline.evaluation.tables import print_tables
 
 
 def row(table: str, method: str, setting: str, figure: str, object_id: str, value: float) -> dict[str, Any]:
