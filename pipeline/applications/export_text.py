@@ -21,7 +21,7 @@ def digits(parts: Sequence[NamedSurfaces]) -> int:
 
 def distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row (R, C) once, and for each row (R,) which one it is."""
-    found, index = np.unique(rows + 0.0, axis=0, return_inverse=True)  # 0 and -0 are one
+    found, index = np.unique(rows + rows.dtype.type(0), axis=0, return_inverse=True)  # -0 as 0
     return found, index.reshape(-1)
 
 
