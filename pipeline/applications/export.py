@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from trimesh import Trimesh
+from trimesh.exchange.stl import export_stl
 
 from pipeline.applications.export_3mf import threemf
 from pipeline.applications.export_looks import NamedSurfaces, is_textured, sampled_colours
@@ -122,7 +123,7 @@ def _stl(parts: Sequence[NamedSurfaces]) -> bytes:
     surfaces = [surface for _, group in parts for surface in group]
     soup = np.concatenate([surface.vertices[surface.faces] for surface in surfaces])
     mesh = Trimesh(soup.reshape(-1, 3), np.arange(soup.shape[0] * 3).reshape(-1, 3), process=False)
-    return bytes(mesh.export(file_type="stl"))
+    return bytes(export_stl(mesh))
 
 
 def _ply(parts: Sequence[NamedSurfaces], notice: str) -> bytes:

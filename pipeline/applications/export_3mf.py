@@ -51,7 +51,7 @@ def threemf(parts: Sequence[NamedSurfaces], name: str, notice: str, unit: str) -
         f'{_HEAD}<model unit="{unit}" xml:lang="en-US" xmlns="{_CORE}" xmlns:m="{_MATERIALS}">{said}'
         f"<resources>{model.base_materials()}{''.join(model.resources)}</resources><build>{items}</build></model>"
     )
-    files = {
+    files: dict[str, str | bytes] = {
         "[Content_Types].xml": _TYPES,
         "_rels/.rels": _related([f"/{_MODEL}"], "3dmodel"),
         _MODEL: content,
@@ -85,7 +85,8 @@ class _Model:
         """A part as an object."""
         points = np.concatenate([surface.vertices for surface in surfaces]).round(self.decimals)
         vertices, index = distinct(points)
-        triangles, first, start = [], (0, 0), 0
+        triangles: list[str] = []
+        first, start = (0, 0), 0
         for surface in surfaces:
             group, corners = self._property(surface)
             faces = index[surface.faces + start]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trimesh
+from trimesh.visual import ColorVisuals
 
 from pipeline.applications.result import PartObject
 from pipeline.errors import UserError
@@ -144,6 +145,7 @@ def test_the_answer_of_a_text(again: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     assert "thing: a thing" in printed.err
     mesh = trimesh.load_mesh("thing/object.ply", process=False)
     assert len(mesh.faces) == sum(part.triangles for part in loaded.parts)
+    assert isinstance(mesh.visual, ColorVisuals)
     assert len({tuple(colour) for colour in mesh.visual.vertex_colors.tolist()}) > 1
 
 

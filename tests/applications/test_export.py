@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from trimesh.visual import ColorVisuals
 
 from pipeline.applications.export import beside, losses
 from pipeline.applications.result import PartObject
@@ -201,6 +202,7 @@ def test_a_ply_of_a_texture_of_one_colour_has_that_colour() -> None:
     glb = surface_glb("box", 1, [one], "")
     (ply,) = [content for name, content in beside(an_object_of(glb), ["ply"], False) if name == "object.ply"]
     mesh = trimesh.load_mesh(io.BytesIO(ply), file_type="ply", process=False)
+    assert isinstance(mesh.visual, ColorVisuals)
     assert {tuple(colour) for colour in mesh.visual.vertex_colors.tolist()} == {(200, 100, 50, 255)}
 
 
