@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipeline.errors import Invalid, NotFound, UserError
+from pipeline.errors import Invalid, NoSurface, NotFound, UserError
 from pipeline.folders import file_name, next_free
-from pipeline.params.all import check_params
-from pipeline.params.choice import Choice
-from pipeline.project import default_params, find_models
+from stages.answers import Document, document
+from stages.batch import decompose_all
+from stages.options import OF_CHOICE, OF_DRAWING, Options, command, numbers
 from stages.reserve import reserved
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.applications.result import PartObject
 
 applications = typer.Typer()
-NumberT = TypeVar("NumberT", int, float)
 RESULTS = Path("results")
 FORMATS = "a GLB, glTF, OBJ, PLY or STL file"
 
@@ -47,99 +44,15 @@ PartsFrom = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options that the applications share, in the order of their help."""
-
-    models: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the models; the project's data/models, or those that come with PartGen."),
-    ] = None
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another result.")] = 0
-    steps: Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")] = None
-    reconstructor: Annotated[
-        str | None, typer.Option("--reconstructor", metavar="lrm|carve", help="How grids become 3D.")
-    ] = None
-    samples: Annotated[int, typer.Option(min=1, help="Segmentations to keep, the best first.")] = 1
-    use: Annotated[int, typer.Option(min=1, help="Which of them is made 3D.")] = 1
-    runs: Annotated[int | None, typer.Option(min=1, help="Segmentations to choose from.")] = None
-    max_parts: Annotated[int | None, typer.Option(help="More parts than these are merged.")] = None
-    min_part_pixels: Annotated[int | None, typer.Option("--min-part-pixels", help="Smaller parts are merged.")] = None
-    seed_point: Annotated[
-        str | None, typer.Option(metavar="X,Y", help="Take out the part at this pixel of a view alone.")
-    ] = None
-    view: Annotated[int, typer.Option(help="The view of the seed point: 0 front, 1 right, 2 back, 3 left.")] = 0
-    texture: Annotated[
-        int | None,
-        typer.Option(
-            "--texture", metavar="PX", min=0, help="Pixels a side of a part's texture; 0: colours at vertices."
-        ),
-    ] = None
-    no_animation: Annotated[bool, typer.Option("--no-animation", help="Save no turntable.gif and no exploded.gif.")] = (
-        False
-    )
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated."),
-    ] = None
-
-    def choice(self) -> Choice:
-        """Which parts are wanted; UserError when no object has them."""
-        at = None
-        if self.seed_point is not None:
-            x, y = _numbers(self.seed_point, 2, int, "--seed-point", "20,31")
-            at = (x, y)
-        choice = Choice(self.samples, self.use, self.runs, self.max_parts, self.min_part_pixels, at, self.view)
-        choice.check()
-        return choice
-
-    def pipeline(self) -> PartGenPipeline:
-        """The models, with the parameters in force."""
-        texture = [] if self.texture is None else [f"reconstruct.mesh.texture_px={self.texture}"]
-        overrides = [*(self.set_ or ()), *texture]
-        check_params(overrides, default_params())
-        folder = find_models(self.models)
-        if self.models is None:
-            print(f"The models are those of {folder}.")
-        from pipeline.applications.partgen import PartGenPipeline
-
-        return PartGenPipeline.from_pretrained(folder, overrides=overrides, steps=self.steps)
-
-
-OF_CHOICE = {"samples", "use", "runs", "max_parts", "min_part_pixels", "seed_point", "view"}
-"""Options of the commands that choose an object's parts; the others work on a result."""
-
-
-def command(name: str, chooses: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command of that name whose parameter `options` stands for the options of `Options`, after its own."""
-
-    def decorated(function: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(function, eval_str=True)
-        own = [parameter for parameter in signature.parameters.values() if parameter.name != "options"]
-        hints = get_type_hints(Options, include_extras=True)
-        shared = [
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
-            for one in fields(Options)
-            if chooses or one.name not in OF_CHOICE
-        ]
-
-        def run(**values: Any) -> None:
-            mine = {parameter.name: values.pop(parameter.name) for parameter in own}
-            function(**mine, options=Options(**values))
-
-        run.__doc__ = function.__doc__
-        run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
-        applications.command(name)(run)
-        return function
-
-    return decorated
-
-
-@command("decompose")
+@command(applications, "decompose")
 def decompose(
-    object_: Annotated[Path, typer.Argument(metavar="OBJECT", help="GLB, glTF, OBJ, PLY or STL.")],
-    out: Out = None,
+    objects: Annotated[
+        list[Path],
+        typer.Argument(metavar="OBJECT", help="GLB, glTF, OBJ, PLY or STL, or folders: all that is below them."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="New folder of the result; of several objects, the folder that theirs lie in.")
+    ] = None,
     up: Up = "y",
     frame: Frame = "unit",
     surface: SurfaceKind = "original",
@@ -147,80 +60,92 @@ def decompose(
     parts_from: PartsFrom = "model",
     *,
     options: Options,
-) -> None:
-    """Take a 3D object apart.
+) -> Document:
+    """Take 3D objects apart.
 
-    For example: partgen decompose chair.glb --parts 4, or partgen decompose chair.glb --surface neural --samples 3
+    Of several, or of a folder, each result is a folder in --out, where results.csv lists them. One that fails is told
+    there and does not end the others (exit status 1). Run again, it goes on where it was stopped.
+
+    For example: partgen decompose chair.glb --parts 4, or partgen decompose models/*.glb more/ --out results/all
     """
+    choice, formats = options.choice(), options.formats()
+    if surface == "original" and (options.texture, options.reconstructor) != (None, None):
+        raise Invalid(
+            "--texture and --reconstructor say how parts are made of four views, and the surface `original` is the "
+            "file's own; leave them out, or add --surface neural."
+        )
+    asked: dict[str, Any] = {
+        "seed": options.seed, "reconstructor": options.reconstructor, "frame": frame, "up": up, "surface": surface,
+        "parts": parts, "parts_from": parts_from,
+    }  # fmt: skip
+    if len(objects) > 1 or objects[0].is_dir():
+        return decompose_all(objects, out, choice, asked, options)
+    (object_,) = objects
     _check_file(object_, "3D object", FORMATS)
-    choice = options.choice()
     with _new_folder(out, object_.stem) as folder:
         pipeline = options.pipeline()
-        made = pipeline.decompose(
-            object_, choice, seed=options.seed, reconstructor=options.reconstructor, frame=frame, up=up,
-            surface=surface, parts=parts, parts_from=parts_from,
-        )  # fmt: skip
-        finish(pipeline, made, folder, options.no_animation)
+        made = pipeline.decompose(object_, choice, **asked)
+        return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
-@applications.command("regroup")
+@command(applications, "regroup", without=OF_CHOICE | OF_DRAWING)
 def regroup(
     result: Annotated[Path, typer.Argument(help="Folder of a result in parts of its own surface.")],
     parts: Annotated[
         int | None, typer.Option("--parts", min=1, help="Exactly so many parts; as many as at first when not given.")
     ] = None,
     out: Out = None,
-    no_animation: Annotated[bool, typer.Option("--no-animation", help="Save no turntable.gif and no exploded.gif.")] = (
-        False
-    ),
-) -> None:
+    *,
+    options: Options,
+) -> Document:
     """Divide a result's own surface into another number of parts; the result becomes a new folder.
 
-    All numbers are cuts of one hierarchy, which the result keeps, so that this takes no time and no model.
+    All numbers are cuts of one hierarchy, which the result keeps, so that no model takes part.
 
     For example: partgen regroup results/chair --parts 9
     """
-    found = _result(result)
+    found, formats = _result(result), options.formats()
     with _next_folder(out, result) as folder:
-        pipeline = Options().pipeline()
-        finish(pipeline, pipeline.regroup(found, parts), folder, no_animation)
+        pipeline = options.pipeline()
+        made = pipeline.regroup(found, parts)
+        return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
-@command("from-image")
+@command(applications, "from-image")
 def from_image(
     image: Annotated[Path, typer.Argument(help="A picture of one object; its background is removed.")],
     out: Out = None,
     *,
     options: Options,
-) -> None:
+) -> Document:
     """Make a 3D object in parts out of a picture.
 
     For example: partgen from-image chair.jpg
     """
     _check_file(image, "picture", "a PNG or JPEG file")
-    choice = options.choice()
+    choice, formats = options.choice(), options.formats()
     with _new_folder(out, image.stem) as folder:
         pipeline = options.pipeline()
         made = pipeline.from_image(image, choice, seed=options.seed, reconstructor=options.reconstructor)
-        finish(pipeline, made, folder, options.no_animation)
+        return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
-@command("from-text")
+@command(applications, "from-text")
 def from_text(
     prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")], out: Out = None, *, options: Options
-) -> None:
+) -> Document:
     """Make a 3D object in parts out of a text.
 
     For example: partgen from-text "a wooden chair with a red cushion"
     """
-    choice = options.choice()
+    choice, formats = options.choice(), options.formats()
     with _new_folder(out, prompt) as folder:
         pipeline = options.pipeline()
         made = pipeline.from_text(prompt, choice, seed=options.seed, reconstructor=options.reconstructor)
-        finish(pipeline, made, folder, options.no_animation)
+        return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
-@command("edit", chooses=False)
+@command(applications, "edit", without=OF_CHOICE)
 def edit(
     result: Annotated[Path, typer.Argument(help="Folder of a result.")],
     part: Annotated[str, typer.Argument(help="Name or number of the part.")],
@@ -229,20 +154,20 @@ def edit(
     out: Out = None,
     *,
     options: Options,
-) -> None:
+) -> Document:
     """Draw one part of a result anew, after a text; the result becomes a new folder.
 
     For example: partgen edit results/chair seat "a red cushion"
     """
-    found = _result(result)
+    found, formats = _result(result), options.formats()
     found.part(part)
     with _next_folder(out, result) as folder:
         pipeline = options.pipeline()
         made = pipeline.edit(found, part, prompt, name=name, seed=options.seed, reconstructor=options.reconstructor)
-        finish(pipeline, made, folder, options.no_animation)
+        return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
-@command("add", chooses=False)
+@command(applications, "add", without=OF_CHOICE)
 def add(
     result: Annotated[Path, typer.Argument(help="Folder of a result.")],
     text: Annotated[str | None, typer.Option(help="What to add; among the parts, if no place is given.")] = None,
@@ -255,40 +180,30 @@ def add(
     out: Out = None,
     *,
     options: Options,
-) -> None:
+) -> Document:
     """Add a part to a result, out of a text, a picture or a 3D object; the result becomes a new folder.
 
     For example: partgen add results/chair --object lamp.glb --place 0,0.6,0 --scale 0.4
     """
-    at = None if place is None else _numbers(place, 3, float, "--place", "0,0.6,0")
+    at = None if place is None else numbers(place, 3, float, "--place", "0,0.6,0")
     if object_ is not None:
         _check_file(object_, "3D object", FORMATS)
     if image is not None:
         _check_file(image, "picture", "a PNG or JPEG file")
-    found = _result(result)
+    found, formats = _result(result), options.formats()
     with _next_folder(out, result) as folder:
         pipeline = options.pipeline()
         made = pipeline.add(
             found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=options.seed,
             reconstructor=options.reconstructor,
         )  # fmt: skip
-        finish(pipeline, made, folder, options.no_animation)
+        return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
 def _check_file(path: Path, what: str, formats: str) -> None:
     """UserError when there is no such file; said before the seconds that the models' libraries take."""
     if not path.exists():
         raise NotFound(f"There is no {what} {path}; give the path of {formats}.")
-
-
-def _numbers(text: str, count: int, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
-    try:
-        numbers = [kind(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise Invalid(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
-    return numbers
 
 
 def _new_folder(out: Path | None, name: str) -> AbstractContextManager[Path]:
@@ -309,9 +224,21 @@ def _result(folder: Path) -> PartObject:
     return PartObject.load(folder)
 
 
-def finish(pipeline: PartGenPipeline, result: PartObject, folder: Path, no_animation: bool) -> None:
-    """Save, and say what is there and what to look at twice; then draw the animations, which can be interrupted."""
-    keep(result, folder)
+def finish(
+    pipeline: PartGenPipeline,
+    result: PartObject,
+    folder: Path,
+    no_animation: bool,
+    formats: Sequence[str] = (),
+    separate: bool = False,
+) -> Document:
+    """Save, and say what is there and what to look at twice; then draw the animations, which can be interrupted.
+
+    NoSurface, when all that is done, where other formats were wanted of an object without a surface.
+    """
+    from pipeline.applications.export import losses
+
+    keep(result, folder, formats, separate)
     print(f"{folder}: {result.caption}")
     for part in result.parts:
         score = "" if part.score is None else f", score {part.score:.2f}"
@@ -320,24 +247,27 @@ def finish(pipeline: PartGenPipeline, result: PartObject, folder: Path, no_anima
     if len(result.segmentations) > 1:
         scores = ", ".join(f"{one.score:.2f}" for one in result.segmentations)
         print(f"  {len(result.segmentations)} segmentations with the scores {scores}; --use takes another.")
-    for warning in result.diagnostics:
-        print(f"Warning: {warning.message}")
+    notes = losses(result, formats)
+    for line in (*(f"Warning: {warning.message}" for warning in result.diagnostics), *notes):
+        print(line)
     sys.stdout.flush()
-    if no_animation:
-        return
-    try:
-        pipeline.animated(result).save_animations(folder)
-    except KeyboardInterrupt:
-        print(f"partgen: interrupted; {folder} is whole but for its animations.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    if not no_animation:
+        try:
+            pipeline.animated(result).save_animations(folder)
+        except KeyboardInterrupt:
+            print(f"partgen: interrupted; {folder} is whole but for its animations.", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+    if formats and result.glb is None:
+        raise NoSurface(f"{folder} is there, but no part has a surface that could be written as {', '.join(formats)}.")
+    return document(folder, result, notes)
 
 
-def keep(result: PartObject, folder: Path) -> None:
+def keep(result: PartObject, folder: Path, formats: Sequence[str] = (), separate: bool = False) -> None:
     """UserError where the folder can no longer be written; the result is then in the system's temporary folder."""
     try:
-        result.save(folder)
+        result.save(folder, formats, separate)
     except (OSError, UserError) as error:
-        kept = result.save(Path(tempfile.mkdtemp(prefix="partgen-")) / folder.name)
+        kept = result.save(Path(tempfile.mkdtemp(prefix="partgen-")) / folder.name, formats, separate)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(
             f"{folder} cannot be written ({reason}); the result is {kept}: move it where it stays."

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
+from pipeline.applications.export import beside, check_formats, export
 from pipeline.errors import NotFound, UserError
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
 from pipeline.params.base import nearest
@@ -147,8 +148,12 @@ class PartObject:
         near = nearest(name, [part.name for part in self.parts])
         raise NotFound(f"There is no part `{name}`{near} in {self.name}; its parts are {known}.")
 
-    def save(self, folder: str | Path) -> Path:
-        """Write everything into a new folder, whole or not at all; UserError when there is something already."""
+    def save(self, folder: str | Path, formats: Sequence[str] = (), separate: bool = False) -> Path:
+        """Write everything into a new folder, whole or not at all; UserError when there is something already.
+
+        With `formats`, such as `obj`, also object.obj and what it refers to, and with `separate` the same of every part
+        beside its GLB; none of these when no part has a surface.
+        """
         out = Path(folder)
         check_free(out)
         with whole_folder(out, KIND) as partial:
@@ -158,8 +163,20 @@ class PartObject:
             if self.segmentations:
                 (partial / "segmentations").mkdir()
             self._write(partial)
+            for file, content in beside(self, check_formats(formats), separate):
+                (partial / file).write_bytes(content)
             check_free(out)
         return out
+
+    def export(self, path: str | Path, format: str | None = None, separate: bool = False) -> list[Path]:
+        """Write all parts as one file, of the format that its suffix or `format` names: glb, obj, stl, ply or 3mf.
+
+        An OBJ gets its library of materials and its textures beside it. With `separate` the `path` is a folder, in
+        which every part gets a file of its own, NN-NAME. OBJ and 3MF keep names, textures, materials and colours, PLY
+        colours at vertices, STL geometry alone. Returns the files; UserError when one is there already, for an unknown
+        format, and when no part has a surface.
+        """
+        return export(self, Path(path), format, separate)
 
     def save_animations(self, folder: str | Path) -> None:
         """Add the animations to the folder that this result was saved in before they were drawn."""

@@ -57,12 +57,12 @@ def _lab(surfaces: Sequence[Surface], face_P: np.ndarray, weight_P3: np.ndarray)
     for number in np.unique(surface_P):
         mine, surface = surface_P == number, surfaces[number]
         start = ends[number] - len(surface.faces)
-        linear_P3[mine] = _base_colour(surface, surface.faces[face_P[mine] - start], weight_P3[mine])
+        linear_P3[mine] = base_colour(surface, surface.faces[face_P[mine] - start], weight_P3[mine])
     srgb = np.where(linear_P3 <= 0.0031308, 12.92 * linear_P3, 1.055 * linear_P3.clip(1e-9) ** (1 / 2.4) - 0.055)
     return np.asarray(rgb2lab(srgb.clip(0, 1)[None])[0])
 
 
-def _base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
+def base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
     """Linear (P, 3): the material's factor times its texture times the colours at the vertices (glTF 2.0, 3.9.2)."""
     factor = surface.material.baseColorFactor
     linear = (

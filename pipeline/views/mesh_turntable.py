@@ -42,7 +42,7 @@ def mesh_turntable(
     scene = pyrender.Scene(bg_color=(255, 255, 255, 0), ambient_light=(AMBIENT,) * 3)
     reach = 1.0
     for glb in glbs:
-        meshes = trimesh.load_scene(io.BytesIO(glb), file_type="glb", process=False).apply_transform(frame).dump()
+        meshes = _placed(trimesh.load_scene(io.BytesIO(glb), file_type="glb", process=False).apply_transform(frame))
         corners = np.concatenate([mesh.bounds for mesh in meshes])
         moved = (corners.min(axis=0) + corners.max(axis=0)) / 2 * explode
         pose = np.eye(4)
@@ -76,6 +76,15 @@ def _offscreen() -> "pyrender.OffscreenRenderer":
     from pipeline.views.surface_renderer import pyrender
 
     return pyrender.OffscreenRenderer(64, 64)
+
+
+def _placed(scene: trimesh.Scene) -> list[trimesh.Trimesh]:
+    """The meshes of a scene, each of one node, in place. `Scene.dump` copies them, which loses colours at vertices."""
+    meshes = []
+    for node in scene.graph.nodes_geometry:
+        matrix, name = scene.graph[node]
+        meshes.append(scene.geometry[name].apply_transform(matrix))
+    return meshes
 
 
 def _primitive(mesh: trimesh.Trimesh) -> "pyrender.Primitive":

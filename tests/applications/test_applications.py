@@ -448,7 +448,10 @@ def test_mistakes_are_one_sentence_and_change_nothing(
         (("decompose", "Table_01.glb", "--parts", "9", "--out", "new"), "divided into 1 to 1 parts, not 9"),
         (("decompose", "Table_01.glb", "--max-parts", "0", "--out", "new"), "`max_parts` is 0"),
         (("decompose", "Table_01.glb", "--models", "nowhere", "--out", "new"), "no folder nowhere"),
-        (("decompose", "Table_01.glb", "--reconstructor", "lrm", "--out", "new"), "no reconstruction model"),
+        (
+            ("decompose", "Table_01.glb", "--surface=neural", "--reconstructor", "lrm", "--out", "new"),
+            "no reconstruction model",
+        ),
         (("from-image", "white.png", "--out", "new"), "white.png is no picture"),
         (("from-image", "clear.png", "--out", "new"), "no object in the picture"),
         (("from-text", " ", "--out", "new"), "The prompt is empty"),
