@@ -25,6 +25,7 @@ class PartSettings(Group):
     small_by: Literal["surface", "volume"]
     small_share: float
     small_parts: Literal["merge", "cull"]
+    too_many: Literal["merge", "drop"]
     texture_px: int
     min_opacity: float
     max_triangles: int
@@ -68,6 +69,7 @@ def _kept(payload: Payload, bundle: Bundle) -> dict[str, list[dict[str, Any]]]:
         small_by=settings.small_by,
         small_share=settings.small_share,
         small_parts=settings.small_parts,
+        too_many=settings.too_many,
     )
     names = [part.name for part in division.parts]
     surfaces = normalise(division.parts)

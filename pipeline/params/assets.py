@@ -46,13 +46,15 @@ class AssetsParams(StageGroup):
     folder: FolderParams
 
     max_parts: int = Field(ge=2, le=254)
-    """S: objects with more pieces have them merged down to this number (2 to 10 parts in the paper)."""
+    """S: the most parts of an object, 10 in the paper."""
     small_by: Literal["surface", "volume"]
     """What a part's size is a share of."""
     small_share: float = Field(ge=0, lt=0.5)
     """A part with a smaller share of the object is small."""
     small_parts: Literal["merge", "cull"]
     """Small parts are merged into the part they touch, or culled."""
+    too_many: Literal["merge", "drop"]
+    """Objects of more parts than `max_parts` have them merged, the smallest into the closest, or are dropped."""
 
     texture_px: int = Field(ge=4)
     """Longer side of a texture; larger ones are scaled down."""

@@ -68,7 +68,8 @@ def test_tables_say_what_is_exact_and_show_the_paper_beside_it(capsys: pytest.Ca
         *of_objects("completion", "none", "views", "st_lpips", a=0.5),
         *of_objects("completion", "none", "views", "ssim", a=0.5),
         *of_objects("segmentation", "partgen 10", "automatic", "ap50", a=0.5),
-        *of_objects("segmentation", "partgen 5", "automatic", "ap50", a=0.25),
+        *of_objects("segmentation", "partgen 5", "automatic", "ap50", a=0.25, b=0.25),
+        *of_objects("segmentation", "partgen 5", "automatic, large parts", "ap50", a=0.75),
     ]
     for method in ("partgen 5", "partgen 10"):
         for mode in ("automatic", "seeded"):
@@ -83,6 +84,8 @@ def test_tables_say_what_is_exact_and_show_the_paper_beside_it(capsys: pytest.Ca
     five, ten = [number for number, line in enumerate(printed) if line.startswith(" PartGen, ")][:2]
     assert five < ten
     assert "25.0 [25.0, 25.0]" in printed[five]
+    assert "75.0 [75.0, 75.0]" in printed[five]
+    assert any("(objects: all parts of 2, large parts of 1)" in line for line in printed)
     assert "59.3 / 38.5" in printed[ten]
     assert not any("…" in line for line in printed)  # nothing is cut
     assert printed[-1] == published.NOTE
