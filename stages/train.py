@@ -64,7 +64,7 @@ def run(
     )
     with only_training(params.loop, data / "models" / task) as main:
         torch.manual_seed(params.loop.seed)  # of the weights that no base brings
-        shards = Shards(data, diffusion, params.loop.seed, view_size)
+        shards = Shards(data, diffusion, params.loop.seed, view_size, params.loop.augment)
         if task == "autoencoder":
             train_autoencoder(params, shards, folder, main, force)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.diffusion.autoencoder_objective import AutoencoderObjective, Pictures
 from pipeline.diffusion.examples import Examples
 from pipeline.diffusion.frozen import image_outputs, text_outputs
-from pipeline.diffusion.models import start_autoencoder, start_model
+from pipeline.diffusion.models import start_autoencoder, start_model, started_task
 from pipeline.diffusion.objective import DiffusionObjective
 from pipeline.diffusion.schedule import training_schedule
 from pipeline.diffusion.tasks import TASKS, Task
@@ -28,6 +28,7 @@ class Shards:
     diffusion: DiffusionParams
     seed: int
     view_size: int
+    augment: bool
 
     @property
     def models(self) -> Path:
@@ -35,8 +36,8 @@ class Shards:
         return self.data / "models"
 
     def examples(self, task: Task, drop_condition: float = 0.0) -> Examples:
-        """The training examples of a task, augmented."""
-        return self._examples(task, "train", drop_condition, augment=True)
+        """The training examples of a task."""
+        return self._examples(task, "train", drop_condition, self.augment)
 
     def validation(self, task: Task) -> Examples | None:
         """Its validation examples; None, said aloud, where there are no such objects."""
@@ -53,6 +54,7 @@ class Shards:
 
 def task_objective(task: Task, params: TrainParams, shards: Shards) -> DiffusionObjective:
     """The denoiser of a task, as its training starts."""
+    task = started_task(task, params.init_from) if params.init_from else task
     data, diffusion, loop = shards.data, shards.diffusion, params.loop
     examples, validation = shards.examples(task, loop.drop_condition), shards.validation(task)
     model = start_model(task, diffusion, shards.models, 2 * shards.view_size, params.init_from)
@@ -85,7 +87,7 @@ def autoencoder_objective(params: TrainParams, shards: Shards) -> AutoencoderObj
     shards = replace(shards, diffusion=shards.diffusion.model_copy(update={"palette": "random"}))
     diffusion, seed = shards.diffusion, shards.seed
     autoencoder = start_autoencoder(diffusion, params.init_from)
-    pictures = Pictures(shards.data, "train", diffusion, seed, shards.view_size)
+    pictures = Pictures(shards.data, "train", diffusion, seed, shards.augment, shards.view_size)
     objective = AutoencoderObjective(autoencoder, pictures, shards.validation(OBJECTS), diffusion.colours, seed)
     if not (diffusion.checkpoint or params.init_from):
         objective.closed_form_start()

@@ -65,10 +65,12 @@ class AssetsParams(StageGroup):
     max_triangles: int = Field(gt=0)
     """Objects with more triangles are dropped."""
 
+    splits: str
+    """Folder of val.txt and test.txt, the frozen ids. Only one under data/splits makes DVC notice when they change."""
     validation_share: float = Field(ge=0, lt=1)
-    """Share of the name groups that validate, outside the frozen ids of data/splits."""
+    """Share of the name groups that validate, beside the frozen ids; 0 for exactly these, all of which must be kept."""
     test_share: float = Field(ge=0, lt=1)
-    """Share of the name groups that test, outside the frozen ids of data/splits."""
+    """Share of the name groups that test, beside the frozen ids; 0 for exactly these, all of which must be kept."""
 
     shards: int = Field(ge=1)
     """Parquet files a table, here and in every later stage."""

@@ -34,6 +34,8 @@ class LoopParams(Group):
     part_balance: Annotated[float, Field(ge=0)]
     """How much more the pixels of small parts count than those of large ones where parts are drawn alone; 0 for not at
     all, as in the paper. Not published."""
+    augment: bool
+    """Turn, mirror and recolour training samples, all pictures of one alike. The paper states none."""
     precompute: bool
     """Compute the tokens of frozen text and image encoders once, into scratch, where they are fewer than the training
     samples; otherwise with every batch."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import stages.train
+from pipeline.diffusion.autoencoder_objective import Pictures
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective, part_weights
 from pipeline.diffusion.pipelines import pipeline_class
@@ -25,7 +27,10 @@ from pipeline.folders import STAGE, write_sums
 from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams, SamplersParams
 from pipeline.params.train import TrainParams
+from pipeline.shards.read import iter_rows
 from pipeline.shards.scratch import scratch
+from pipeline.shards.table import decode_png
+from pipeline.views.cameras import over_white
 from pipeline.views.part_colours import decode_colours
 from stages.train import BASE, launch, run
 from tests.toy_corpus import write_toy_corpus
@@ -76,7 +81,7 @@ def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytes
             assert model.unet.config.in_channels == TASKS[task].in_channels(8)
 
     params, diffusion = tiny()
-    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE)
+    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE, augment=True)
     checkpointed = {task: task_objective(TASKS[task], params, shards).module for task in ("edit", "segment")}
     assert {task: network.is_gradient_checkpointing for task, network in checkpointed.items()} == {
         "edit": True,
@@ -126,6 +131,22 @@ def test_a_folder_of_others_stops_a_training_before_it_starts(project: Path) -> 
     assert Path("data/models/autoencoder/thesis.txt").read_text() == "mine"
 
 
+def test_trainings_see_the_pictures_as_they_are_where_augmentation_is_off(project: Path) -> None:
+    diffusion = tiny()[1].model_copy(update={"palette": "random"})
+    stored = [over_white(decode_png(row["image"]["bytes"])) for row in iter_rows(Path("data/renders/grids"))]
+
+    def among(picture: torch.Tensor) -> bool:
+        return any(np.allclose(picture.permute(1, 2, 0).numpy(), grid, atol=1e-6) for grid in stored)
+
+    for augment in (False, True):
+        shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE, augment)
+        for task, name in (("segment", "whole"), ("complete", "part")):
+            samples = shards.examples(TASKS[task])
+            assert all(among(samples[number]["images"][name]) for number in range(8)) != augment
+        pictures = Pictures(Path("data"), "train", diffusion, 0, augment)
+        assert all(among(pictures.grid(number)[0]) for number in range(1, 16, 2)) != augment
+
+
 def test_pixels_of_small_parts_count_more(project: Path) -> None:
     pictures = torch.ones(3, 3, 20, 20)
     pictures[0, 1, :6, :4] = 0.5  # 6 %
@@ -139,7 +160,7 @@ def test_pixels_of_small_parts_count_more(project: Path) -> None:
     assert part_weights(pictures, 4.0).max() == 10
 
     train, diffusion = tiny()
-    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE)
+    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE, augment=True)
     for task in ("autoencoder", BASE):
         run(task, train, diffusion, VIEW_SIZE)
     for task, differs in (("complete", True), ("segment", False)):
@@ -187,7 +208,7 @@ def rolled(conditions: Conditions) -> Conditions:
 def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> None:
     train, diffusion = tiny()
     assert diffusion.palette == "appearance"
-    pictures = autoencoder_objective(train, Shards(Path("data"), diffusion, 0, VIEW_SIZE)).examples()
+    pictures = autoencoder_objective(train, Shards(Path("data"), diffusion, 0, VIEW_SIZE, augment=True)).examples()
     seen = set()
     for number in range(0, 80, 2):
         sample = pictures[number]
