@@ -14,7 +14,7 @@ import torch
 
 from pipeline.diffusion.models import BASE, save_model
 from pipeline.diffusion.tasks import TASKS, TRAININGS
-from pipeline.diffusion.trainings import Shards, autoencoder_objective, task_objective
+from pipeline.diffusion.trainings import Shards, autoencoder_objective, chosen_objects, task_objective
 from pipeline.errors import Invalid, UserError
 from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group, nearest
@@ -58,6 +58,7 @@ def run(
         else diffusion.model_dump(exclude={"sampler"} if task == "segment" else {"sampler", "palette"}),
         params.loop.deciding(),
         params.schedule(task).deciding(),
+        {"objects": chosen_objects(params, task)},
         {table: read_manifest(data / table).digest for table in tables},
         "".join(content_digest(data / "models" / network) for network in _starts_from(task)),
         content_digest(Path(params.init_from) / task) if params.init_from else "",

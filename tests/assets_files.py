@@ -22,6 +22,7 @@ SETTINGS = PartSettings(
     small_share=0.01,
     small_parts="merge",
     too_many="merge",
+    undivided="drop",
     texture_px=64,
     min_opacity=0.25,
     max_triangles=100_000,

@@ -17,7 +17,7 @@ _MOST_POINTS = 8192
 _MOST_PIECES = 150
 """With more pieces than this, each of the smaller ones first joins the closest of the largest."""
 
-Rule = Literal["nodes", "materials", "merged", "components"]
+Rule = Literal["nodes", "materials", "merged", "components", "undivided"]
 Size = Literal["surface", "volume"]
 """What a part's size is measured by."""
 
@@ -73,6 +73,7 @@ def divide(
     small_share: float,
     small_parts: Literal["merge", "cull"],
     too_many: Literal["merge", "drop"],
+    undivided: Literal["drop", "keep"],
 ) -> Division:
     """Divide an object into 2 to `max_parts` parts.
 
@@ -81,7 +82,8 @@ def divide(
     the smallest into the closest, until `max_parts` are left. Then small parts, with less than `small_share` of the
     whole by `small_by`, are merged into the part that they touch, or culled.
     With `too_many` "drop" nothing is merged because it is too many: the first rule that finds two parts holds.
-    ObjectDropped when a single part is left, or more than `max_parts`.
+    ObjectDropped when a single part is left, or more than `max_parts`; with `undivided` "keep" the whole is then one
+    part, of which nothing is culled.
     """
 
     def small(parts: Sequence[Part]) -> list[Part]:
@@ -115,10 +117,10 @@ def divide(
         parts = merge_small(parts, small_by, small_share)
         if too_many == "merge":  # small parts that touch each other may have grown into parts of their own
             parts = merged_to_most(parts)
-    if len(parts) < 2:
-        raise ObjectDropped("single part")
-    if len(parts) > max_parts:
-        raise ObjectDropped(f"more than {max_parts} parts")
+    if not 2 <= len(parts) <= max_parts:
+        if undivided == "drop":
+            raise ObjectDropped("single part" if len(parts) < 2 else f"more than {max_parts} parts")
+        rule, parts = "undivided", [_part(pieces, pieces[0].node_name, pieces[0].material_name)]
     parts.sort(key=lambda part: (-part.area, part.raw_names))
     for part, name in zip(parts, unique_names(part.name for part in parts), strict=True):
         part.name = name

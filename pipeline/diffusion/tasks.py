@@ -62,6 +62,11 @@ class Task:
         return tuple(dict.fromkeys(shown))
 
     @property
+    def needs_parts(self) -> bool:
+        """Whether objects that are not divided into parts are of no use to it."""
+        return self.target != "whole"
+
+    @property
     def of_parts(self) -> bool:
         """Whether a sample is one part of an object, rather than an object."""
         return self.target == "part"

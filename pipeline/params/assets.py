@@ -54,7 +54,10 @@ class AssetsParams(StageGroup):
     small_parts: Literal["merge", "cull"]
     """Small parts are merged into the part they touch, or culled."""
     too_many: Literal["merge", "drop"]
-    """Objects of more parts than `max_parts` have them merged, the smallest into the closest, or are dropped."""
+    """More parts than `max_parts` are merged, the smallest into the closest, or the object is not divided."""
+    undivided: Literal["drop", "keep"]
+    """Objects of a single part, or of too many, are dropped, or kept whole: `text_to_mv`, `image_to_mv` and `lrm` learn
+    from them, and nothing that needs parts does."""
 
     texture_px: int = Field(ge=4)
     """Longer side of a texture; larger ones are scaled down."""

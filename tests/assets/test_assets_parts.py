@@ -33,6 +33,7 @@ def names(pieces: list[Piece], **changed: Any) -> tuple[Division, list[str]]:
         "small_share": 0.01,
         "small_parts": "merge",
         "too_many": "merge",
+        "undivided": "drop",
         **changed,
     }
     division = divide(pieces, **params)
@@ -137,6 +138,15 @@ def test_the_papers_rule_culls_by_volume_before_it_counts() -> None:
     assert (found, division.found) == (["boxa", "boxb", "boxc"], 12)
     with pytest.raises(ObjectDropped, match="single part"):
         names([piece("big", "w", 4, 0, 0, 0), piece("small", "w", 1, 9, 0, 0)], **paper)
+
+
+def test_undivided_objects_are_kept_whole() -> None:
+    small = [piece("big", "w", 4, 0, 0, 0), piece("screw", "w", 0.1, 2.05, 0, 0)]
+    for pieces, changed in ((small, {"small_parts": "cull"}), (row(11), {"too_many": "drop"})):
+        division, _ = names(pieces, undivided="keep", **changed)
+        assert (division.rule, len(division.parts), division.culled_surface) == ("undivided", 1, 0)
+        assert division.parts[0].area == pytest.approx(sum(every.surface.areas().sum() for every in pieces))
+    assert names(row(3), undivided="keep")[0].rule == "nodes"
 
 
 def test_small_by_volume() -> None:

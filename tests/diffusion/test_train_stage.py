@@ -217,6 +217,29 @@ def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> 
     assert len(seen) == diffusion.colours + 1
 
 
+def test_text_to_mv_learns_from_the_objects_of_a_list(project: Path) -> None:
+    train, diffusion = tiny()
+    run("autoencoder", train, diffusion, VIEW_SIZE)
+
+    def listed(*ids: str) -> TrainParams:
+        Path("best.txt").write_text("\n".join(ids))
+        return train.model_copy(update={BASE: train.text_to_mv.model_copy(update={"objects": "best.txt"})})
+
+    shards = Shards(Path("data"), diffusion, 0, VIEW_SIZE, augment=False)
+    samples = task_objective(TASKS[BASE], listed("toy-002", "toy-000"), shards).examples()
+    assert {samples[number]["object_id"] for number in range(8)} == {"toy-000", "toy-002"}
+    others = task_objective(TASKS[BASE], train, shards).examples()
+    assert {others[number]["object_id"] for number in range(8)} == {f"toy-{number:03d}" for number in range(4)}
+    with pytest.raises(UserError, match=r"no object toy-009 in the split train for text_to_mv; name others"):
+        run(BASE, listed("toy-002", "toy-009"), diffusion, VIEW_SIZE)
+    for params in (listed(), train.model_copy(update={BASE: train.text_to_mv.model_copy(update={"objects": "no"})})):
+        with pytest.raises(UserError, match=r"train\.text_to_mv\.objects is '\S+', which is no text file with ids"):
+            run(BASE, params, diffusion, VIEW_SIZE)
+    for ids in (("toy-000",), ("toy-001",)):
+        run(BASE, listed(*ids), diffusion, VIEW_SIZE)
+    assert len(list((scratch() / "training").glob(f"{BASE}-*"))) == 2, "another list is another training"
+
+
 def test_another_sampler_trains_nothing_anew(project: Path) -> None:
     train, diffusion = tiny()
     for task in ("autoencoder", BASE, "segment"):
