@@ -73,7 +73,7 @@ class DenoiserParams(TaskParams):
 class TextToMultiViewParams(DenoiserParams):
     """The schedule of `text_to_mv`."""
 
-    objects: str = ""
+    objects: str
     """A text file with the ids of the objects to learn from, one a line, such as the 10,000 best of the paper's; empty
     for all. DVC does not watch it."""
 

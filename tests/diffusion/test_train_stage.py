@@ -56,6 +56,7 @@ def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
     for task in TRAININGS:
         training[task] = {"steps": 2, "batch": 2, "micro_batch": 2, "learning_rate": 0.001} | train
     training["edit"]["gradient_checkpointing"] = True
+    training[BASE]["objects"] = ""
     return validate(TrainParams, training, "train"), validate(DiffusionParams, diffusion, "diffusion")
 
 
