@@ -80,15 +80,18 @@ class Splits:
 
 
 def read_frozen(folder: Path) -> dict[str, Split]:
-    """The sides of the ids in val.txt and test.txt of a folder; UserError when one of the files is not there."""
+    """The sides of the ids in val.txt and test.txt of a folder; UserError without the files, or for an id in both."""
     sides: dict[str, Split] = {}
     names: tuple[Split, ...] = ("val", "test")
     for side in names:
         path = folder / f"{side}.txt"
         try:
-            sides.update(dict.fromkeys(path.read_text(encoding="utf-8").split(), side))
-        except OSError:
+            ids = path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError):
             raise UserError(f"{path} cannot be read; put it there, or correct assets.splits.") from None
+        for object_id in ids:
+            if sides.setdefault(object_id, side) != side:
+                raise UserError(f"{path} has {object_id}, which is also in {sides[object_id]}.txt; keep it in one.")
     return sides
 
 

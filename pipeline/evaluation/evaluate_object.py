@@ -46,10 +46,8 @@ FIGURES = Table(
             ("split", pa.string()),
             ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation
             ("method", pa.string()),
-            (
-                "setting",
-                pa.string(),
-            ),  # automatic, seeded, of all and of large parts; views, 3d; 3d, shape, part shape, overlap; views
+            # automatic, seeded, both also of large parts; views, 3d; 3d, shape, part shape, overlap; views
+            ("setting", pa.string()),
             ("figure", pa.string()),
             ("value", pa.float64()),  # finite: what is not is missing
         ]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -71,13 +70,12 @@ def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
     """
     visible = read_table(data / "masks/visibility", ["object_id", "pixels"]).to_pandas()
     in_sight = visible[visible["pixels"].map(np.any)].value_counts("object_id")
-    figures = read_table(data / "evaluation/figures").to_pandas().set_index(["table", "setting"]).sort_index()
-    automatic = figures.loc[("segmentation", "automatic")]
-    runs = automatic["method"].str.extract(r"^partgen (\d+)$", expand=False).astype(float)
-    assembled = figures.loc[[("reassembly", "3d")]]
-    assembled = assembled[(assembled["method"] == "predicted parts") & (assembled["figure"] == SCORES[-1])]
-    scores = pd.concat([automatic[runs == runs.max()], assembled])
-    scores = scores.pivot(index="object_id", columns="figure", values="value").reindex(columns=SCORES)
+    figures = read_table(data / "evaluation/figures").to_pandas()
+    automatic = figures["method"].where(figures["setting"] == "automatic")
+    runs = automatic.str.extract(r"^partgen (\d+)$", expand=False).astype(float)
+    assembled = (figures["method"] == "predicted parts") & (figures["setting"] == "3d")
+    found = figures[(runs == runs.max()) | assembled & (figures["figure"] == SCORES[-1])]
+    scores = found.pivot(index="object_id", columns="figure", values="value").reindex(columns=SCORES)
     scores = scores.dropna(subset="ap50").fillna(-np.inf)
     scores = scores[in_sight.reindex(scores.index, fill_value=0) > 1].sort_values(SCORES, ascending=False)
     if scores.empty:

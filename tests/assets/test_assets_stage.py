@@ -369,6 +369,9 @@ def test_a_group_on_two_sides_is_refused(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("samples.speaker2\n")
     with pytest.raises(UserError, match=r"test\.txt cannot be read"):
         read_frozen(tmp_path)
+    (tmp_path / "test.txt").write_text("samples.speaker2\n")
+    with pytest.raises(UserError, match=r"speaker2, which is also in val\.txt"):
+        read_frozen(tmp_path)
     (tmp_path / "test.txt").write_text("sweethome3d.X.speaker3\n")
     with pytest.raises(UserError, match="speaker"):
         Splits(read_frozen(tmp_path), (), 0.1, 0.1)
