@@ -87,14 +87,15 @@ def divide(
     """
 
     def small(parts: Sequence[Part]) -> list[Part]:
-        return _small(parts, small_by, small_share)
+        bound = small_share * sum(part.size(small_by) for part in parts)
+        return [part for part in parts if part.size(small_by) < bound]
 
     def hold(parts: Sequence[Part]) -> bool:
         large = len(parts) - len(small(parts))
         return large >= 2 and (too_many == "drop" or large <= max_parts)
 
     def merged_to_most(parts: Sequence[Part]) -> list[Part]:
-        return _merge(parts, lambda left: left if len(left) > max_parts else [], "surface")
+        return merge(parts, lambda left: left if len(left) > max_parts else [], "surface")
 
     rule: Rule = "nodes"
     parts = _grouped(pieces, lambda piece: (piece.node, piece.node_name, piece.material_name))
@@ -114,7 +115,7 @@ def divide(
         gone = {id(part) for part in small(parts)}
         parts = [part for part in parts if id(part) not in gone]
     else:
-        parts = merge_small(parts, small_by, small_share)
+        parts = merge(parts, small, small_by)
         if too_many == "merge":  # small parts that touch each other may have grown into parts of their own
             parts = merged_to_most(parts)
     if not 2 <= len(parts) <= max_parts:
@@ -125,19 +126,6 @@ def divide(
     for part, name in zip(parts, unique_names(part.name for part in parts), strict=True):
         part.name = name
     return Division(rule, parts, found, max(0.0, 1 - sum(part.area for part in parts) / whole))
-
-
-def merge_small(parts: Sequence[Part], by: Size, share: float) -> list[Part]:
-    """The parts after each with less than `share` of the whole was merged into the closest one, the smallest first.
-
-    The largest surface first, unless one was merged. One part is left at least.
-    """
-    return _merge(parts, lambda left: _small(left, by, share), by)
-
-
-def _small(parts: Sequence[Part], by: Size, share: float) -> list[Part]:
-    bound = share * sum(part.size(by) for part in parts)
-    return [part for part in parts if part.size(by) < bound]
 
 
 def _grouped(pieces: Iterable[Piece], labels: Callable[[Piece], tuple[str, str, str]]) -> list[Part]:
@@ -160,7 +148,7 @@ def _component(piece: Piece, surface: Surface) -> Part:
     return part
 
 
-def _merge(parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]], by: Size) -> list[Part]:
+def merge(parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]], by: Size) -> list[Part]:
     """Merge the smallest of the candidates into the closest part, until there are no candidates or one part."""
     left = sorted(parts, key=lambda part: -part.area)
     if len(left) < 2 or not candidates(left):

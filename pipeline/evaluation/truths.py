@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.assets.glb import load_parts
-from pipeline.assets.parts import Part, merge_small
+from pipeline.assets.parts import Part, merge
 from pipeline.assets.surface import Material, Surface
 
 SMALL, MOST = 0.05, 10
@@ -35,10 +35,11 @@ def truths(labels: np.ndarray, glb: bytes) -> dict[str, np.ndarray]:
         Part([_surface(mesh.vertices, mesh.faces) for mesh in part.meshes], [str(part.part_id)], "")
         for part in load_parts(glb)
     ]
-    large = merge_small(parts, "volume", SMALL)
+    bound = SMALL * sum(part.size("volume") for part in parts)
+    large = {part.raw_names[0] for part in parts if part.size("volume") >= bound}
     if 2 <= len(large) <= MOST:
         owner = np.arange(256, dtype=np.uint8)
-        for part in large:
+        for part in merge(parts, lambda left: [one for one in left if large.isdisjoint(one.raw_names)], "volume"):
             members = [int(name) for name in part.raw_names]
             owner[members] = members[0]
         found[f", {LARGE}"] = owner[labels]
