@@ -7,8 +7,9 @@
     partgen.animated(chair).save("results/chair")
 
 `PartGenPipeline` has the applications, `PartObject` is what all of them return, and `Choice` says which parts are
-wanted. What they raise for input that is of no use is a `UserError`, whose kinds are `NotFound`, `Invalid`, `NoObjects`
-and `NoSurface`. The libraries of the models are imported when a name that needs them is first asked for.
+wanted. `table("evaluation/figures")` is a table of a run as a DataFrame. What they raise for input that is of no use
+is a `UserError`, whose kinds are `NotFound`, `Invalid`, `NoObjects` and `NoSurface`. The libraries of the models are
+imported when a name that needs them is first asked for.
 """
 
 from importlib import import_module
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.applications.partgen import PartGenPipeline
     from pipeline.applications.result import PartObject
     from pipeline.params.choice import Choice
+    from pipeline.report.frame import table
 
 __version__ = version("partgen")
 __all__ = [
@@ -33,12 +35,14 @@ __all__ = [
     "PartObject",
     "UserError",
     "__version__",
+    "table",
 ]
 
 _MODULES = {
     "PartGenPipeline": "pipeline.applications.partgen",
     "PartObject": "pipeline.applications.result",
     "Choice": "pipeline.params.choice",
+    "table": "pipeline.report.frame",
 }
 
 

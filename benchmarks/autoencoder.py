@@ -84,7 +84,7 @@ def main() -> None:
             changes["blocks"] = arguments.blocks
         kind = params.autoencoder.model_copy(update=changes)
         chosen = params.model_copy(update={"autoencoder": kind, "palette": "random"})
-        pictures = Pictures(arguments.data, "train", chosen, train.loop.seed)
+        pictures = Pictures(arguments.data, "train", chosen, train.loop.seed, augment=True)
         held_out = {
             split: Examples(arguments.data, TASKS["segment"], split, chosen, 0, drop_condition=0.0, augment=False)
             for split in arguments.splits

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from pipeline.assets.build import build_object
-from pipeline.assets.collect import collect_assets, work_items
+from pipeline.assets.collect import asset_splits, collect_assets, work_items
 from pipeline.assets.summary import summarise, write_plots
 from pipeline.assets.tables import GLBS, OBJECTS, PARTS
 from pipeline.errors import UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.shards.build import Report, build_shards
+from pipeline.shards.read import read_table
 from pipeline.shards.write import write_metrics
 from stages.entry import stage_main
 
@@ -42,6 +43,7 @@ def run(params: AssetsParams, force: bool = False) -> Report:
         raise UserError(
             f"None of the {metrics['objects']} objects can be used: {reason}; the reasons are in {OUT / 'objects'}."
         )
+    asset_splits(assets, params).check_kept(read_table(OUT / "objects").to_pylist())
     return report
 
 

@@ -61,7 +61,7 @@ def run(params: EvaluateParams, data: Path = Path("data"), force: bool = False) 
         timeout_s=params.timeout_s,
         force=force,
     )
-    summary = summarise(read_table(data / "evaluation/figures").to_pylist(), params.seed)
+    summary = summarise(read_table(data / "evaluation/figures").to_pandas(), params.seed)
     said = conventions(data, params)
     failed = {**_failures(data), "evaluate": len(report.failures)}
     write_metrics("evaluate", {**summary, "conventions": said, "objects": report.total, "failed": failed})

@@ -13,6 +13,7 @@ from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from pipeline.views.tables import GIVEN_VIEW
 from stages.entry import stage_main
@@ -49,8 +50,8 @@ def items(data: Path, params: GenerateParams) -> Iterator[Item]:
     digests = {name: content_digest(models / name) for name in (FROM_TEXT, FROM_IMAGE)}
     captions = ObjectRows(data / "captions/captions", ["part_id", "caption"])
     views = ObjectRows(data / "renders/conditioning", ["view", "image"])
-    index = read_table(data / "captions/captions", ["object_id", "split"])
-    splits = dict(zip(*index.to_pydict().values(), strict=True))
+    captioned = read_table(data / "captions/captions", ["object_id", "split", "part_id"]).to_pylist()
+    splits = {row["object_id"]: row["split"] for row in captioned if row["part_id"] != WHOLE}
     for object_id, split in sorted(splits.items()):
         if split != params.split:
             continue

@@ -15,6 +15,7 @@ from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from pipeline.views.cameras import Camera
 from stages.entry import stage_main
@@ -43,12 +44,13 @@ def run(params: SegmentParams, data: Path = Path("data"), force: bool = False) -
 
 
 def items(data: Path, params: SegmentParams, cameras: Mapping[str, Any]) -> Iterator[Item]:
-    """The work on every object of the split that has true masks."""
+    """The work on every object of the split that has parts and true masks."""
     camera = Camera(cameras["fov_deg"], cameras["distance"], cameras["view_size"])
     model = data / "models/segment"
     model_digest = content_digest(model)
     grids = ObjectRows(data / "renders/grids", ["object_id", "split", "part_id", "image"])
-    splits = dict(zip(*read_table(data / "renders/grids", ["object_id", "split"]).to_pydict().values(), strict=True))
+    drawn = read_table(data / "renders/grids", ["object_id", "split", "part_id"]).to_pylist()
+    splits = {row["object_id"]: row["split"] for row in drawn if row["part_id"] != WHOLE}
     known = set(read_table(data / "masks/labels", ["object_id"]).column("object_id").to_pylist())
     for object_id, split in splits.items():
         if split != params.split or object_id not in known:

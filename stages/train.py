@@ -14,7 +14,7 @@ import torch
 
 from pipeline.diffusion.models import BASE, save_model
 from pipeline.diffusion.tasks import TASKS, TRAININGS
-from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, task_objective
+from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, chosen_objects, task_objective
 from pipeline.errors import Invalid, UserError
 from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group, nearest
@@ -58,13 +58,14 @@ def run(
         else diffusion.model_dump(exclude={"sampler"} if task == "segment" else {"sampler", "palette"}),
         params.loop.deciding(),
         params.schedule(task).deciding(),
+        {"objects": chosen_objects(params, task)},
         {table: read_manifest(data / table).digest for table in tables},
         "".join(content_digest(data / "models" / network) for network in _starts_from(task)),
         content_digest(Path(params.init_from) / task) if params.init_from else "",
     )
     with only_training(params.loop, data / "models" / task) as main:
         torch.manual_seed(params.loop.seed)  # of the weights that no base brings
-        training = TrainingData(data, diffusion, params.loop.seed, view_size)
+        training = TrainingData(data, diffusion, params.loop.seed, view_size, params.loop.augment)
         if task == "autoencoder":
             train_autoencoder(params, training, folder, main, force)
         else:

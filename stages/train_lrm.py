@@ -62,7 +62,7 @@ def run(
         objects, held_out = DrawnObjects(data, "train", render), validation_objects(data, render)
         torch.manual_seed(loop.seed)
         model = start_lrm(reconstruction, render, params.init_from)
-        examples = Examples(objects, reconstruction, render, schedule.pieces, loop.seed)
+        examples = Examples(objects, reconstruction, render, schedule.pieces, loop.seed, loop.augment)
         objective = LRMObjective(model, examples, held_out, reconstruction)
         train(objective, NAME, loop, schedule, folder, curve_of(NAME), force)
         if main:

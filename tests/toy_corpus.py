@@ -4,6 +4,7 @@ Boxes are true 3D: views, part grids and label maps agree as in real shards. Ren
 ones; the last part of every third object lies inside another one, in sight in no view.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,12 @@ STAGES: dict[str, tuple[Table, ...]] = {
 }
 
 
-def write_toy_corpus(data: Path, objects: int = 6, view_size: int = 16, shards: int = 2) -> None:
+def write_toy_corpus(
+    data: Path, objects: int = 6, view_size: int = 16, shards: int = 2, undivided: Collection[str] = ()
+) -> None:
     """Write under `data`: of renders grids, novel and conditioning, of masks labels and visibility, and the captions.
+
+    Of the objects `undivided` there are no rows of parts.
 
     Objects `toy-000`, `toy-001`, ... of 2 to 4 parts each; the last one is of the split test, the one before it of val.
     """
@@ -45,7 +50,8 @@ def write_toy_corpus(data: Path, objects: int = 6, view_size: int = 16, shards: 
         split = {objects - 1: "test", objects - 2: "val"}.get(number, "train")
         rows = contents.setdefault(shard_of(object_id, shards), {})
         for name, found in toy_object(object_id, number, split, view_size).items():
-            rows.setdefault(name, []).extend(found)
+            some = [row for row in found if object_id not in undivided or not row.get("part_id")]
+            rows.setdefault(name, []).extend(some)
     settings = {
         "azimuths_deg": list(GRID_AZIMUTHS), "conditioning_views": CONDITIONING_VIEWS, "distance": DISTANCE,
         "elevation_deg": ELEVATION_DEG, "fov_deg": FOV_DEG, "random_elevation_deg": list(RANDOM_ELEVATION_DEG),

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import trimesh
 
@@ -116,7 +117,7 @@ def figures_of(object_id: str) -> list[dict[str, Any]]:
 def write_metrics(project: Path, figures: list[dict[str, Any]]) -> None:
     """metrics and plots of the evaluation, the assets and all trainings."""
     conventions = {"segmentation": {"order": "score, then area"}, "stages": {"view_size": 16, "azimuths": [0.0, 90.0]}}
-    evaluated = {**summarise(figures, 0), "conventions": conventions, "objects": len(NUMBERS)}
+    evaluated = {**summarise(pd.DataFrame(figures), 0), "conventions": conventions, "objects": len(NUMBERS)}
     write_json(project / "metrics/evaluate.json", evaluated)
     assets = {"kept": 2, "dropped": 1, "parts": 5, "kept_by_source": {"toys": 2}, "splits": {"test": 2}}
     write_json(project / "metrics/assets.json", assets)

@@ -25,6 +25,8 @@ class PartSettings(Group):
     small_by: Literal["surface", "volume"]
     small_share: float
     small_parts: Literal["merge", "cull"]
+    too_many: Literal["merge", "drop"]
+    undivided: Literal["drop", "keep"]
     texture_px: int
     min_opacity: float
     max_triangles: int
@@ -68,6 +70,8 @@ def _kept(payload: Payload, bundle: Bundle) -> dict[str, list[dict[str, Any]]]:
         small_by=settings.small_by,
         small_share=settings.small_share,
         small_parts=settings.small_parts,
+        too_many=settings.too_many,
+        undivided=settings.undivided,
     )
     names = [part.name for part in division.parts]
     surfaces = normalise(division.parts)
@@ -87,7 +91,7 @@ def _kept(payload: Payload, bundle: Bundle) -> dict[str, list[dict[str, Any]]]:
     }
     return {
         "objects": [_object_row(payload, "ok", "", found)],
-        "parts": [identity | part for part in _part_rows(division)],
+        "parts": [identity | part for part in _part_rows(division)] if division.rule != "undivided" else [],
         "glbs": [identity | {"glb": glb}],
     }
 

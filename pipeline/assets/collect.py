@@ -66,25 +66,39 @@ def _objaverse(params: ObjaverseParams) -> list[Asset]:
 
 
 def work_items(assets: Sequence[Asset], params: AssetsParams) -> list[Item]:
-    """One item an asset. Of two with the same origin, the second is dropped as a duplicate."""
-    splits = Splits(read_frozen(), params.validation_share, params.test_share)
+    """One item an asset.
+
+    Of two with the same origin, the second is dropped as a duplicate; what no side of the split may have is dropped.
+    """
+    splits = asset_splits(assets, params)
     settings = PartSettings(**params.model_dump(include=set(PartSettings.model_fields)))
     max_bytes = int(params.max_file_mb * 1e6)
     first: dict[str, str] = {}
     items = []
     for asset in assets:
         original = first.setdefault(asset.origin, asset.object_id)
-        duplicate_of = original if original != asset.object_id else ""
-        row = _row(asset, splits)
-        content = duplicate_of or asset.identity(max_bytes)
+        split = splits.of(asset.object_id, asset.name_group)
+        refused = ""
+        if original != asset.object_id:
+            refused = f"duplicate of {original}"
+        elif split is None:
+            refused = "a variant of a held-out object"
+        row = _row(asset, split or "")
+        content = refused or asset.identity(max_bytes)
         key = content_key(CONTRACT, row, settings, str(max_bytes), content, asset.matrix().tobytes(), asset.up)
-        items.append(Item(asset.object_id, key, partial(_payload, asset, row, settings, max_bytes, duplicate_of)))
+        items.append(Item(asset.object_id, key, partial(_payload, asset, row, settings, max_bytes, refused)))
     return items
 
 
-def _payload(asset: Asset, row: dict[str, Any], settings: PartSettings, max_bytes: int, duplicate_of: str) -> Payload:
-    bundle, reason = None, f"duplicate of {duplicate_of}"
-    if not duplicate_of:
+def asset_splits(assets: Sequence[Asset], params: AssetsParams) -> Splits:
+    """The sides of these assets; UserErrors of `Splits` and `read_frozen`."""
+    groups = ((asset.object_id, asset.name_group) for asset in assets)
+    return Splits(read_frozen(Path(params.splits)), groups, params.validation_share, params.test_share)
+
+
+def _payload(asset: Asset, row: dict[str, Any], settings: PartSettings, max_bytes: int, refused: str) -> Payload:
+    bundle, reason = None, refused
+    if not refused:
         try:
             bundle = asset.read(max_bytes)
         except ObjectDropped as error:
@@ -92,10 +106,10 @@ def _payload(asset: Asset, row: dict[str, Any], settings: PartSettings, max_byte
     return Payload(row, bundle, reason, asset.matrix(), settings, asset.up)
 
 
-def _row(asset: Asset, splits: Splits) -> dict[str, Any]:
+def _row(asset: Asset, split: str) -> dict[str, Any]:
     return {
         "object_id": asset.object_id,
-        "split": splits.of(asset.name_group),
+        "split": split,
         "name": asset.name,
         "name_group": asset.name_group,
         "category": asset.category,

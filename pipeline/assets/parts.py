@@ -17,7 +17,9 @@ _MOST_POINTS = 8192
 _MOST_PIECES = 150
 """With more pieces than this, each of the smaller ones first joins the closest of the largest."""
 
-Rule = Literal["nodes", "materials", "merged", "components"]
+Rule = Literal["nodes", "materials", "merged", "components", "undivided"]
+Size = Literal["surface", "volume"]
+"""What a part's size is measured by."""
 
 
 @dataclass
@@ -41,6 +43,10 @@ class Part:
         """Volume, and how it was had, see `pipeline.assets.surface.volume`."""
         return volume(self.surfaces)
 
+    def size(self, by: Size) -> float:
+        """Surface or volume, in the object's units."""
+        return self.area if by == "surface" else self.solid[0]
+
     def joined(self, other: "Part") -> "Part":
         """This part with a smaller one merged into it."""
         names = list(dict.fromkeys([*self.raw_names, *other.raw_names]))
@@ -63,9 +69,11 @@ def divide(
     pieces: Sequence[Piece],
     *,
     max_parts: int,
-    small_by: Literal["surface", "volume"],
+    small_by: Size,
     small_share: float,
     small_parts: Literal["merge", "cull"],
+    too_many: Literal["merge", "drop"],
+    undivided: Literal["drop", "keep"],
 ) -> Division:
     """Divide an object into 2 to `max_parts` parts.
 
@@ -73,47 +81,47 @@ def divide(
     its pieces (of one node and material; the connected components where these are fewer than two) are merged bottom-up,
     the smallest into the closest, until `max_parts` are left. Then small parts, with less than `small_share` of the
     whole by `small_by`, are merged into the part that they touch, or culled.
-    ObjectDropped when a single part is left.
+    With `too_many` "drop" nothing is merged because it is too many: the first rule that finds two parts holds.
+    ObjectDropped when a single part is left, or more than `max_parts`; with `undivided` "keep" the whole is then one
+    part, of which nothing is culled.
     """
 
-    def size(part: Part) -> float:
-        return part.area if small_by == "surface" else part.solid[0]
-
-    def area(part: Part) -> float:
-        return part.area
-
     def small(parts: Sequence[Part]) -> list[Part]:
-        bound = small_share * sum(map(size, parts))
-        return [part for part in parts if size(part) < bound]
+        bound = small_share * sum(part.size(small_by) for part in parts)
+        return [part for part in parts if part.size(small_by) < bound]
 
-    def large(parts: Sequence[Part]) -> int:
-        return len(parts) - len(small(parts))
+    def hold(parts: Sequence[Part]) -> bool:
+        large = len(parts) - len(small(parts))
+        return large >= 2 and (too_many == "drop" or large <= max_parts)
 
-    def surplus(parts: list[Part]) -> list[Part]:
-        return parts if len(parts) > max_parts else []
+    def merged_to_most(parts: Sequence[Part]) -> list[Part]:
+        return merge(parts, lambda left: left if len(left) > max_parts else [], "surface")
 
     rule: Rule = "nodes"
     parts = _grouped(pieces, lambda piece: (piece.node, piece.node_name, piece.material_name))
-    if not 2 <= large(parts) <= max_parts:
+    if not hold(parts):
         rule = "materials"
         parts = _grouped(pieces, lambda piece: (piece.material_name, piece.material_name, ""))
-    if not 2 <= large(parts) <= max_parts:
+    if not hold(parts):
         rule = "merged"
         parts = [_part([piece], piece.node_name, piece.material_name) for piece in pieces]
-        if large(parts) < 2:
+        if len(parts) - len(small(parts)) < 2:
             rule = "components"
             parts = [_component(piece, surface) for piece in pieces for surface in components(piece.surface)]
     found, whole = len(parts), sum(part.area for part in parts)
-    if rule in ("merged", "components"):
-        parts = _merge(parts, surplus, area)
+    if too_many == "merge" and rule in ("merged", "components"):
+        parts = merged_to_most(parts)
     if small_parts == "cull":
         gone = {id(part) for part in small(parts)}
         parts = [part for part in parts if id(part) not in gone]
     else:
-        # Small parts that touch each other may grow into parts of their own, and then be too many.
-        parts = _merge(_merge(parts, small, size), surplus, area)
-    if len(parts) < 2:
-        raise ObjectDropped("single part")
+        parts = merge(parts, small, small_by)
+        if too_many == "merge":  # small parts that touch each other may have grown into parts of their own
+            parts = merged_to_most(parts)
+    if not 2 <= len(parts) <= max_parts:
+        if undivided == "drop":
+            raise ObjectDropped("single part" if len(parts) < 2 else f"more than {max_parts} parts")
+        rule, parts = "undivided", [_part(pieces, pieces[0].node_name, pieces[0].material_name)]
     parts.sort(key=lambda part: (-part.area, part.raw_names))
     for part, name in zip(parts, unique_names(part.name for part in parts), strict=True):
         part.name = name
@@ -140,9 +148,7 @@ def _component(piece: Piece, surface: Surface) -> Part:
     return part
 
 
-def _merge(
-    parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]], size: Callable[[Part], float]
-) -> list[Part]:
+def merge(parts: Sequence[Part], candidates: Callable[[list[Part]], list[Part]], by: Size) -> list[Part]:
     """Merge the smallest of the candidates into the closest part, until there are no candidates or one part."""
     left = sorted(parts, key=lambda part: -part.area)
     if len(left) < 2 or not candidates(left):
@@ -150,7 +156,7 @@ def _merge(
     left = _join_surplus(left)
     distances = _distances(left)
     while len(left) > 1 and (chosen := candidates(left)):
-        smallest = min(chosen, key=size)
+        smallest = min(chosen, key=lambda part: part.size(by))
         index = next(i for i, part in enumerate(left) if part is smallest)
         closest = int(np.argmin(distances[index]))
         left[closest] = left[closest].joined(smallest)

@@ -44,7 +44,7 @@ def summarise(out: Path, absent: Sequence[str]) -> dict[str, Any]:
         "dropped_by_reason": _counts(_kind(row["reason"]) for row in rows if row["status"] == "dropped"),
         "splits": {split: sum(row["split"] == split for row in kept) for split in ("train", "val", "test")},
         "part_rules": _counts(row["part_rule"] for row in kept),
-        "parts": sum(row["part_count"] for row in kept),
+        "parts": sum(row["part_count"] for row in kept if row["part_rule"] != "undivided"),
         "part_counts": {str(n): count for n, count in sorted(Counter(row["part_count"] for row in kept).items())},
         "triangles": sum(row["triangles"] for row in kept),
         "textured": sum(row["textures"] > 0 for row in kept),

@@ -21,7 +21,7 @@ OBJECTS = Table(
             ("status", pa.string()),  # ok or dropped
             ("reason", pa.string()),  # why it was dropped, else empty
             ("part_count", pa.int32()),
-            ("part_rule", pa.string()),  # nodes, materials, merged or components
+            ("part_rule", pa.string()),  # nodes, materials, merged, components; undivided: part_count is 1
             ("pieces_found", pa.int32()),  # before small ones were merged or culled
             ("culled_surface", pa.float32()),  # share of the surface
             ("triangles", pa.int32()),
@@ -52,7 +52,7 @@ PARTS = Table(
     ),
     sort=("part_id",),
 )
-"""The parts of the objects that are kept."""
+"""The parts of the objects that are kept; an undivided one has no row."""
 
 GLBS = Table(
     "glbs",

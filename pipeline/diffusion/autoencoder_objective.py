@@ -51,16 +51,23 @@ class Pictures(Dataset[dict[str, Any]]):
     """Crops: every second of a colour map, the others of objects and of parts alone in turn.
 
     Numbered and drawn as in `Examples`. Small crops that lie where there is something to see teach more in the same
-    time than whole views do. The colour channels of renders change places, so that a colour that is rare among the
-    objects is none among the pictures.
+    time than whole views do. With `augment`, the colour channels of renders change places, so that a colour that is
+    rare among the objects is none among the pictures.
     """
 
     def __init__(
-        self, data: Path, split: str, params: DiffusionParams, seed: int, expected_view_size: int | None = None
+        self,
+        data: Path,
+        split: str,
+        params: DiffusionParams,
+        seed: int,
+        augment: bool,
+        expected_view_size: int | None = None,
     ) -> None:
         """UserErrors as in `Examples`."""
+        self.augment = augment
         self.objects, self.parts = (
-            Examples(data, TASKS[name], split, params, seed, 0.0, augment=True, expected_view_size=expected_view_size)
+            Examples(data, TASKS[name], split, params, seed, 0.0, augment, expected_view_size=expected_view_size)
             for name in ("segment", "complete_no_context")
         )
         self.seed = seed
@@ -73,7 +80,7 @@ class Pictures(Dataset[dict[str, Any]]):
         draws, coloured = np.random.default_rng((self.seed, number, CROP)), number % 2 == 0
         side = min(grid.shape[-1], max(grid.shape[-1] // 4, self.least_side))
         crop = _crop(grid, side, _edges(grid) if coloured else grid.amin(dim=0) < 1, draws)
-        picture = crop if coloured else crop[draws.permutation(3)]
+        picture = crop[draws.permutation(3)] if self.augment and not coloured else crop
         return {"picture": picture, "coloured": coloured, "number": number, "object_id": object_id}
 
     def grid(self, number: int) -> tuple[Tensor, str]:

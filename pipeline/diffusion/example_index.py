@@ -58,6 +58,8 @@ def _records(
         grids = rows["grids"]
         if grids.split != split or (wanted is not None and grids.object_id not in missing):
             continue
+        if task.needs_parts and grids.parts == [WHOLE]:
+            continue
         objects += 1
         samples = _samples(task, rows)
         if not samples:

@@ -56,6 +56,15 @@ def start_autoencoder(params: DiffusionParams, init_from: str = "") -> Autoencod
     return build_autoencoder(params.autoencoder)
 
 
+def started_task(task: Task, init_from: str) -> Task:
+    """The task as the network in the folder `init_from` was trained for it; as it is where there is no such network."""
+    try:
+        config = json.loads((Path(init_from) / task.name / "unet/config.json").read_text(encoding="utf-8"))
+        return task.of_network(config["in_channels"], config["out_channels"])
+    except (OSError, ValueError, KeyError):  # loading it says what is wrong
+        return task
+
+
 def start_model(task: Task, params: DiffusionParams, models: Path, grid_size: int, init_from: str = "") -> Model:
     """The networks from which the task's training starts.
 

@@ -18,7 +18,7 @@ from pipeline.diffusion.autoencoder import PatchAutoencoder, latent_channels, la
 from pipeline.diffusion.conditioning import encode_conditions, rows_of
 from pipeline.diffusion.denoiser import Conditions, predict
 from pipeline.diffusion.schedule import sampler, set_steps
-from pipeline.diffusion.tasks import find_task
+from pipeline.diffusion.tasks import Task, find_task
 from pipeline.diffusion.unet import MultiViewUNet
 from pipeline.errors import UserError
 from pipeline.folders import reading
@@ -161,6 +161,12 @@ class MultiViewPipeline(DiffusionPipeline):
             return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
 
     @property
+    def trained_task(self) -> Task:
+        """What the network was trained for."""
+        task = find_task(self.config.task)
+        return task.of_network(self.unet.config.in_channels, latent_channels(self.autoencoder))
+
+    @property
     def view_size(self) -> int:
         """Pixels of a side of one view."""
         return int(self.config.grid_size) // 2
@@ -183,7 +189,7 @@ class MultiViewPipeline(DiffusionPipeline):
         `images`: (B, H, W, 3) each, `masks`: bool (B, H, W) each, B `prompts`. A task of one view draws each of the
         four views by itself, in one batch, and lays them out as a grid.
         """
-        task, channels = find_task(self.config.task), latent_channels(self.autoencoder)
+        task, channels = self.trained_task, latent_channels(self.autoencoder)
         settings = self._settings(solver, num_inference_steps, guidance_scale)
         if num_samples < 1:
             raise UserError(f"num_samples is {num_samples}; give at least 1.")
@@ -233,7 +239,7 @@ class MultiViewPipeline(DiffusionPipeline):
         self, images: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], prompts: Sequence[str]
     ) -> Conditions:
         """The conditions of each input, (B, ...)."""
-        task, device, dtype = find_task(self.config.task), self.unet.device, self.unet.dtype
+        task, device, dtype = self.trained_task, self.unet.device, self.unet.dtype
         tensors = {name: torch.from_numpy(values).permute(0, 3, 1, 2).to(device) for name, values in images.items()}
         image_BNE = None
         if task.image_tokens:

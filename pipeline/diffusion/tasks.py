@@ -14,7 +14,7 @@ Images of a sample, each the 2x2 grid or, for a task of one view, one view of it
 Masks: `mask`, M, where the part is in sight; `rest_mask`, M_rest, where any other part is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import UserError
 from pipeline.params.base import nearest
@@ -47,11 +47,24 @@ class Task:
         """Input channels of the network: C for the noised latents, C for every stacked image, 1 for a stacked mask."""
         return latent_channels * (1 + len(self.stacked)) + (self.stacked_mask is not None)
 
+    def of_network(self, in_channels: int, latent_channels: int) -> "Task":
+        """The task as a network of so many input channels was trained for it: without its mask where there is no room.
+
+        Weights of `complete_no_context` that were made when the task had no mask stay of use.
+        """
+        without = replace(self, stacked_mask=None)
+        return without if in_channels == without.in_channels(latent_channels) else self
+
     @property
     def images(self) -> tuple[str, ...]:
         """All images that a training sample of the task carries, the target first."""
         shown = (self.target, *self.stacked, *filter(None, (self.beside, self.image_tokens)))
         return tuple(dict.fromkeys(shown))
+
+    @property
+    def needs_parts(self) -> bool:
+        """Whether objects that are not divided into parts are of no use to it."""
+        return self.target != "whole"
 
     @property
     def of_parts(self) -> bool:
@@ -71,7 +84,7 @@ TASKS: dict[str, Task] = {
         Task("segment", "colours", stacked=("whole",), augmentations=(*ALL, "recolour")),
         Task("complete", "part", stacked=("masked", "whole"), stacked_mask="mask", augmentations=ALL),
         Task("edit", "part", stacked=("rest",), stacked_mask="rest_mask", caption="part"),
-        Task("complete_no_context", "part", stacked=("masked",), augmentations=ALL),
+        Task("complete_no_context", "part", stacked=("masked",), stacked_mask="mask", augmentations=ALL),
         Task(
             "complete_single_view",
             "part",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation import ranking, shape_metrics, view_measures
+from pipeline.evaluation import ranking, shape_metrics, truths, view_measures
 from pipeline.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from pipeline.evaluation.evaluate_object import SAM2_FORMS, baselines
 from pipeline.params.evaluate import EvaluateParams
@@ -46,7 +46,7 @@ def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
     baseline = {name: method.conventions() for name, method in baselines().items()}
     shapes = {"points": f"{params.points} of each surface, uniform by area, seed {params.seed}"}
     return {
-        "segmentation": {**ranking.CONVENTIONS, **baseline, **_sam2(params)},
+        "segmentation": {**ranking.CONVENTIONS, **truths.CONVENTIONS, **baseline, **_sam2(params)},
         "completion": dict(COMPLETION),
         "reassembly": dict(REASSEMBLY),
         "generation": dict(GENERATION),

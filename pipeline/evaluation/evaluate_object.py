@@ -8,7 +8,7 @@ Shape suffixes: R runs, H W pixels of the grid.
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,10 @@ from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
 from pipeline.evaluation.surface_parts import surface_parts
+from pipeline.evaluation.truths import truths
 from pipeline.evaluation.view_measures import ViewMeasures
 from pipeline.params.evaluate import EvaluateParams
+from pipeline.regions.proposals import Proposals
 from pipeline.regions.ranking import Pool
 from pipeline.shards.table import WHOLE, Table, decode_png
 from pipeline.views.cameras import GRID_AZIMUTHS, over_white, shown, untile
@@ -48,7 +50,8 @@ FIGURES = Table(
             ("split", pa.string()),
             ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation; surface
             ("method", pa.string()),
-            ("setting", pa.string()),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap; views; A, B
+            # automatic, seeded, both also of large parts; views, 3d; 3d, shape, part shape, overlap; views; A, B
+            ("setting", pa.string()),
             ("figure", pa.string()),
             ("value", pa.float64()),  # finite: what is not is missing
         ]
@@ -137,9 +140,16 @@ Found = Iterator[tuple[str, str, dict[str, float]]]
 
 def segmentation(task: EvaluateTask) -> Found:
     """Table 1: how well ranked regions find the true parts, all of them and those at a seed."""
-    truth = _labels(task)
-    if not truth.any():
+    labels = _labels(task)
+    if not labels.any():
         raise ObjectFailed("no part of the object is in sight in any of the four views")
+    known = truths(labels, task.glbs[0]["glb"])
+
+    def measured(name: str, ranked: Proposals, at: Callable[[int, int], Proposals]) -> Found:
+        for suffix, truth in known.items():
+            yield name, f"automatic{suffix}", automatic(ranked, truth)
+            yield name, f"seeded{suffix}", seeded(at, truth)
+
     rgba = _renders(task.grids)[WHOLE]
     image, foreground = over_white(rgba), shown(rgba)
     runs = sorted(task.runs, key=lambda row: row["run"])
@@ -149,14 +159,12 @@ def segmentation(task: EvaluateTask) -> Found:
         pools[name] = baseline.segment(image, foreground)
     for name, regions_RHW in pools.items():
         pool = Pool.of_runs(regions_RHW)
-        yield name, "automatic", automatic(pool.ranked(), truth)
-        yield name, "seeded", seeded(pool.ranked_at, truth)
+        yield from measured(name, pool.ranked(), pool.ranked_at)
     weights = task.params.weights()
     for name, key in SAM2_FORMS.items():
         if key in weights:
             sam2 = loaded_sam2(weights[key], task.params.sam2_queries).looking_at(image)
-            yield name, "automatic", automatic(sam2.automatic(foreground), truth)
-            yield name, "seeded", seeded(sam2.seeded, truth)
+            yield from measured(name, sam2.automatic(foreground), sam2.seeded)
 
 
 def completion(task: EvaluateTask) -> Found:

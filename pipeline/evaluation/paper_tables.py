@@ -10,8 +10,9 @@ from pipeline.evaluation import published
 from pipeline.evaluation.evaluate_object import ASSEMBLED, SAM2_FORMS
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
+from pipeline.evaluation.truths import LARGE
 
-WIDTH = 220
+WIDTH = 260
 """Characters a line may have: cells are never cut, and a narrow terminal folds lines itself."""
 NOT_RUN = {
     "part123": "not run",
@@ -20,6 +21,8 @@ NOT_RUN = {
 """Why a method of the paper may have no figures."""
 OURS = "partgen "
 MODES = ("automatic", "seeded")
+TRUTHS = {"": "all parts", f", {LARGE}": LARGE}
+"""By the end of a setting's name, the true parts that a column of Table 1 is of."""
 LABELS = {
     "oracle": "oracle J",
     "complete": "PartGen B(I*M, I)",
@@ -95,16 +98,18 @@ def _segmentation(summary: Summary) -> list[Table]:
     found = summary["segmentation"]
     ours = sorted((method for method in found if method.startswith(OURS)), key=lambda name: int(name.split()[-1]))
     methods = [*NOT_RUN, *(method for method in found if method not in (*NOT_RUN, *ours)), *ours]
-    precision = _table("Table 1. Segmentation: mAP50 and mAP75, percent")
+    precision = _table(precision_title(found))
     for mode in MODES:
-        for title in (f"{mode} mAP50", "mAP75", "paper's"):
+        columns = [title for name in TRUTHS.values() for title in (f"{mode}, {name}: mAP50", "mAP75")]
+        for title in (*columns, "paper's"):
             precision.add_column(title, justify="right", no_wrap=True)
     for method in methods:
         cells = []
         for mode in MODES:
-            figures = found.get(method, {}).get(mode, {})
-            theirs = published.SEGMENTATION.get(method, {}).get(mode, "")
-            cells += [_cell(figures, "ap50", 1, 100), _cell(figures, "ap75", 1, 100), str(theirs)]
+            for suffix in TRUTHS:
+                figures = found.get(method, {}).get(mode + suffix, {})
+                cells += [_cell(figures, "ap50", 1, 100), _cell(figures, "ap75", 1, 100)]
+            cells.append(str(published.SEGMENTATION.get(method, {}).get(mode, "")))
         if method not in found:
             cells[0] = NOT_RUN[method]
         precision.add_row(_label(method), *cells)
@@ -119,6 +124,18 @@ def _segmentation(summary: Summary) -> list[Table]:
             cells = [" | ".join(f"{100 * figures[name]['mean']:.1f}" for figures in modes) for name in names]
             recall.add_row(_label(method), *cells)
     return [precision, recall]
+
+
+def precision_title(found: Mapping[str, Mapping[str, Figures]]) -> str:
+    """Of Table 1, with the number of objects that each of its truths is of."""
+    counts = {
+        name: max(
+            (modes.get(MODES[0] + suffix, {}).get("ap50", {}).get("count", 0) for modes in found.values()), default=0
+        )
+        for suffix, name in TRUTHS.items()
+    }
+    said = ", ".join(f"{name} of {count}" for name, count in counts.items())
+    return f"Table 1. Segmentation: mean average precision, percent (objects: {said})"
 
 
 def _completion(summary: Summary) -> list[Table]:

@@ -1,12 +1,10 @@
 """From the objects' figures to means over objects with their intervals: metrics/evaluate.json and the recall curves."""
 
-import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from pipeline.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from pipeline.shards.write import rounded
@@ -32,26 +30,24 @@ Summary = dict[str, dict[str, dict[str, dict[str, Mean]]]]
 """By table, method, setting and figure."""
 
 
-def summarise(rows: Iterable[Mapping[str, Any]], seed: int) -> Summary:
-    """The mean of every figure over those objects that have it, out of rows of the table `figures`.
+def summarise(figures: pd.DataFrame, seed: int) -> Summary:
+    """The mean of every figure over those objects that have it, out of the table `figures`.
 
     Of Table 3 also the differences to `whole`, over the objects that have both.
     """
-    values: dict[tuple[str, str, str, str], dict[str, float]] = {}
-    for row in rows:
-        key = row["table"], row["method"], row["setting"], row["figure"]
-        values.setdefault(key, {})[row["object_id"]] = row["value"]
     summary: Summary = {table: {} for table in TABLES}
-    for (table, method, setting, figure), found in sorted(values.items()):
-        settings = summary[table].setdefault(method, {})
-        settings.setdefault(setting, {})[figure] = _mean(mean_interval(_ordered(found, found), seed))
-        whole = values.get((table, "whole", setting, figure))
-        if (table, setting) != ("reassembly", "3d") or method == "whole" or whole is None:
-            continue
-        both = found.keys() & whole.keys()
-        if both:
-            difference = paired_difference(_ordered(found, both), _ordered(whole, both), seed)
-            settings.setdefault(DIFFERENCE, {})[figure] = _mean(difference)
+    figures = figures.sort_values("object_id")
+    for (table, method, setting, figure), values in figures.groupby(["table", "method", "setting", "figure"])["value"]:
+        settings = summary[table].setdefault(method, {}).setdefault(setting, {})
+        settings[figure] = _mean(mean_interval(values.to_numpy(), seed))
+    assembled = figures[(figures["table"] == "reassembly") & (figures["setting"] == "3d")]
+    wide = assembled.pivot(index="object_id", columns=["method", "figure"], values="value")
+    for method, figure in wide:
+        if method != "whole" and ("whole", figure) in wide:
+            both = wide[[(method, figure), ("whole", figure)]].dropna().to_numpy()
+            if len(both):
+                differences = summary["reassembly"][method].setdefault(DIFFERENCE, {})
+                differences[figure] = _mean(paired_difference(*both.T, seed))
     return summary
 
 
@@ -74,16 +70,12 @@ def _mean(interval: Interval) -> Mean:
 def write_recall(path: Path, segmentation: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> None:
     """The recall curves (Fig. A2) as CSV: `method`, `mode`, `threshold` of the IoU, `k`, `recall`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("method", "mode", "threshold", "k", "recall"))
-        for method, modes in segmentation.items():
-            for mode, figures in modes.items():
-                found = {match: figure["mean"] for name, figure in figures.items() if (match := RECALL.fullmatch(name))}
-                curve = sorted((int(match[1]) / 100, int(match[2]), mean) for match, mean in found.items())
-                writer.writerows((method, mode, *point) for point in curve)
-
-
-def _ordered(values: Mapping[str, float], objects: Iterable[str]) -> np.ndarray:
-    """Of some objects, in the order of their ids."""
-    return np.array([values[object_id] for object_id in sorted(objects)])
+    points = [
+        (method, mode, int(match[1]) / 100, int(match[2]), figure["mean"])
+        for method, modes in segmentation.items()
+        for mode, figures in modes.items()
+        for name, figure in figures.items()
+        if (match := RECALL.fullmatch(name))
+    ]
+    curves = pd.DataFrame(points, columns=["method", "mode", "threshold", "k", "recall"])
+    curves.sort_values(["method", "mode", "threshold", "k"]).to_csv(path, index=False, lineterminator="\n")

@@ -69,13 +69,18 @@ class AssetsParams(StageGroup):
     folder: FolderParams
 
     max_parts: int = Field(ge=2, le=254)
-    """S: objects with more pieces have them merged down to this number (2 to 10 parts in the paper)."""
+    """S: the most parts of an object, 10 in the paper."""
     small_by: Literal["surface", "volume"]
     """What a part's size is a share of."""
     small_share: float = Field(ge=0, lt=0.5)
     """A part with a smaller share of the object is small."""
     small_parts: Literal["merge", "cull"]
     """Small parts are merged into the part they touch, or culled."""
+    too_many: Literal["merge", "drop"]
+    """More parts than `max_parts` are merged, the smallest into the closest, or the object is not divided."""
+    undivided: Literal["drop", "keep"]
+    """Objects of a single part, or of too many, are dropped, or kept whole: `text_to_mv`, `image_to_mv` and `lrm` learn
+    from them, and nothing that needs parts does."""
 
     texture_px: int = Field(ge=4)
     """Longer side of a texture; larger ones are scaled down."""
@@ -86,10 +91,12 @@ class AssetsParams(StageGroup):
     max_triangles: int = Field(gt=0)
     """Objects with more triangles are dropped."""
 
+    splits: str
+    """Folder of val.txt and test.txt, the frozen ids. Only one under data/splits makes DVC notice when they change."""
     validation_share: float = Field(ge=0, lt=1)
-    """Share of the name groups that validate, outside the frozen ids of data/splits."""
+    """Share of the name groups that validate, beside the frozen ids; 0 for exactly these, all of which must be kept."""
     test_share: float = Field(ge=0, lt=1)
-    """Share of the name groups that test, outside the frozen ids of data/splits."""
+    """Share of the name groups that test, beside the frozen ids; 0 for exactly these, all of which must be kept."""
 
     shards: int = Field(ge=1)
     """Parquet files a table, here and in every later stage."""

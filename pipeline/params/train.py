@@ -34,6 +34,8 @@ class LoopParams(Group):
     part_balance: Annotated[float, Field(ge=0)]
     """How much more the pixels of small parts count than those of large ones where parts are drawn alone; 0 for not at
     all, as in the paper. Not published."""
+    augment: bool
+    """Turn, mirror and recolour training samples, all pictures of one alike. The paper states none."""
     precompute: bool
     """Compute the tokens of frozen text and image encoders once, into scratch, where they are fewer than the training
     samples; otherwise with every batch."""
@@ -68,6 +70,14 @@ class DenoiserParams(TaskParams):
     more work for much less memory. It changes what is learnt by rounding alone."""
 
 
+class TextToMultiViewParams(DenoiserParams):
+    """The schedule of `text_to_mv`."""
+
+    objects: str
+    """A text file with the ids of the objects to learn from, one a line, such as the 10,000 best of the paper's; empty
+    for all. DVC does not watch it."""
+
+
 class LrmParams(TaskParams):
     """The schedule of the reconstruction model's training."""
 
@@ -85,7 +95,7 @@ class TrainParams(StageGroup):
     """Folder of trained models; each training goes on from the one of its own name. Empty to start anew."""
     loop: LoopParams
     autoencoder: TaskParams
-    text_to_mv: DenoiserParams
+    text_to_mv: TextToMultiViewParams
     image_to_mv: DenoiserParams
     segment: DenoiserParams
     complete: DenoiserParams

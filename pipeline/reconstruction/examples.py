@@ -39,10 +39,17 @@ class Examples(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, objects: DrawnObjects, params: ReconstructionParams, render: RenderParams, pieces: int, seed: int
+        self,
+        objects: DrawnObjects,
+        params: ReconstructionParams,
+        render: RenderParams,
+        pieces: int,
+        seed: int,
+        augment: bool,
     ) -> None:
         """`pieces` of `params.crop` pixels a side make the rays of a sample, from different views as far as they go."""
         self.objects, self.seed, self.samples, self.pieces = objects, seed, params.samples, pieces
+        self.augment = augment
         self.camera = Camera(render.fov_deg, render.distance, render.view_size)
         self.side = min(params.crop, render.view_size)
 
@@ -52,8 +59,9 @@ class Examples(Dataset[dict[str, Any]]):
         draws = np.random.default_rng((self.seed, number))
         parts = self.objects.parts(place)
         whole, part = draws.random() < WHOLE_SHARE, 1 + int(draws.integers(max(1, parts)))
-        change, channels = Augmentation.drawn(draws, AUGMENTATIONS), draws.permutation(3).tolist()
-        drawn = self.objects.read(place, 0 if whole or not parts else part).changed(change, channels)
+        drawn = self.objects.read(place, 0 if whole or not parts else part)
+        if self.augment:
+            drawn = drawn.changed(Augmentation.drawn(draws, AUGMENTATIONS), draws.permutation(3).tolist())
         rgba, cameras = drawn.views(self.objects.elevation_deg)
         chosen = np.resize(draws.permutation(len(cameras)), self.pieces)
         rays, seen = [], []

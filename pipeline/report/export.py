@@ -1,13 +1,11 @@
 """Trained models to give away: half precision, a model card, the objects behind them and their loss curves."""
 
-import csv
 import json
 import shutil
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,7 +24,7 @@ from pipeline.report.run_facts import MODELS, MOST_POINTS, sentences, stage_of, 
 from pipeline.shards.progress import Progress
 from pipeline.shards.read import read_table
 
-CREDITS = ("object_id", "split", "name", "author", "licence", "source", "origin")
+CREDITS = ["object_id", "split", "name", "author", "licence", "source", "origin"]
 CARD, OBJECTS, CURVES, GALLERY = "README.md", "objects.csv", "curves.png", "gallery.png"
 KIND = "export"
 """Of the folder, in its SHA256SUMS."""
@@ -50,7 +48,8 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
         if not (models / name).is_dir():
             raise UserError(f"{models / name} is missing; run the stage `{stage_of(name)}`, which trains it.")
         check_sums(models / name)
-    kept = [row for row in read_table(data / "assets/objects").to_pylist() if row["status"] == "ok"]
+    objects = read_table(data / "assets/objects").to_pandas()
+    kept = objects[objects["status"] == "ok"].sort_values("object_id")
     if out.exists() and any(out.iterdir()):
         print(f"The older export in {out} will be replaced.", file=sys.stderr, flush=True)
     with replaced(out, KIND) as folder:
@@ -58,10 +57,7 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
             for name in MODELS:
                 _copy_in_half(models / name, folder / name)
                 progress.advance(note=name)
-        with (folder / OBJECTS).open("w", newline="", encoding="utf-8") as file:
-            rows = csv.DictWriter(file, CREDITS, extrasaction="ignore", lineterminator="\n")
-            rows.writeheader()
-            rows.writerows(sorted(kept, key=lambda row: str(row["object_id"])))
+        kept.to_csv(folder / OBJECTS, columns=CREDITS, index=False, lineterminator="\n")
         _draw_curves(project, folder / CURVES)
         write_gallery(folder / GALLERY, data)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -102,7 +98,7 @@ def _draw_curves(project: Path, path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def _card(title: str, data: Path, project: Path, kept: list[dict[str, Any]], size: int) -> str:
+def _card(title: str, data: Path, project: Path, kept: pd.DataFrame, size: int) -> str:
     evaluated = read_metrics(project, "evaluate", "evaluate")
     params = yaml.safe_load((project / PARAMS_FILE).read_text(encoding="utf-8"))
     said, objects = evaluated.pop("conventions"), evaluated.pop("objects")
@@ -113,9 +109,9 @@ def _card(title: str, data: Path, project: Path, kept: list[dict[str, Any]], siz
         facts=sentences(data, project),
         trainings=trainings(project),
         schedules=params["train"],
-        licences=Counter((row["licence"], row["source"]) for row in kept).most_common(),
-        splits=Counter(row["split"] for row in kept),
-        authors=len({row["author"] for row in kept}),
+        licences=kept[["licence", "source"]].value_counts().items(),
+        splits=kept["split"].value_counts(),
+        authors=kept["author"].nunique(),
         tables=[_markdown(table) for table in result_tables(evaluated)],
         objects=objects,
         conventions=json.dumps(said, indent=1),

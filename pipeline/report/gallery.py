@@ -1,6 +1,5 @@
 """A picture of some held-out objects, best, typical and worst, chosen by the rank of their score and not by hand."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from pipeline.views.cameras import Camera, over_white
 EACH = 2
 """Objects of the best, of the typical and of the worst."""
 SIZE, AZIMUTH_DEG, EXPLODE, SAMPLES = 192, 30.0, 0.6, 96
+SCORES = ["ap50", "ap75", "psnr_foreground"]
+"""What the objects are ranked by, the first first."""
 COLUMNS = ("rendered", "true parts", "predicted parts", "reconstructed", "pulled apart")
 
 
@@ -67,31 +68,24 @@ def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
     Ties go by AP75, then by the foreground's PSNR of the parts put together, then by id. Objects that show one part
     only are left out: they can hardly be cut wrongly. UserError when none is left.
     """
-    in_sight = Counter(
-        row["object_id"] for row in read_table(data / "masks/visibility").to_pylist() if any(row["pixels"])
-    )
-    wanted: dict[str, dict[str, float]] = {}
-    for row in read_table(data / "evaluation/figures").to_pylist():
-        kept = wanted.setdefault(row["object_id"], {})
-        if row["table"] == "segmentation" and row["method"].startswith("partgen ") and row["setting"] == "automatic":
-            kept[f"{row['figure']} of {int(row['method'].removeprefix('partgen ')):9d}"] = row["value"]
-        elif (row["table"], row["method"], row["setting"]) == ("reassembly", "predicted parts", "3d"):
-            kept[row["figure"]] = row["value"]
-    most = max((name.partition(" of ")[2] for kept in wanted.values() for name in kept if " of " in name), default="")
-    scores = {
-        object_id: (kept[f"ap50 of {most}"], kept[f"ap75 of {most}"], kept.get("psnr_foreground", -np.inf))
-        for object_id, kept in sorted(wanted.items())
-        if f"ap50 of {most}" in kept and in_sight[object_id] > 1
-    }
-    if not scores:
+    visible = read_table(data / "masks/visibility", ["object_id", "pixels"]).to_pandas()
+    in_sight = visible[visible["pixels"].map(np.any)].value_counts("object_id")
+    figures = read_table(data / "evaluation/figures").to_pandas()
+    automatic = figures["method"].where(figures["setting"] == "automatic")
+    runs = automatic.str.extract(r"^partgen (\d+)$", expand=False).astype(float)
+    assembled = (figures["method"] == "predicted parts") & (figures["setting"] == "3d")
+    found = figures[(runs == runs.max()) | assembled & (figures["figure"] == SCORES[-1])]
+    scores = found.pivot(index="object_id", columns="figure", values="value").reindex(columns=SCORES)
+    scores = scores.dropna(subset="ap50").fillna(-np.inf)
+    scores = scores[in_sight.reindex(scores.index, fill_value=0) > 1].sort_values(SCORES, ascending=False)
+    if scores.empty:
         raise UserError(
             "None of the evaluated objects shows more than one part, so there is nothing to choose for the gallery; "
             "evaluate objects of several parts."
         )
-    order = sorted(scores, key=lambda object_id: scores[object_id], reverse=True)
-    middle, count = (len(order) - EACH) // 2, len(order)
+    middle, count = (len(scores) - EACH) // 2, len(scores)
     places = {*range(EACH), *range(middle, middle + EACH), *range(count - EACH, count)} & {*range(count)}
-    return {order[place]: (place + 1, scores[order[place]][0]) for place in sorted(places)}
+    return {scores.index[place]: (place + 1, scores["ap50"].iloc[place]) for place in sorted(places)}
 
 
 def _labels(png: bytes) -> np.ndarray:

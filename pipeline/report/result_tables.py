@@ -19,6 +19,8 @@ from pipeline.evaluation.paper_tables import (
     SURFACE,
     SURFACE_REGIMES,
     SURFACES,
+    TRUTHS,
+    precision_title,
 )
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
@@ -85,7 +87,12 @@ def figures_table(rows: Sequence[Mapping[str, Any]]) -> list[ResultTable]:
         figures[row["figure"]] = {"mean": row["value"]}
     precision = {f"ap{threshold * 100:.0f}": (f"AP{threshold * 100:.0f}, %", 1) for threshold in THRESHOLDS}
     tables = [
-        _grouped("Segmentation", _in_order(found["segmentation"]), {mode: precision for mode in MODES}, scale=100),
+        _grouped(
+            "Segmentation",
+            _in_order(found["segmentation"]),
+            {mode + suffix: precision for mode in MODES for suffix in TRUTHS},
+            scale=100,
+        ),
         _grouped(
             "Completed parts",
             {method: found["completion"].get(method, {}) for method in published.COMPLETION},
@@ -113,14 +120,16 @@ def _precision(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> ResultT
             continue  # a number of runs that was not asked for
         cells = []
         for mode in MODES:
-            figures, theirs = modes.get(mode, {}), published.SEGMENTATION.get(method, {}).get(mode)
-            cells += [_cell(figures, name, 1, 100) for name in ("ap50", "ap75")]
-            cells.append(Cell(str(theirs or ""), paper=True))
+            cells += [
+                _cell(modes.get(mode + suffix, {}), name, 1, 100) for suffix in TRUTHS for name in ("ap50", "ap75")
+            ]
+            cells.append(Cell(str(published.SEGMENTATION.get(method, {}).get(mode, "")), paper=True))
         if not modes:
             cells[0] = Cell(NOT_RUN[method])
         rows[_label(method)] = cells
-    title = "Table 1. Segmentation: mean average precision, percent"
-    return ResultTable(title, ["mAP50", "mAP75", "paper's"] * 2, rows, [(mode, 3) for mode in MODES])
+    groups = [group for mode in MODES for group in (*((f"{mode}, {name}", 2) for name in TRUTHS.values()), (mode, 1))]
+    titles = ([*["mAP50", "mAP75"] * len(TRUTHS), "paper's"]) * len(MODES)
+    return ResultTable(precision_title(found), titles, rows, groups)
 
 
 def _completion(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[ResultTable]:

@@ -1,9 +1,10 @@
 """Reading what the stages made, for the report: each missing table or file names the stage that makes it."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.report.charts import Point
@@ -55,11 +56,10 @@ def read_curve(project: Path, name: str, stage: str) -> list[tuple[Point, Point]
     """The loss curve of a training: for each step, (step, loss) and (step, loss on validation objects)."""
     path = project / "plots/train" / f"{name}.csv"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [[float(row[key]) for key in ("step", "loss", "validation")] for row in csv.DictReader(file)]
+        curve = pd.read_csv(path, dtype=float, float_precision="round_trip")
     except FileNotFoundError:
         raise _missing(path, stage) from None
-    return [((step, loss), (step, validation)) for step, loss, validation in rows]
+    return [((row.step, row.loss), (row.step, row.validation)) for row in curve.itertuples()]
 
 
 def settings_of(data: Path, table: str) -> dict[str, Any]:

@@ -32,6 +32,8 @@ def names(pieces: list[Piece], **changed: Any) -> tuple[Division, list[str]]:
         "small_by": "surface",
         "small_share": 0.01,
         "small_parts": "merge",
+        "too_many": "merge",
+        "undivided": "drop",
         **changed,
     }
     division = divide(pieces, **params)
@@ -115,6 +117,36 @@ def test_small_parts_are_culled() -> None:
     assert found == ["big", "near"]
     assert division.culled_surface == pytest.approx(0.06 / (96 + 24 + 0.06))
     assert division.parts[1].raw_names == ["near"]
+
+
+def test_too_many_parts_are_dropped_before_other_rules_are_tried() -> None:
+    two_materials = [*row(11), piece("last", "steel", 1, 30, 0, 0)]
+    division, _ = names(two_materials)
+    assert division.rule == "materials"
+    with pytest.raises(ObjectDropped, match="more than 10 parts"):
+        names(two_materials, too_many="drop")
+    division, found = names(row(10), too_many="drop")
+    assert (division.rule, len(found)) == ("nodes", 10)
+    with pytest.raises(ObjectDropped, match="more than 10 parts"):
+        names([Piece("", "", "", every.surface) for every in row(11)], too_many="drop")
+
+
+def test_the_papers_rule_culls_by_volume_before_it_counts() -> None:
+    paper = {"small_by": "volume", "small_share": 0.05, "small_parts": "cull", "too_many": "drop"}
+    screws = [piece(f"screw{chr(97 + k)}", "w", 0.5, 2.0 * k, 0, 5) for k in range(9)]  # each 1/8 of a box's volume
+    division, found = names([*row(3), *screws], **paper)
+    assert (found, division.found) == (["boxa", "boxb", "boxc"], 12)
+    with pytest.raises(ObjectDropped, match="single part"):
+        names([piece("big", "w", 4, 0, 0, 0), piece("small", "w", 1, 9, 0, 0)], **paper)
+
+
+def test_undivided_objects_are_kept_whole() -> None:
+    small = [piece("big", "w", 4, 0, 0, 0), piece("screw", "w", 0.1, 2.05, 0, 0)]
+    for pieces, changed in ((small, {"small_parts": "cull"}), (row(11), {"too_many": "drop"})):
+        division, _ = names(pieces, undivided="keep", **changed)
+        assert (division.rule, len(division.parts), division.culled_surface) == ("undivided", 1, 0)
+        assert division.parts[0].area == pytest.approx(sum(every.surface.areas().sum() for every in pieces))
+    assert names(row(3), undivided="keep")[0].rule == "nodes"
 
 
 def test_small_by_volume() -> None:

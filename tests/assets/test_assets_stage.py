@@ -4,7 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -335,16 +338,16 @@ def test_settings_that_matter_change_the_key(project: Path) -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.text(st.sampled_from("abc123-"), min_size=1, max_size=8), max_size=60))
 def test_no_group_straddles(stems: list[str]) -> None:
-    splits = Splits(read_frozen(ROOT / "data/splits"), 0.2, 0.3)
-    sides: dict[str, set[str]] = {}
+    splits = Splits(read_frozen(ROOT / "data/splits"), (), 0.2, 0.3)
+    sides: dict[str, set[str | None]] = {}
     for stem in stems:
-        sides.setdefault(name_group(stem), set()).add(splits.of(name_group(stem)))
+        sides.setdefault(name_group(stem), set()).add(splits.of(stem, name_group(stem)))
     assert all(len(found) == 1 for found in sides.values())
 
 
 def test_shares_of_the_split() -> None:
-    splits = Splits({}, 0.1, 0.2)
-    sides = [splits.of(f"group{k}") for k in range(5000)]
+    splits = Splits({}, (), 0.1, 0.2)
+    sides = [splits.of(f"{k}", f"group{k}") for k in range(5000)]
     assert sides.count("test") / 5000 == pytest.approx(0.2, abs=0.02)
     assert sides.count("val") / 5000 == pytest.approx(0.1, abs=0.02)
 
@@ -356,23 +359,79 @@ def test_frozen_ids() -> None:
     assert len(set(test) | set(val)) == 130
     assert sum(object_id.startswith("samples.") for object_id in test) >= 3
     sides = read_frozen(ROOT / "data/splits")
-    splits = Splits(sides, 0.03, 0.12)
-    assert {splits.of(name_group(object_id.rpartition(".")[2])) for object_id in test} == {"test"}
-    assert {splits.of(name_group(object_id.rpartition(".")[2])) for object_id in val} == {"val"}
+    splits = Splits(sides, (), 0.03, 0.12)
+    for frozen, side in ((test, "test"), (val, "val")):
+        assert {splits.of("another", name_group(object_id.rpartition(".")[2])) for object_id in frozen} == {side}
+        assert {splits.of(object_id, "") for object_id in frozen} == {side}
 
 
 def test_a_group_on_two_sides_is_refused(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("samples.speaker2\n")
+    with pytest.raises(UserError, match=r"test\.txt cannot be read"):
+        read_frozen(tmp_path)
+    (tmp_path / "test.txt").write_text("samples.speaker2\n")
+    with pytest.raises(UserError, match=r"speaker2, which is also in val\.txt"):
+        read_frozen(tmp_path)
     (tmp_path / "test.txt").write_text("sweethome3d.X.speaker3\n")
     with pytest.raises(UserError, match="speaker"):
-        read_frozen(tmp_path)
+        Splits(read_frozen(tmp_path), (), 0.1, 0.1)
+
+
+@pytest.fixture
+def mine(project: Path) -> list[str]:
+    """Overrides for a folder of twelve objects in groups of two that their names do not tell, and nothing else."""
+    (project / "mine").mkdir()
+    (vertices, faces), (more_vertices, more_faces) = obj_box(0, 1), obj_box(3, 9)
+    for k in range(12):
+        text = f"# {k}\n{vertices}{more_vertices}g one\n{faces}g two\n{more_faces}"
+        (project / f"mine/{'abcdefghijkl'[k] * 3}.obj").write_text(text)
+    lines = [f"{'abcdefghijkl'[k] * 3}.obj,pair{'uvwxyz'[k // 2]}" for k in range(12)]
+    (project / "mine/index.csv").write_text("\n".join(["file,group", *lines]) + "\n")
+    return ["samples.use=false", "sweethome3d.objects=0", "folder.path=mine", "folder.index=index.csv"]
+
+
+def test_objects_of_a_folder_are_frozen_and_then_exactly_these_are_held_out(project: Path, mine: list[str]) -> None:
+    run(params(*mine))
+    sizes = ["--validation", "2", "--test", "4", "--out", "frozen"]
+    command = [sys.executable, "-m", "pipeline.assets.splits", "data/assets/objects", *sizes]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    frozen = read_frozen(Path("frozen"))
+    exactly = [*mine, "splits=frozen", "test_share=0.0", "validation_share=0.0"]
+    run(params(*exactly))
+    splits = {row["object_id"]: row["split"] for row in iter_rows(Path("data/assets/glbs"), ["object_id", "split"])}
+    assert {object_id: split for object_id, split in splits.items() if split != "train"} == frozen
+    assert sorted(frozen.values()) == ["test"] * 4 + ["val"] * 2
+    assert len(splits) == 12
+
+    test = [object_id for object_id, split in frozen.items() if split == "test"]
+    Path("frozen/test.txt").write_text("\n".join(test[:-1]))  # the last one's other half stays
+    run(params(*exactly))
+    rows = {row["object_id"]: row for row in iter_rows(Path("data/assets/objects"))}
+    assert rows[test[-1]]["reason"] == "a variant of a held-out object"
+    assert sum(row["split"] == "test" for row in rows.values()) == 3
+
+    Path("frozen/test.txt").write_text("\n".join([*test, "folder.gone"]))
+    with pytest.raises(UserError, match=r"1 of the 5 objects that are frozen in test\.txt .* folder\.gone \(it is not"):
+        run(params(*exactly))
+
+
+def test_the_papers_splits_are_of_objects_that_its_rule_keeps() -> None:
+    shipped, papers = read_frozen(ROOT / "data/splits"), read_frozen(ROOT / "data/splits/paper")
+    assert Counter(papers.values()) == {"test": 100, "val": 30}
+    assert {papers.get(object_id, "test") for object_id, side in shipped.items() if side == "test"} == {"test"}
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 4), min_size=30, max_size=60))
 def test_freezing_takes_whole_groups(sizes: list[int]) -> None:
     rows = [
-        {"object_id": f"s.{group}-{k}", "name_group": f"group{group}", "status": "ok", "source": "sweethome3d"}
+        {
+            "object_id": f"s.{group}-{k}",
+            "name_group": f"group{group}",
+            "status": "ok",
+            "source": "sweethome3d",
+            "part_count": 2,
+        }
         for group, size in enumerate(sizes)
         for k in range(size)
     ]

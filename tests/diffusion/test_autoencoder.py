@@ -64,7 +64,9 @@ def smooth_pictures(count: int, side: int = 16, seed: int = 0) -> Tensor:
 
 def objective_of(autoencoder: Autoencoder, data: Path, params: DiffusionParams) -> AutoencoderObjective:
     validation = Examples(data, TASKS["segment"], "val", params, 0, drop_condition=0.0, augment=False)
-    return AutoencoderObjective(autoencoder, Pictures(data, "train", params, 0), validation, COLOURS, seed=0)
+    return AutoencoderObjective(
+        autoencoder, Pictures(data, "train", params, 0, augment=True), validation, COLOURS, seed=0
+    )
 
 
 def test_closed_form_is_the_principal_components_with_standardised_latents(patch: PatchAutoencoder) -> None:
@@ -144,19 +146,19 @@ def test_widths_that_do_not_fit(kind: str, widths: list[int], match: str) -> Non
 
 
 def test_a_sample_is_a_function_of_its_number(data: Path, params: DiffusionParams) -> None:
-    one, other = Pictures(data, "train", params, 0), Pictures(data, "train", params, 0)
+    one, other = Pictures(data, "train", params, 0, augment=True), Pictures(data, "train", params, 0, augment=True)
     others = [other[number] for number in reversed(range(12))][::-1]
     for number in range(12):
         assert torch.equal(one[number]["picture"], others[number]["picture"])
         assert one[number]["object_id"] == others[number]["object_id"]
     assert any(
-        not torch.equal(Pictures(data, "train", params, 1)[number]["picture"], others[number]["picture"])
+        not torch.equal(Pictures(data, "train", params, 1, augment=True)[number]["picture"], others[number]["picture"])
         for number in range(4)
     )
 
 
 def test_half_of_the_pictures_are_colour_maps_and_crops_show_something(data: Path, params: DiffusionParams) -> None:
-    pictures, colours = Pictures(data, "train", params, 0), reference_colours(COLOURS)
+    pictures, colours = Pictures(data, "train", params, 0, augment=True), reference_colours(COLOURS)
     kinds: Counter[bool] = Counter()
     for number in range(40):
         item = pictures[number]

@@ -46,6 +46,22 @@ def test_objects_without_masks_are_left_out_aloud(
         examples(copy, "segment", split="val")
 
 
+def test_undivided_objects_are_seen_whole_and_by_no_task_that_needs_parts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_toy_corpus(tmp_path / "data", OBJECTS, undivided={"toy-000", "toy-003"})
+
+    def seen(task: str) -> set[str]:
+        samples = examples(tmp_path / "data", task)
+        return {samples[number]["object_id"] for number in range(samples.count)}
+
+    divided, every = {"toy-001", "toy-002", "toy-004"}, {f"toy-{number:03d}" for number in range(5)}
+    assert {task: seen(task) for task in TASKS} == {
+        task: every if task in ("text_to_mv", "image_to_mv") else divided for task in TASKS
+    }
+    assert not capfd.readouterr().err
+
+
 def keep_masks(data: Path, ids: set[str]) -> None:
     """Rewrite the stage masks as if all other objects had failed."""
     contents: dict[int, dict[str, Any]] = {}

@@ -18,6 +18,7 @@ from benchmarks.solvers import foreground_psnr, right_share
 from pipeline.diffusion.autoencoder import build_autoencoder
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.image import EfficientNetLite0
+from pipeline.diffusion.models import started_task
 from pipeline.diffusion.pictures import masked
 from pipeline.diffusion.pipelines import (
     CompletionPipeline,
@@ -58,6 +59,7 @@ PARAMS = DiffusionParams(
     colours=4,
     palette="random",
 )
+WEIGHTS = Path(__file__).parents[2] / "weights/nano"
 
 
 @cache
@@ -262,6 +264,26 @@ def test_what_the_mask_leaves_out_is_not_seen(task_name: str) -> None:
     seen, changed = (drawn(task_name, grid, mask(0), *prompt) for grid in (picture(0), other))
     assert np.array_equal(seen, changed)
     assert np.array_equal(masked(other, mask(0))[~mask(0)], np.ones_like(other[~mask(0)]))
+
+
+def test_without_context_the_mask_is_seen_by_networks_that_have_a_channel_for_it() -> None:
+    white = np.ones((GRID, GRID, 3), np.float32)
+    one, other = (drawn("complete_no_context", white, mask(seed)) for seed in (0, 1))
+    assert not np.array_equal(one, other)
+    shipped = CompletionPipeline.from_pretrained(WEIGHTS / "complete_no_context")
+    shipped.set_progress_bar_config(disable=True)
+    assert shipped.unet.config.in_channels == 2 * shipped.unet.config.out_channels
+    white, masks = np.ones((128, 128, 3), np.float32), np.zeros((2, 128, 128), bool)
+    masks[1, 20:60, 20:60] = True
+    one, other = (shipped(white, each, generator=seeded(0), num_inference_steps=2).images for each in masks)
+    assert np.array_equal(one, other)
+
+
+def test_a_training_that_goes_on_from_weights_without_the_mask_has_none() -> None:
+    task = TASKS["complete_no_context"]
+    assert started_task(task, str(WEIGHTS)).stacked_mask is None
+    assert started_task(task, "nowhere") == task
+    assert started_task(TASKS["complete"], str(WEIGHTS)) == TASKS["complete"]
 
 
 def test_a_single_view_network_sees_one_view_at_a_time() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import stages.train
+from pipeline.diffusion.autoencoder_objective import Pictures
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective, part_weights
 from pipeline.diffusion.pipelines import pipeline_class
@@ -25,7 +27,10 @@ from pipeline.folders import STAGE, write_sums
 from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams, SamplersParams
 from pipeline.params.train import TrainParams
+from pipeline.shards.read import iter_rows
 from pipeline.shards.scratch import scratch
+from pipeline.shards.table import decode_png
+from pipeline.views.cameras import over_white
 from pipeline.views.part_colours import decode_colours
 from stages.train import BASE, launch, run
 from tests.toy_corpus import write_toy_corpus
@@ -51,6 +56,7 @@ def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
     for task in TRAININGS:
         training[task] = {"steps": 2, "batch": 2, "micro_batch": 2, "learning_rate": 0.001} | train
     training["edit"]["gradient_checkpointing"] = True
+    training[BASE]["objects"] = ""
     return validate(TrainParams, training, "train"), validate(DiffusionParams, diffusion, "diffusion")
 
 
@@ -76,7 +82,7 @@ def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytes
             assert model.unet.config.in_channels == TASKS[task].in_channels(8)
 
     params, diffusion = tiny()
-    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE)
+    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE, augment=True)
     checkpointed = {task: task_objective(TASKS[task], params, training).module for task in ("edit", "segment")}
     assert {task: network.is_gradient_checkpointing for task, network in checkpointed.items()} == {
         "edit": True,
@@ -126,6 +132,22 @@ def test_a_folder_of_others_stops_a_training_before_it_starts(project: Path) -> 
     assert Path("data/models/autoencoder/thesis.txt").read_text() == "mine"
 
 
+def test_trainings_see_the_pictures_as_they_are_where_augmentation_is_off(project: Path) -> None:
+    diffusion = tiny()[1].model_copy(update={"palette": "random"})
+    stored = [over_white(decode_png(row["image"]["bytes"])) for row in iter_rows(Path("data/renders/grids"))]
+
+    def among(picture: torch.Tensor) -> bool:
+        return any(np.allclose(picture.permute(1, 2, 0).numpy(), grid, atol=1e-6) for grid in stored)
+
+    for augment in (False, True):
+        training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE, augment)
+        for task, name in (("segment", "whole"), ("complete", "part")):
+            samples = training.examples(TASKS[task])
+            assert all(among(samples[number]["images"][name]) for number in range(8)) != augment
+        pictures = Pictures(Path("data"), "train", diffusion, 0, augment)
+        assert all(among(pictures.grid(number)[0]) for number in range(1, 16, 2)) != augment
+
+
 def test_pixels_of_small_parts_count_more(project: Path) -> None:
     pictures = torch.ones(3, 3, 20, 20)
     pictures[0, 1, :6, :4] = 0.5  # 6 %
@@ -139,7 +161,7 @@ def test_pixels_of_small_parts_count_more(project: Path) -> None:
     assert part_weights(pictures, 4.0).max() == 10
 
     train, diffusion = tiny()
-    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE)
+    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE, augment=True)
     for task in ("autoencoder", BASE):
         run(task, train, diffusion, VIEW_SIZE)
     for task, differs in (("complete", True), ("segment", False)):
@@ -187,13 +209,37 @@ def rolled(conditions: Conditions) -> Conditions:
 def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> None:
     train, diffusion = tiny()
     assert diffusion.palette == "appearance"
-    pictures = autoencoder_objective(train, TrainingData(Path("data"), diffusion, 0, VIEW_SIZE)).examples()
+    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE, augment=True)
+    pictures = autoencoder_objective(train, training).examples()
     seen = set()
     for number in range(0, 80, 2):
         sample = pictures[number]
         assert sample["coloured"]
         seen |= set(decode_colours(sample["picture"], diffusion.colours).unique().tolist())
     assert len(seen) == diffusion.colours + 1
+
+
+def test_text_to_mv_learns_from_the_objects_of_a_list(project: Path) -> None:
+    train, diffusion = tiny()
+    run("autoencoder", train, diffusion, VIEW_SIZE)
+
+    def listed(*ids: str) -> TrainParams:
+        Path("best.txt").write_text("\n".join(ids))
+        return train.model_copy(update={BASE: train.text_to_mv.model_copy(update={"objects": "best.txt"})})
+
+    training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE, augment=False)
+    samples = task_objective(TASKS[BASE], listed("toy-002", "toy-000"), training).examples()
+    assert {samples[number]["object_id"] for number in range(8)} == {"toy-000", "toy-002"}
+    others = task_objective(TASKS[BASE], train, training).examples()
+    assert {others[number]["object_id"] for number in range(8)} == {f"toy-{number:03d}" for number in range(4)}
+    with pytest.raises(UserError, match=r"no object toy-009 in the split train for text_to_mv; name others"):
+        run(BASE, listed("toy-002", "toy-009"), diffusion, VIEW_SIZE)
+    for params in (listed(), train.model_copy(update={BASE: train.text_to_mv.model_copy(update={"objects": "no"})})):
+        with pytest.raises(UserError, match=r"train\.text_to_mv\.objects is '\S+', which is no text file with ids"):
+            run(BASE, params, diffusion, VIEW_SIZE)
+    for ids in (("toy-000",), ("toy-001",)):
+        run(BASE, listed(*ids), diffusion, VIEW_SIZE)
+    assert len(list((scratch() / "training").glob(f"{BASE}-*"))) == 2, "another list is another training"
 
 
 def test_another_sampler_trains_nothing_anew(project: Path) -> None:

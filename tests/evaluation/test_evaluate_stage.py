@@ -148,6 +148,8 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
     assert found == {"mean": 1.0, "low": 1.0, "high": 1.0, "count": 2}
     assert metrics["segmentation"]["partgen 1"]["seeded"]["ap75"]["mean"] == 1.0
     assert metrics["segmentation"]["partgen 2"]["seeded"]["ap75"]["mean"] < 1.0  # the one large part comes first
+    large = metrics["segmentation"]["partgen 1"]["automatic, large parts"]["ap50"]
+    assert large == {"mean": 1.0, "low": 1.0, "high": 1.0, "count": 2}
     assert {"hed-watershed", "felzenszwalb"} < set(metrics["segmentation"])
     difference = metrics["reassembly"]["predicted parts"]["3d minus whole"]["psnr"]
     assert difference["mean"] == pytest.approx(decibels(26) - decibels(13), abs=0.05)
@@ -165,7 +167,7 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
 
     printed = capsys.readouterr().out
     for text in (
-        "Table 1",
+        "(objects: all parts of 2, large parts of 2)",
         "no weights given",
         "37.4 / 27.0",
         "exact",

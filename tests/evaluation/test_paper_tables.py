@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from pipeline.evaluation import published
@@ -25,7 +26,7 @@ def test_means_are_over_the_objects_that_have_the_figure() -> None:
         *of_objects("completion", "none", "views", "psnr_foreground", a=10.0, b=20.0),
         *of_objects("completion", "none", "views", "ssim", a=0.123456789),
     ]
-    figures = summarise(reversed(rows), seed=0)["completion"]["none"]["views"]
+    figures = summarise(pd.DataFrame(rows[::-1]), seed=0)["completion"]["none"]["views"]
     assert figures["psnr_foreground"] == {"mean": 15.0, "low": 10.0, "high": 20.0, "count": 2}
     assert figures["ssim"] == {"mean": 0.12346, "low": 0.12346, "high": 0.12346, "count": 1}
 
@@ -36,7 +37,7 @@ def test_differences_pair_the_objects_that_both_have() -> None:
         *of_objects("reassembly", "predicted parts", "3d", "psnr", a=9.0, b=19.0, c=50.0),
         *of_objects("reassembly", "predicted parts", "shape", "chamfer", a=0.5),
     ]
-    found = summarise(rows, seed=0)["reassembly"]
+    found = summarise(pd.DataFrame(rows), seed=0)["reassembly"]
     assert found["predicted parts"][DIFFERENCE] == {"psnr": {"mean": -1.0, "low": -1.0, "high": -1.0, "count": 2}}
     assert found["predicted parts"]["3d"]["psnr"]["count"] == 3
     assert DIFFERENCE not in found["whole"]
@@ -49,7 +50,7 @@ def test_recall_curves_are_in_the_order_of_k(tmp_path: Path) -> None:
         *of_objects("segmentation", "partgen 1", "seeded", "recall75_at_3", a=0.25),
         *of_objects("segmentation", "partgen 1", "seeded", "ap50", a=1.0),
     ]
-    write_recall(tmp_path / "plots/recall.csv", summarise(rows, seed=0)["segmentation"])
+    write_recall(tmp_path / "plots/recall.csv", summarise(pd.DataFrame(rows), seed=0)["segmentation"])
     assert (tmp_path / "plots/recall.csv").read_text().splitlines() == [
         "method,mode,threshold,k,recall",
         "partgen 1,seeded,0.5,3,0.5",
@@ -68,13 +69,14 @@ def test_tables_say_what_is_exact_and_show_the_paper_beside_it(capsys: pytest.Ca
         *of_objects("completion", "none", "views", "st_lpips", a=0.5),
         *of_objects("completion", "none", "views", "ssim", a=0.5),
         *of_objects("segmentation", "partgen 10", "automatic", "ap50", a=0.5),
-        *of_objects("segmentation", "partgen 5", "automatic", "ap50", a=0.25),
+        *of_objects("segmentation", "partgen 5", "automatic", "ap50", a=0.25, b=0.25),
+        *of_objects("segmentation", "partgen 5", "automatic, large parts", "ap50", a=0.75),
     ]
     for method in ("partgen 5", "partgen 10"):
         for mode in ("automatic", "seeded"):
             for figure in (f"recall{threshold}_at_{k}" for threshold in (50, 75) for k in (1, 3, 5, 10)):
                 rows += of_objects("segmentation", method, mode, figure, a=0.5)
-    print_tables(summarise(rows, seed=0))
+    print_tables(summarise(pd.DataFrame(rows), seed=0))
     printed = capsys.readouterr().out.splitlines()
     (oracle, _) = [line for line in printed if "oracle J" in line]
     assert oracle.split()[-6:] == ["exact", "1.000", "/", "0.000", "/", "inf"]
@@ -83,6 +85,8 @@ def test_tables_say_what_is_exact_and_show_the_paper_beside_it(capsys: pytest.Ca
     five, ten = [number for number, line in enumerate(printed) if line.startswith(" PartGen, ")][:2]
     assert five < ten
     assert "25.0 [25.0, 25.0]" in printed[five]
+    assert "75.0 [75.0, 75.0]" in printed[five]
+    assert any("(objects: all parts of 2, large parts of 1)" in line for line in printed)
     assert "59.3 / 38.5" in printed[ten]
     assert not any("…" in line for line in printed)  # nothing is cut
     assert printed[-1] == published.NOTE

@@ -29,6 +29,7 @@ LOOP = LoopParams(
     ema_decay=0.0,
     drop_condition=0.0,
     part_balance=0.0,
+    augment=False,
     precompute=False,
     checkpoint_every=1000,
     validate_every=1000,

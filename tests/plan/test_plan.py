@@ -95,7 +95,7 @@ def test_inputs_follow_the_tasks() -> None:
         "segment": (8, 16, 16),
         "complete": (13, 16, 16),
         "edit": (9, 16, 16),
-        "complete_no_context": (8, 16, 16),
+        "complete_no_context": (9, 16, 16),
         "complete_single_view": (13, 8, 8),
     }
 

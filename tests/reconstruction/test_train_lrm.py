@@ -23,6 +23,7 @@ from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.reconstruction.drawn_objects import DrawnObjects, PosedViews
+from pipeline.reconstruction.drawn_objects import over_white as picture_over_white
 from pipeline.reconstruction.examples import Examples, collate
 from pipeline.reconstruction.lrm import LRM, build_lrm
 from pipeline.reconstruction.objective import LRMObjective
@@ -82,9 +83,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def examples(data: Path, seed: int = 0, pieces: int = 3, crop: int = 8) -> Examples:
+def examples(data: Path, seed: int = 0, pieces: int = 3, crop: int = 8, augment: bool = True) -> Examples:
     params = RECONSTRUCTION.model_copy(update={"crop": crop})
-    return Examples(DrawnObjects(data, "train", RENDER), params, RENDER, pieces, seed)
+    return Examples(DrawnObjects(data, "train", RENDER), params, RENDER, pieces, seed, augment)
 
 
 def changed_boxes(boxes: np.ndarray, change: Augmentation) -> np.ndarray:
@@ -112,6 +113,20 @@ def test_changed_pictures_are_those_of_the_changed_object(change: Augmentation) 
     expected = flat_drawing(changed_boxes(boxes, change), cameras)[..., [2, 0, 1, 3]]
     agree = (views.permute(0, 2, 3, 1).numpy() == expected).all(axis=-1)
     assert agree.mean(axis=(1, 2)).min() > 0.99  # but for pixels that an edge crosses through their centre
+
+
+def test_without_augmentation_grids_are_as_they_were_drawn(data: Path) -> None:
+    stored = {}
+    for row in iter_rows(data / "renders/grids"):
+        pixels = torch.from_numpy(decode_png(row["image"]["bytes"])).permute(2, 0, 1)
+        stored[row["object_id"], row["part_id"]] = picture_over_white(pixels)[0]
+
+    def same(samples: Examples) -> list[bool]:
+        found = [samples[number] for number in range(8)]
+        return [torch.equal(sample["grid"], stored[sample["object_id"], sample["part_id"]]) for sample in found]
+
+    assert all(same(examples(data, augment=False)))
+    assert not all(same(examples(data)))
 
 
 def ray_hits(boxes: np.ndarray, rays: Rays) -> np.ndarray:

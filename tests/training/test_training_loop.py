@@ -40,6 +40,7 @@ SETTINGS = LoopParams(
     ema_decay=0.9,
     drop_condition=0.0,
     part_balance=0.0,
+    augment=False,
     precompute=False,
     checkpoint_every=5,
     validate_every=4,
