@@ -13,6 +13,7 @@ from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
+from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from pipeline.surface.find_atoms import CONTRACT, AtomsTask, object_atoms
 from pipeline.surface.object_atoms import ATOMS, REGIMES
@@ -40,10 +41,11 @@ def run(params: AtomsParams, data: Path = Path("data"), force: bool = False) -> 
 
 
 def items(data: Path, cameras: Mapping[str, Any]) -> Iterator[Item]:
-    """The work on every object that was rendered."""
+    """The work on every object that was rendered and has parts."""
     camera = Camera(cameras["fov_deg"], cameras["distance"], cameras["view_size"])
     glbs = ObjectRows(data / "assets/glbs", ["split", "glb"])
-    for object_id in ObjectRows(data / "renders/grids", ["part_id"]).numbers:
+    drawn = read_table(data / "renders/grids", ["object_id", "part_id"]).to_pylist()
+    for object_id in dict.fromkeys(row["object_id"] for row in drawn if row["part_id"] != WHOLE):
         load = partial(_task, glbs, object_id, camera, cameras["elevation_deg"])
         task = load()
         inputs = {"object_id": object_id, "split": task.split, "elevation_deg": task.elevation_deg} | asdict(camera)
