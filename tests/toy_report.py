@@ -9,6 +9,7 @@ import trimesh
 
 from pipeline.assets.glb import Node, pack
 from pipeline.assets.tables import GLBS, OBJECTS, PARTS
+from pipeline.captions.tables import CAPTIONS
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.evaluation.evaluate_object import ASSEMBLED, FIGURES
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
@@ -48,6 +49,7 @@ def write_toy_project(project: Path) -> Path:
     write_toy_corpus(data, objects=len(NUMBERS), view_size=16, shards=1)
     write_toy_results(data, NUMBERS)
     write_assets(data)
+    put(data / "captions", CAPTIONS, [], {"backend": "describe"})
     settings = read_manifest(data / "renders/grids").settings | {"engine": "cycles", "samples": 4}
     put(data / "renders", GRIDS, list(iter_rows(data / "renders/grids")), settings)
     chosen = [{**row, "merged": 1} for row in iter_rows(data / "segmentations/runs") if row["run"] == 0]

@@ -94,6 +94,7 @@ def _made(
         told = name_parts(settings.captions, source.grid, chosen.labels, source.subject)
     names = unique_names(known.get(label) or (told[label].name if label in told else HIDDEN_NAME) for label in masks)
     fields = fields_of(scene, grids)
+    models = networks.digests(*used, *CompletionPipeline.tasks[:1], *scene.models)
     to_file = np.linalg.inv(source.origin["from_file"]) if scene.frame == "file" else None
     parts = []
     for label, name in zip(masks, names, strict=True):
@@ -104,14 +105,14 @@ def _made(
             chosen.scores[label],
             grids[label],
             fields[label],
+            models=models,
         )
         if label in surfaces:
             glb = surface_glb(name, label, surfaces[label], source.notice, to_file)
             count = sum(len(surface.faces) for surface in surfaces[label])
-            part = replace(part, glb=glb, triangles=count, original=True)
+            part = replace(part, glb=glb, triangles=count, original=True, models={})
         parts.append(part)
     built = build(parts, source.grid, chosen.labels, scene, source.notice, source.origin, chosen.merged)
-    models = networks.digests(*used, *CompletionPipeline.tasks[:1], *scene.models)
     return PartObject(
         name=source.name,
         caption=source.origin.get("prompt") or told[0].caption,

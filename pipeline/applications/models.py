@@ -16,6 +16,7 @@ from diffusers.utils import logging
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.errors import NotFound, UserError
 from pipeline.folders import content_digest
+from pipeline.params.applications import ApplicationsParams
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, load_group
 from pipeline.params.captions import CaptionsParams
@@ -44,6 +45,7 @@ class Settings:
     complete: CompleteParams
     reconstruction: ReconstructionParams
     reconstruct: ReconstructParams
+    applications: ApplicationsParams
     overrides: tuple[str, ...]
     """What was said apart from the file; it also holds for results that are edited."""
 
@@ -58,6 +60,7 @@ class Settings:
             load_group(CompleteParams, overrides, path),
             load_group(ReconstructionParams, overrides, path),
             load_group(ReconstructParams, overrides, path),
+            load_group(ApplicationsParams, overrides, path),
             tuple(overrides),
         )
 

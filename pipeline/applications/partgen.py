@@ -26,6 +26,7 @@ from pipeline.applications.inputs import Source, checked_prompt, from_object, fr
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.render_input import original_pieces
 from pipeline.applications.result import Part, PartObject
+from pipeline.applications.safety import Safety, SubjectT, allowed, find_safety
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Up
 from pipeline.captions.object_captions import prepare_backend
@@ -60,8 +61,8 @@ ANY = Choice()
 class PartGenPipeline:
     """The five applications, with the models of one folder; each is read when it is first needed."""
 
-    def __init__(self, networks: Networks, settings: Settings) -> None:
-        self.networks, self.settings = networks, settings
+    def __init__(self, networks: Networks, settings: Settings, safety: Safety | None = None) -> None:
+        self.networks, self.settings, self.safety = networks, settings, safety
 
     @classmethod
     def from_pretrained(
@@ -71,16 +72,20 @@ class PartGenPipeline:
         params: str | Path | None = None,
         overrides: Sequence[str] = (),
         steps: int | None = None,
+        safety: Safety | None = None,
     ) -> Self:
         """The models in a folder, and the settings of a params.yaml with `group.key=value` overrides.
 
         Without them, those of the project in the current folder, or those that come with this program.
-        `steps` of denoising, for all models; None: as they were saved with. Cameras are those of the reconstruction
-        model. UserError when the folder is not there, and, once it is read, for a model of views of another size.
+        `steps` of denoising, for all models; None: as they were saved with. `safety` sees every prompt, picture and
+        result and may refuse it, see `Safety`; None: as `applications.safety` says. Cameras are those of the
+        reconstruction model. UserError when the folder is not there, and, once it is read, for a model of views of
+        another size.
         """
         folder = find_models(models)
         settings = Settings.load(overrides, Path(params or default_params()))
-        return cls(Networks(folder, settings.render, steps), settings)
+        checker = find_safety(settings.applications.safety) if safety is None else safety
+        return cls(Networks(folder, settings.render, steps), settings, checker)
 
     def decompose(
         self,
@@ -118,30 +123,31 @@ class PartGenPipeline:
         scene = replace(self._begin(choice, reconstructor), frame=frame)
         source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
         if surface == "neural":
-            return take_apart(source, choice, seed, "decompose", self.networks, self.settings, scene)
+            return self._allowed(take_apart(source, choice, seed, "decompose", self.networks, self.settings, scene))
         with step("Parts of the surface"):
             matrix = np.array(source.origin["from_file"])
             pieces = original_pieces(Path(path), self.settings.assets, matrix, up)
             divided = divide(pieces, parts_from, parts, choice.max_parts, GROUPING)
         made = keep_surface(divided, source, choice, seed, self.networks, self.settings, scene)
-        return replace(made, history=[{**made.history[0], "parts": parts, "parts_from": parts_from}])
+        history = [{**made.history[0], "parts": parts, "parts_from": parts_from}]
+        return self._allowed(replace(made, history=history))
 
     def from_image(
         self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
     ) -> PartObject:
         """An object in parts out of a picture of it."""
         scene = self._begin(choice, reconstructor, ImageToMultiViewPipeline)
-        source = from_picture(image, self.networks, seed)
-        return take_apart(source, choice, seed, "from-image", self.networks, self.settings, scene)
+        source = from_picture(image, self.networks, seed, self._allowed)
+        return self._allowed(take_apart(source, choice, seed, "from-image", self.networks, self.settings, scene))
 
     def from_text(
         self, prompt: str, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
     ) -> PartObject:
         """An object in parts out of a text."""
-        text = checked_prompt(prompt)
+        text = self._allowed(checked_prompt(prompt))
         scene = self._begin(choice, reconstructor, TextToMultiViewPipeline)
         source = from_prompt(text, self.networks, seed)
-        return take_apart(source, choice, seed, "from-text", self.networks, self.settings, scene)
+        return self._allowed(take_apart(source, choice, seed, "from-text", self.networks, self.settings, scene))
 
     def edit(
         self,
@@ -159,15 +165,16 @@ class PartGenPipeline:
         shape. Without a `name` it is called by the text; the history keeps its old one. `reconstructor` is the
         result's own unless given.
         """
-        old, text = result.part(part), checked_prompt(prompt)
+        old, text = result.part(part), self._allowed(checked_prompt(prompt))
         scene = self._resume(result, reconstructor)
         grid = imagined(result, old.label, text, seed, self.networks)
         called = _free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
         field = fields_of(scene, {old.label: grid})[old.label]
-        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field, original=False)
         entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
         models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
-        return changed(result, [new if one is old else one for one in result.parts], new, scene, models, entry)
+        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field, original=False, models=models)
+        parts = [new if one is old else one for one in result.parts]
+        return self._allowed(changed(result, parts, new, scene, models, entry))
 
     def add(
         self,
@@ -199,7 +206,7 @@ class PartGenPipeline:
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
         result.parts[0].field.placed(place or (0, 0, 0), size)  # says so, before anything is drawn, if that cannot be
-        prompt = "" if text is None else checked_prompt(text)
+        prompt = "" if text is None else self._allowed(checked_prompt(text))
         scene = self._resume(result, reconstructor)
         if prompt and place is None and scale is None:
             grid = imagined(result, label, prompt, seed, self.networks)
@@ -215,17 +222,21 @@ class PartGenPipeline:
             remarks = [*result.diagnostics, *source.remarks]
             result = replace(result, notice="; ".join(notices), diagnostics=remarks)
         called = _free_name(name.strip() or called, result.parts)
-        new = Part(label, called, prompt or called, None, grid, field)
+        used = self.networks.digests(*models, *scene.models)
+        new = Part(label, called, prompt or called, None, grid, field, models=used)
         placement = {"offset": field.offset_3, "scale": field.scale}
         entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
-        used = self.networks.digests(*models, *scene.models)
-        return changed(result, [*result.parts, new], new, scene, used, entry)
+        return self._allowed(changed(result, [*result.parts, new], new, scene, used, entry))
 
     def animated(self, result: PartObject) -> PartObject:
         """The same with its animations drawn: from all around, as it is and with its parts pulled apart."""
         scene = self._resume(result, None)
         to_unit = np.array(result.origin["from_file"]) if scene.frame == "file" else np.eye(4)
         return replace(result, animations=animations(result.parts, scene, to_unit))
+
+    def _allowed(self, subject: SubjectT) -> SubjectT:
+        """UserError (Refused) when the safety checker does not let it pass."""
+        return allowed(subject, self.safety)
 
     def _begin(self, choice: Choice, reconstructor: str | None, *kinds: type[MultiViewPipeline]) -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""
@@ -264,9 +275,9 @@ class PartGenPipeline:
     ) -> Source:
         if object is not None:
             return from_object(Path(object), self.settings.assets, self.settings.render, self.networks, up)
-        return (
-            from_picture(image, self.networks, seed) if image is not None else from_prompt(prompt, self.networks, seed)
-        )
+        if image is not None:
+            return from_picture(image, self.networks, seed, self._allowed)
+        return from_prompt(prompt, self.networks, seed)
 
 
 def _check_up(up: str) -> None:

@@ -63,6 +63,8 @@ class Part:
     """Why it has no surface; empty when it has one."""
     original: bool = False
     """Whether its surface is that of the file it comes from, and not its field's."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the models that made its surface, by their names; none of one that is the file's."""
 
     @property
     def stem(self) -> str:
@@ -183,7 +185,7 @@ class PartObject:
         return {
             **{
                 name: getattr(part, name)
-                for name in ("label", "name", "caption", "score", "triangles", "absent", "original")
+                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models")
             },
             "pixels": int((self.labels == part.label).sum()),
             "placement": {"offset": part.field.offset_3, "scale": part.field.scale},
@@ -264,6 +266,7 @@ def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
         triangles=row["triangles"],
         absent=row["absent"],
         original=row.get("original", False),
+        models=row.get("models", {}),
     )
     grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes())
     glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
