@@ -88,7 +88,7 @@ def _made(
     carver = Carver(scene.camera, scene.elevation_deg, HULL_CELLS)
     masks = {label: chosen.labels == label for label in chosen.scores}
     with step(f"Completion of {len(masks)} parts"):
-        drawn = complete(networks.get(CompletionPipeline), whole, masks, completing, carver)
+        drawn = complete(networks.get(CompletionPipeline), whole, masks, completing, carver).parts
     grids = {label: (picture * 255).round().astype(np.uint8) for label, picture in drawn.items()}
     with step("Names"):
         told = name_parts(settings.captions, source.grid, chosen.labels, source.subject)

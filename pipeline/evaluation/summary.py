@@ -19,6 +19,7 @@ HEADLINES = (
     ("completion", "views", "psnr_foreground"),
     ("completion", "3d", "psnr_foreground"),
     ("reassembly", "3d", "psnr"),
+    ("reassembly", "3d", "psnr_foreground"),
     ("generation", "views", "closer_than"),
 )
 """Table, setting and figure of what is compared first between runs: metrics/summary.json."""

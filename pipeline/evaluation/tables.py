@@ -10,6 +10,7 @@ from pipeline.evaluation import published
 from pipeline.evaluation.evaluate_object import ASSEMBLED, SAM2_FORMS
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
+from pipeline.params.complete import ALONE
 
 WIDTH = 220
 """Characters a line may have: cells are never cut, and a narrow terminal folds lines itself."""
@@ -64,6 +65,13 @@ LIKENESSES = {
 GENERATION = "Text and image to four views: like the object itself, or like another"
 GENERATED = ("image_to_mv", "text_to_mv", "view")
 """The rows of that table."""
+COMPLETIONS = {
+    "views": "Table 2. Completion: the four views",
+    "3d": "Table 2. Completion: reconstructed, novel views",
+}
+"""The titles of Table 2 by setting."""
+NOT_MEASURED = "not measured"
+"""In the place of the first figure of a row that has none."""
 OVERLAPS = {"mean_iou": ("mean IoU", 4), "max_iou": ("largest IoU", 4), "contested": ("contested", 4)}
 
 Figures = Mapping[str, Mean]
@@ -108,13 +116,28 @@ def _segmentation(summary: Summary) -> list[Table]:
     return [precision, recall]
 
 
+def completion_rows(found: Mapping[str, Mapping[str, Figures]]) -> dict[str, tuple[str, Mapping[str, Figures]]]:
+    """The rows of Table 2: by label, the method whose row of the paper stands beside it (empty: none), and its figures
+    by setting.
+
+    Where visible pixels were kept, a network has two rows, alone and so; the paper's is the network alone.
+    """
+    rows: dict[str, tuple[str, Mapping[str, Figures]]] = {}
+    for method in published.COMPLETION:
+        if method + ALONE in found:
+            rows[f"{LABELS[method]}, network alone"] = (method, found[method + ALONE])
+            rows[f"{LABELS[method]}, visible pixels kept"] = ("", found.get(method, {}))
+        else:
+            rows[LABELS[method]] = (method, found.get(method, {}))
+    return rows
+
+
 def _completion(summary: Summary) -> list[Table]:
-    found = summary["completion"]
-    titles = {"views": "Table 2. Completion: the four views", "3d": "Table 2. Completion: reconstructed, novel views"}
+    found = completion_rows(summary["completion"])
     tables = []
-    for setting, title in titles.items():
-        rows = {method: found.get(method, {}).get(setting, {}) for method in published.COMPLETION}
-        theirs = {method: cells[setting] for method, cells in published.COMPLETION.items()}
+    for setting, title in COMPLETIONS.items():
+        rows = {label: figures.get(setting, {}) for label, (_, figures) in found.items()}
+        theirs = {label: published.COMPLETION[paper][setting] for label, (paper, _) in found.items() if paper}
         tables.append(_figures(title, rows, PICTURES, theirs))
     return tables
 
@@ -151,6 +174,8 @@ def _figures(
         table.add_column("paper: CLIP / LPIPS / PSNR", justify="right", no_wrap=True)
     for method, figures in rows.items():
         cells = [_cell(figures, figure, columns[figure][1]) for figure in present]
+        if cells and not figures:
+            cells[0] = NOT_MEASURED
         paper = [str(theirs.get(method, ""))] if theirs is not None else []
         table.add_row(_label(method), *cells, *paper)
     return table
