@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation import ranking, shape_metrics, view_measures
+from pipeline.evaluation import failures, ranking, shape_metrics, view_measures
 from pipeline.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from pipeline.evaluation.evaluate_object import SAM2_FORMS, baselines
 from pipeline.params.evaluate import EvaluateParams
@@ -60,6 +60,7 @@ def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
         "intervals": {
             "bootstrap": f"percentile, over objects, {CONFIDENCE:.0%}, {RESAMPLES} resamples, seed {params.seed}"
         },
+        "failure analysis": dict(failures.CONVENTIONS),
         "failures": {"objects": "those that a stage failed with are left out of the tables that need it"},
         "sampling": {name: found for name in MODELS if (found := _sampler(data / "models" / name))},
         "stages": made,

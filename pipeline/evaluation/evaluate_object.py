@@ -19,6 +19,7 @@ import trimesh
 from pipeline.assets.glb import load_parts
 from pipeline.errors import ObjectFailed
 from pipeline.evaluation.edges import load_hed
+from pipeline.evaluation.failures import assembled, depth_error, disagreement, grouping
 from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
@@ -26,13 +27,13 @@ from pipeline.evaluation.view_measures import ViewMeasures
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.regions.ranking import Pool
 from pipeline.shards.table import WHOLE, Table, decode_png
-from pipeline.views.cameras import GRID_AZIMUTHS, over_white, shown, untile
+from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, shown, untile
 from pipeline.views.tables import GIVEN_VIEW
 
 if TYPE_CHECKING:
     from pipeline.evaluation.sam2 import Sam2Segmenter
 
-CONTRACT = "evaluate/2"
+CONTRACT = "evaluate/3"
 """Raised when the same inputs give other rows."""
 
 FIGURES = Table(
@@ -42,9 +43,12 @@ FIGURES = Table(
         [
             ("object_id", pa.string()),
             ("split", pa.string()),
-            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation
+            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation; failures
             ("method", pa.string()),
-            ("setting", pa.string()),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap; views
+            (
+                "setting",
+                pa.string(),
+            ),  # automatic, seeded; views, 3d; 3d, shape, part shape, overlap; views; grouping, depth
             ("figure", pa.string()),
             ("value", pa.float64()),  # finite: what is not is missing
         ]
@@ -97,6 +101,9 @@ class EvaluateTask:
     """assets/glbs."""
     wholes: Mapping[str, bytes]
     """PNGs of the grids of all objects that are evaluated, by object."""
+    camera: Camera
+    """Of a view of the grids."""
+    elevation_deg: float
     params: EvaluateParams
 
 
@@ -112,6 +119,7 @@ def evaluate_object(task: EvaluateTask) -> dict[str, list[dict[str, Any]]]:
             ("completion", completion(task)),
             ("reassembly", reassembly(task)),
             ("generation", generation(task)),
+            ("failures", failures(task)),
         )
         for method, setting, figures in found
         for figure, value in figures.items()
@@ -222,6 +230,20 @@ def generation(task: EvaluateTask) -> Found:
             closer = float(np.mean(np.array(to_others) > to_own))
             figures |= {"closer_than": closer, "in_nearest_tenth": float(closer >= NEAREST)}
         yield method, "views", figures
+
+
+def failures(task: EvaluateTask) -> Found:
+    """Supplement D: drawn views that disagree, true parts grouped together, and the depth of what was reconstructed."""
+    angle = task.elevation_deg
+    for row in task.generations:
+        if found := disagreement(_picture(row), task.camera, angle):
+            yield row["method"], "views", found
+    yield "segment", "grouping", grouping(decode_png(assembled(task.runs)["labels"]["bytes"]), _labels(task))
+    truth = _surface([mesh.triangles for part in load_parts(task.glbs[0]["glb"]) for mesh in part.meshes])
+    for row in task.objects:
+        scene = trimesh.load_scene(io.BytesIO(row["glb"]), file_type="glb", process=False) if row["glb"] else None
+        if scene and (found := depth_error(_surface([scene.triangles]), truth, task.camera, angle, task.params.seed)):
+            yield ASSEMBLED[row["source"], row["method"]], "depth", found
 
 
 @lru_cache(maxsize=1)

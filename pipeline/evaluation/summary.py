@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from pipeline.shards.write import rounded
 
-TABLES = ("segmentation", "completion", "reassembly", "generation")
+TABLES = ("segmentation", "completion", "reassembly", "generation", "failures")
 DIFFERENCE = "3d minus whole"
 """The setting of Table 3 that holds the differences to the whole reconstructed at once, pair by pair."""
 HEADLINES = (

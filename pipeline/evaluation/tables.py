@@ -72,6 +72,23 @@ COMPLETIONS = {
 """The titles of Table 2 by setting."""
 NOT_MEASURED = "not measured"
 """In the place of the first figure of a row that has none."""
+FAILING = "Objects that fail (supplement D), as a share, and the means of what was measured"
+FAILURES = {
+    "fails": ("fail", 3),
+    "beyond_ten": ("over ten regions", 3),
+    "agreement": ("outlines, IoU", 3),
+    "grouped": ("parts grouped", 3),
+    "depth": ("depth error", 4),
+}
+FAILURE_ROWS = {
+    "(a) views disagree, drawn from one view": ("image_to_mv", "views"),
+    "(a) views disagree, drawn from the caption": ("text_to_mv", "views"),
+    "(b) true parts grouped in one region": ("segment", "grouping"),
+    "(c) depth, whole at once": ("whole", "depth"),
+    "(c) depth, predicted parts": ("predicted parts", "depth"),
+    "(c) depth, true parts completed": ("true parts", "depth"),
+}
+"""Method and setting of each row."""
 OVERLAPS = {"mean_iou": ("mean IoU", 4), "max_iou": ("largest IoU", 4), "contested": ("contested", 4)}
 
 Figures = Mapping[str, Mean]
@@ -81,7 +98,8 @@ Columns = Mapping[str, tuple[str, int]]
 def print_tables(summary: Summary) -> None:
     """All tables, with intervals in brackets."""
     console = Console(width=WIDTH)
-    for table in (*_segmentation(summary), *_completion(summary), *_reassembly(summary), _generation(summary)):
+    found = (*_segmentation(summary), *_completion(summary), *_reassembly(summary), _generation(summary))
+    for table in (*found, _figures(FAILING, failure_rows(summary), FAILURES)):
         console.print(table)
     print(published.NOTE)
 
@@ -160,6 +178,16 @@ def _reassembly(summary: Summary) -> list[Table]:
 def _generation(summary: Summary) -> Table:
     found = summary["generation"]
     return _figures(GENERATION, {name: found.get(name, {}).get("views", {}) for name in GENERATED}, LIKENESSES)
+
+
+def failure_rows(summary: Summary) -> dict[str, Figures]:
+    """The rows of supplement D by label: the share of the objects that fail, and what was measured."""
+    found = summary.get("failures", {})
+    return {
+        label: figures
+        for label, (method, setting) in FAILURE_ROWS.items()
+        if (figures := found.get(method, {}).get(setting))
+    }
 
 
 def _figures(

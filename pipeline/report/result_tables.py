@@ -10,6 +10,8 @@ from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
 from pipeline.evaluation.tables import (
     COMPLETIONS,
+    FAILING,
+    FAILURES,
     GENERATED,
     GENERATION,
     LABELS,
@@ -21,6 +23,7 @@ from pipeline.evaluation.tables import (
     PICTURES,
     SHAPES,
     completion_rows,
+    failure_rows,
 )
 from pipeline.report.charts import Chart, chart
 
@@ -56,6 +59,7 @@ def result_tables(summary: Summary) -> list[ResultTable]:
         *_completion(summary["completion"]),
         *_reassembly(summary),
         _likeness(GENERATION, generated, LIKENESSES, {}),
+        *([_likeness(FAILING, failing, FAILURES, {})] if (failing := failure_rows(summary)) else []),
     ]
 
 
