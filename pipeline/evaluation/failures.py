@@ -43,7 +43,7 @@ def disagreement(grid_HW3: np.ndarray, camera: Camera, elevation_deg: float) -> 
 
     Empty when nothing is drawn.
     """
-    outlines_VHW = (untile(grid_HW3) < WHITE).any(axis=-1)
+    outlines_VHW: np.ndarray = np.asarray((untile(grid_HW3) < WHITE).any(axis=-1))
     if not outlines_VHW.any():
         return {}
     agreement = outline_agreement(outlines_VHW, camera, elevation_deg)
