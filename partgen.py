@@ -8,8 +8,8 @@
 
 `PartGenPipeline` has the applications, `PartObject` is what all of them return, and `Choice` says which parts are
 wanted. `table("evaluation/figures")` is a table of a run as a DataFrame. What they raise for input that is of no use
-is a `UserError`, whose kinds are `NotFound`, `Invalid`, `NoObjects` and `NoSurface`. The libraries of the models are
-imported when a name that needs them is first asked for.
+is a `UserError`, whose kinds are `NotFound`, `Invalid`, `Refused`, `NoObjects` and `NoSurface`. The libraries of the
+models are imported when a name that needs them is first asked for.
 """
 
 from importlib import import_module
@@ -21,6 +21,7 @@ from pipeline.errors import Invalid, NoObjects, NoSurface, NotFound, UserError
 if TYPE_CHECKING:
     from pipeline.applications.partgen import PartGenPipeline
     from pipeline.applications.result import PartObject
+    from pipeline.applications.safety import Refused
     from pipeline.params.choice import Choice
     from pipeline.report.frame import table
 
@@ -33,6 +34,7 @@ __all__ = [
     "NotFound",
     "PartGenPipeline",
     "PartObject",
+    "Refused",
     "UserError",
     "__version__",
     "table",
@@ -41,6 +43,7 @@ __all__ = [
 _MODULES = {
     "PartGenPipeline": "pipeline.applications.partgen",
     "PartObject": "pipeline.applications.result",
+    "Refused": "pipeline.applications.safety",
     "Choice": "pipeline.params.choice",
     "table": "pipeline.report.frame",
 }

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.params.all import check_params
+from pipeline.params.applications import ApplicationsParams
+from pipeline.params.base import load_group
+from pipeline.params.captions import CaptionsParams
 from pipeline.project import default_params
 
 BLENDER_CHECK = """
@@ -115,10 +118,16 @@ def _packages() -> Iterator[Finding]:
 def _params() -> Iterator[Finding]:
     try:
         check_params(path=default_params())
+        captions = load_group(CaptionsParams, path=default_params())
+        safety = load_group(ApplicationsParams, path=default_params()).safety
     except UserError as error:
         yield Finding("params", False, str(error))
-    else:
-        yield Finding("params", True, f"{default_params()} is complete")
+        return
+    yield Finding("params", True, f"{default_params()} is complete")
+    yield Finding("captions", captions.backend != "describe", captions.sight, needed=False)
+    text = f"{safety} may refuse" if safety else "off: nothing refuses"
+    advice = "" if safety else "; applications.safety names a checker"
+    yield Finding("safety", bool(safety), f"{text} prompts, pictures and results of the applications{advice}", False)
 
 
 def _sources() -> Iterator[Finding]:

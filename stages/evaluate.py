@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
+from pipeline.views.cameras import Camera
 from stages.entry import stage_main
 
 METRICS = Path("metrics/evaluate.json")
@@ -28,7 +30,7 @@ TABLES = {
     "given": ("renders/conditioning", ["view", "image"]),
     "labels": ("masks/labels", ["labels"]),
     "generations": ("generations/grids", ["method", "image"]),
-    "runs": ("segmentations/runs", ["run", "labels"]),
+    "runs": ("segmentations/runs", ["run", "score", "labels"]),
     "completions": ("completions/grids", ["source", "method", "label", "image"]),
     "views": ("reconstructions/views", ["source", "method", "label", "image"]),
     "parts": ("reconstructions/parts", ["source", "method", "label", "glb"]),
@@ -100,14 +102,16 @@ def items(data: Path, params: EvaluateParams) -> Iterator[Item]:
     weights = {name: content_digest(Path(path)) for name, path in params.weights().items()}
     index = read_table(data / "segmentations/runs", ["object_id", "split"])
     splits = dict(zip(*index.to_pydict().values(), strict=True))
+    made = read_manifest(data / "renders/grids").settings
+    camera = Camera(made["fov_deg"], made["distance"], made["view_size"])
     wholes = {object_id: tables["grids"].whole(object_id)["image"]["bytes"] for object_id in sorted(splits)}
     grouping = content_digest(data / "models/grouping")
     everyone = content_key(*wholes, *wholes.values())
     for object_id, split in sorted(splits.items()):
-        load = partial(_task, tables, wholes, object_id, split, data / "models/grouping", params)
+        load = partial(_task, tables, wholes, object_id, split, camera, made["elevation_deg"], data, params)
         contents = [part for table in tables.values() for row in table.of(object_id) for part in _contents(row)]
         inputs = {"object_id": object_id, "split": split, "weights": weights, "beside": everyone}
-        inputs["grouping"] = grouping
+        inputs |= asdict(camera) | {"elevation_deg": made["elevation_deg"], "grouping": grouping}
         key = content_key(CONTRACT, inputs, params.deciding(), *contents)
         yield Item(object_id, key, load)
 
@@ -122,11 +126,14 @@ def _task(
     wholes: Mapping[str, bytes],
     object_id: str,
     split: str,
-    grouping: Path,
+    camera: Camera,
+    elevation_deg: float,
+    data: Path,
     params: EvaluateParams,
 ) -> EvaluateTask:
     rows = {name: table.of(object_id) for name, table in tables.items()}
-    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, grouping=grouping, params=params, **rows)
+    seen = {"camera": camera, "elevation_deg": elevation_deg, "grouping": data / "models/grouping"}
+    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, params=params, **seen, **rows)
 
 
 def _contents(row: dict[str, Any]) -> Iterator[bytes | dict[str, Any]]:

@@ -22,6 +22,8 @@ from pipeline.project import default_params, find_preset
 GIB = 2**30
 WIDTH = 110
 """Of the tables, where they do not go to a terminal."""
+ANEW_RATE = 5e-5
+"""The least learning rate of a training from random weights: half of Stable Diffusion's own, 1e-4."""
 CHECKPOINTED = (
     "{}: with gradient checkpointing, what enters the blocks and what one block keeps while it is computed again; "
     "FLOPs are with this second forward pass."
@@ -55,8 +57,8 @@ def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35,
     console.print(_memory(estimates, card, train.loop.precision))
     recomputed = [name for name in TASKS if train.denoiser(name).gradient_checkpointing]
     checkpointed = [CHECKPOINTED.format(" and ".join(recomputed))] if recomputed else []
-    notes = (*networks.assumed, *checkpointed, *_notes(estimates, card, gpus, utilisation, train.loop.precision))
-    for note in (*_data_notes(needs), *notes):
+    said = (*_from_nothing(diffusion, train), *networks.assumed, *checkpointed)
+    for note in (*_data_notes(needs), *said, *_notes(estimates, card, gpus, utilisation, train.loop.precision)):
         console.print(note, highlight=False)
 
 
@@ -138,6 +140,19 @@ def _memory(estimates: list[Estimate], gpu: Gpu, precision: str) -> Table:
             str(row.largest_micro_batch) if row.largest_micro_batch else "[bold red]none[/]",
         )
     return table
+
+
+def _from_nothing(diffusion: DiffusionParams, train: TrainParams) -> list[str]:
+    """Whether the base of all tasks is to be fine-tuned from weights that know nothing."""
+    schedule = train.text_to_mv
+    if diffusion.checkpoint or train.init_from or not schedule.steps or schedule.learning_rate >= ANEW_RATE:
+        return []
+    return [
+        "[bold red]text_to_mv cannot be trained so:[/] it starts from random weights, since diffusion.checkpoint and "
+        f"train.init_from are empty, and {schedule.steps:,} steps at a learning rate of {schedule.learning_rate:g} "
+        "fine-tune a network that knows pictures already, the paper's from billions of them. All other tasks start "
+        "from it. Name a checkpoint or a folder of models (docs/training.md, Latent channels)."
+    ]
 
 
 def _notes(estimates: list[Estimate], gpu: Gpu, gpus: int, utilisation: float, precision: str) -> list[str]:

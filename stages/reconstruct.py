@@ -54,9 +54,10 @@ def _deciding(params: ReconstructParams, reconstruction: ReconstructionParams) -
 def items(data: Path, params: ReconstructParams, reconstruction: ReconstructionParams) -> Iterator[Item]:
     """The work on every object that was completed; UserError when a table is missing."""
     tables, model = _Tables(data), data / "models/lrm"
-    how = {**_deciding(params, reconstruction), "model": content_digest(model) if params.reconstructor == "lrm" else ""}
+    digests = {"lrm": content_digest(model)} if params.reconstructor == "lrm" else {}
+    how = {**_deciding(params, reconstruction), "models": digests}
     for object_id in tables.completions.numbers:
-        load = partial(tables.task, object_id, model, params, reconstruction)
+        load = partial(tables.task, object_id, model, digests, params, reconstruction)
         yield Item(object_id, _key(load(), how), load)
 
 
@@ -84,7 +85,12 @@ class _Tables:
         self.glbs = ObjectRows(data / "assets/glbs", ["glb"])
 
     def task(
-        self, object_id: str, model: Path, params: ReconstructParams, reconstruction: ReconstructionParams
+        self,
+        object_id: str,
+        model: Path,
+        digests: Mapping[str, str],
+        params: ReconstructParams,
+        reconstruction: ReconstructionParams,
     ) -> ReconstructTask:
         """One object's."""
         parts = {row["part_id"]: row["image"]["bytes"] for row in self.grids.of(object_id)}
@@ -108,6 +114,7 @@ class _Tables:
             notice=header["asset"]["copyright"],
             extras=header["asset"]["extras"],
             model=model,
+            digests=digests,
             params=params,
             reconstruction=reconstruction,
             settings=self.cameras,

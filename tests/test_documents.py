@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 from functools import reduce
 from pathlib import Path
@@ -80,6 +81,22 @@ def test_parameters_that_are_named_exist(page: Path) -> None:
         if not found:
             missing.append(name)
     assert not missing
+
+
+def test_deviations_from_the_paper_stand_in_the_presets() -> None:
+    text = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
+    table = text.partition("## Deviations by preset")[2].partition("\n## ")[0]
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
+    names = [cell.strip("`") for cell in head[1:-1]]
+    assert set(names) == {path.stem for path in (ROOT / "presets").glob("*.yaml")}
+    assert len(rows) > 25
+    for column, name in enumerate(names, start=1):
+        preset = yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8"))
+        for row in rows:
+            value = reduce(lambda group, key: group[key], row[0].strip("`").split("."), preset)
+            assert json.loads(row[column].strip("`")) == value, f"{row[0]} in {name}"
 
 
 def test_the_index_of_the_paper_names_code() -> None:

@@ -10,6 +10,7 @@ import trimesh
 
 from pipeline.assets.glb import Node, pack
 from pipeline.assets.tables import GLBS, OBJECTS, PARTS
+from pipeline.captions.tables import CAPTIONS
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.evaluation.evaluate_object import ASSEMBLED, FIGURES
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
@@ -49,6 +50,7 @@ def write_toy_project(project: Path) -> Path:
     write_toy_corpus(data, objects=len(NUMBERS), view_size=16, shards=1)
     write_toy_results(data, NUMBERS)
     write_assets(data)
+    put(data / "captions", CAPTIONS, [], {"backend": "describe"})
     settings = read_manifest(data / "renders/grids").settings | {"engine": "cycles", "samples": 4}
     put(data / "renders", GRIDS, list(iter_rows(data / "renders/grids")), settings)
     chosen = [{**row, "merged": 1} for row in iter_rows(data / "segmentations/runs") if row["run"] == 0]
@@ -104,6 +106,10 @@ def figures_of(object_id: str) -> list[dict[str, Any]]:
     found["completion", "oracle", "views"] = {"psnr_exact": 1.0, "ssim": 1.0}
     found["completion", "complete", "views"] = {"psnr_exact": 0.25, "psnr_foreground": 21.25, "ssim": 0.5}
     found["generation", "image_to_mv", "views"] = {"closer_than": 0.875, "in_nearest_tenth": 0.0, "st_lpips": 0.0625}
+    found["failures", "image_to_mv", "views"] = {"agreement": 0.25, "fails": 1.0}
+    found["failures", "segment", "grouping"] = {"grouped": 0.75, "fails": 1.0, "beyond_ten": 0.0}
+    found["failures", "whole", "depth"] = {"depth": 0.5, "fails": 1.0}
+    found["failures", "predicted parts", "depth"] = {"depth": 0.03125, "fails": 0.0}
     for method in ASSEMBLED.values():
         found["reassembly", method, "3d"] = {"psnr_foreground": 18.125}
     return [

@@ -96,7 +96,8 @@ def build(
     with step("Meshes"):
         to_file = np.linalg.inv(origin["from_file"]) if scene.frame == "file" else None
         names = {part.label: part.name for part in parts if not part.original}
-        meshes, glb = mesh_parts({label: fields[label] for label in names}, names, params, notice, {}, to_file)
+        models = {part.label: part.models for part in parts}
+        meshes, glb = mesh_parts({label: fields[label] for label in names}, names, params, notice, {}, models, to_file)
         meshed = [part if part.original else _with_mesh(part, meshes[part.label]) for part in parts]
         if len(names) < len(parts):
             glb = merge_glbs([part.glb for part in meshed if part.glb is not None])

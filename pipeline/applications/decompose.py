@@ -41,6 +41,8 @@ def take_apart(
     known = {REST: REST_NAME} if choice.seed_point else {}
     names = unique_names(known.get(label) or (told[label].name if label in told else HIDDEN_NAME) for label in grids)
     fields = fields_of(scene, grids)
+    used = (*source.models, *SegmentationPipeline.tasks[:1])
+    models = networks.digests(*used, *CompletionPipeline.tasks[:1], *scene.models)
     parts = [
         Part(
             label,
@@ -49,12 +51,11 @@ def take_apart(
             chosen.scores[label],
             grids[label],
             fields[label],
+            models=models,
         )
         for label, name in zip(grids, names, strict=True)
     ]
     built = build(parts, source.grid, chosen.labels, scene, source.notice, source.origin, chosen.merged)
-    used = (*source.models, *SegmentationPipeline.tasks[:1])
-    models = networks.digests(*used, *CompletionPipeline.tasks[:1], *scene.models)
     return PartObject(
         name=source.name,
         caption=source.origin.get("prompt") or told[0].caption,

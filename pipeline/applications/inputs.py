@@ -1,7 +1,7 @@
 """What an object is made from: the four views of a 3D object, or those that are drawn out of a picture or a text."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,20 @@ def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks
     return source
 
 
-def from_picture(picture: str | Path | Image.Image, networks: Networks, seed: int) -> Source:
-    """A picture of one object, its background removed, as `image_to_mv` sees it from all sides."""
+def from_picture(
+    picture: str | Path | Image.Image, networks: Networks, seed: int, allow: Callable[[Image.Image], Image.Image]
+) -> Source:
+    """A picture of one object, its background removed, as `image_to_mv` sees it from all sides.
+
+    It passes through `allow` as it was read.
+    """
     from pipeline.diffusion.pipelines import ImageToMultiViewPipeline
 
     file = "" if isinstance(picture, Image.Image) else Path(picture).name
     called = file or "The picture"
     with step("Background"):
         opened = as_read(picture, called) if isinstance(picture, Image.Image) else read_picture(Path(picture))
-        square = cut_out(opened)
+        square = cut_out(allow(opened))
         view = object_view(square, networks.view_size)
     found = [Diagnostic(INPUT, None, 1.0, f"{called}: {doubt}.") for doubt in doubts(square, networks.view_size)]
     with step("Four views"):

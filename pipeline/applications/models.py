@@ -14,6 +14,7 @@ import torch
 
 from pipeline.errors import NotFound, UserError
 from pipeline.folders import content_digest
+from pipeline.params.applications import ApplicationsParams
 from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, load_group
 from pipeline.params.captions import CaptionsParams
@@ -46,6 +47,7 @@ class Settings:
     complete: CompleteParams
     reconstruction: ReconstructionParams
     reconstruct: ReconstructParams
+    applications: ApplicationsParams
     overrides: tuple[str, ...]
     """What was said apart from the file; it also holds for results that are edited."""
 
@@ -60,6 +62,7 @@ class Settings:
             load_group(CompleteParams, overrides, path),
             load_group(ReconstructionParams, overrides, path),
             load_group(ReconstructParams, overrides, path),
+            load_group(ApplicationsParams, overrides, path),
             tuple(overrides),
         )
 

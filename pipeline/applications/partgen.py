@@ -25,6 +25,7 @@ from pipeline.applications.inputs import Source, checked_prompt, from_object, fr
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.render_input import original_pieces
 from pipeline.applications.result import Part, PartObject
+from pipeline.applications.safety import Safety, SubjectT, allowed, find_safety
 from pipeline.applications.surface import keep_surface, regrouped
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Up
@@ -54,8 +55,8 @@ ANY = Choice()
 class PartGenPipeline:
     """The five applications, with the models of one folder; each is read when it is first needed."""
 
-    def __init__(self, networks: Networks, settings: Settings) -> None:
-        self.networks, self.settings = networks, settings
+    def __init__(self, networks: Networks, settings: Settings, safety: Safety | None = None) -> None:
+        self.networks, self.settings, self.safety = networks, settings, safety
 
     @classmethod
     def from_pretrained(
@@ -65,16 +66,20 @@ class PartGenPipeline:
         params: str | Path | None = None,
         overrides: Sequence[str] = (),
         steps: int | None = None,
+        safety: Safety | None = None,
     ) -> Self:
         """The models in a folder, and the settings of a params.yaml with `group.key=value` overrides.
 
         Without them, those of the project in the current folder, or those that come with this program.
-        `steps` of denoising, for all models; None: as they were saved with. Cameras are those of the reconstruction
-        model. UserError when the folder is not there, and, once it is read, for a model of views of another size.
+        `steps` of denoising, for all models; None: as they were saved with. `safety` sees every prompt, picture and
+        result and may refuse it, see `Safety`; None: as `applications.safety` says. Cameras are those of the
+        reconstruction model. UserError when the folder is not there, and, once it is read, for a model of views of
+        another size.
         """
         folder = find_models(models)
         settings = Settings.load(overrides, Path(params or default_params()))
-        return cls(Networks(folder, settings.render, steps), settings)
+        checker = find_safety(settings.applications.safety) if safety is None else safety
+        return cls(Networks(folder, settings.render, steps), settings, checker)
 
     def decompose(
         self,
@@ -118,9 +123,10 @@ class PartGenPipeline:
         if surface == "neural":
             return self._taken_apart(source, choice, seed, "decompose", scene)
         pieces = original_pieces(Path(path), self.settings.assets, np.array(source.origin["from_file"]), up)
-        return keep_surface(
+        made = keep_surface(
             pieces, source, parts, parts_from, choice.max_parts, seed, self.networks, self.settings, scene
         )
+        return self._allowed(made)
 
     def regroup(self, result: PartObject, parts: int | None = None) -> PartObject:
         """An object in parts of its own surface, in another number of parts out of the hierarchy that it keeps.
@@ -129,7 +135,7 @@ class PartGenPipeline:
         when it cannot be divided so, or was edited since.
         """
         made = regrouped(result, parts, self.settings)
-        return replace(made, history=[*result.history, {"command": "regroup", "parts": parts}])
+        return self._allowed(replace(made, history=[*result.history, {"command": "regroup", "parts": parts}]))
 
     def from_image(
         self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
@@ -138,7 +144,7 @@ class PartGenPipeline:
         from pipeline.diffusion.pipelines import ImageToMultiViewPipeline
 
         scene = self._begin(choice, reconstructor, ImageToMultiViewPipeline)
-        source = from_picture(image, self.networks, seed)
+        source = from_picture(image, self.networks, seed, self._allowed)
         return self._taken_apart(source, choice, seed, "from-image", scene)
 
     def from_text(
@@ -147,7 +153,7 @@ class PartGenPipeline:
         """An object in parts out of a text."""
         from pipeline.diffusion.pipelines import TextToMultiViewPipeline
 
-        text = checked_prompt(prompt)
+        text = self._allowed(checked_prompt(prompt))
         scene = self._begin(choice, reconstructor, TextToMultiViewPipeline)
         source = from_prompt(text, self.networks, seed)
         return self._taken_apart(source, choice, seed, "from-text", scene)
@@ -172,17 +178,19 @@ class PartGenPipeline:
         from pipeline.applications.edit import changed, imagined
         from pipeline.diffusion.pipelines import EditingPipeline
 
-        old, text = result.part(part), checked_prompt(prompt)
+        old, text = result.part(part), self._allowed(checked_prompt(prompt))
         scene = self._resume(result, reconstructor)
         result = with_fields(result, self.networks, self.settings, scene)
         old = result.part(part)
         grid = imagined(result, old.label, text, seed, self.networks)
         called = _free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
         field = fields_of(scene, {old.label: grid})[old.label]
-        new = replace(old, name=called, caption=text, score=None, grid=grid, field=field, original=False, atoms=())
         entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
         models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
-        return changed(result, [new if one is old else one for one in result.parts], new, scene, models, entry)
+        drawn = {"caption": text, "score": None, "grid": grid, "field": field, "models": models}
+        new = replace(old, name=called, **drawn, original=False, atoms=())
+        parts = [new if one is old else one for one in result.parts]
+        return self._allowed(changed(result, parts, new, scene, models, entry))
 
     def add(
         self,
@@ -218,7 +226,7 @@ class PartGenPipeline:
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
         check_placement(place or (0, 0, 0), size)  # before anything is drawn
-        prompt = "" if text is None else checked_prompt(text)
+        prompt = "" if text is None else self._allowed(checked_prompt(text))
         scene = self._resume(result, reconstructor)
         result = with_fields(result, self.networks, self.settings, scene)
         if prompt and place is None and scale is None:
@@ -235,11 +243,11 @@ class PartGenPipeline:
             remarks = [*result.diagnostics, *source.remarks]
             result = replace(result, notice="; ".join(notices), diagnostics=remarks)
         called = _free_name(name.strip() or called, result.parts)
-        new = Part(label, called, prompt or called, None, grid, field)
+        used = self.networks.digests(*models, *scene.models)
+        new = Part(label, called, prompt or called, None, grid, field, models=used)
         placement = {"offset": field.offset_3, "scale": field.scale}
         entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
-        used = self.networks.digests(*models, *scene.models)
-        return changed(result, [*result.parts, new], new, scene, used, entry)
+        return self._allowed(changed(result, [*result.parts, new], new, scene, used, entry))
 
     def animated(self, result: PartObject) -> PartObject:
         """The same with its animations drawn: from all around, as it is and with its parts pulled apart."""
@@ -247,10 +255,14 @@ class PartGenPipeline:
         to_unit = np.array(result.origin["from_file"]) if scene.frame == "file" else np.eye(4)
         return replace(result, animations=animations(result.parts, scene, to_unit))
 
+    def _allowed(self, subject: SubjectT) -> SubjectT:
+        """UserError (Refused) when the safety checker does not let it pass."""
+        return allowed(subject, self.safety)
+
     def _taken_apart(self, source: Source, choice: Choice, seed: int, command: str, scene: Scene) -> PartObject:
         from pipeline.applications.decompose import take_apart
 
-        return take_apart(source, choice, seed, command, self.networks, self.settings, scene)
+        return self._allowed(take_apart(source, choice, seed, command, self.networks, self.settings, scene))
 
     def _begin(self, choice: Choice, reconstructor: str | None, *kinds: "type[MultiViewPipeline]") -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""
@@ -293,9 +305,9 @@ class PartGenPipeline:
     ) -> Source:
         if object is not None:
             return from_object(Path(object), self.settings.assets, self.settings.render, self.networks, up)
-        return (
-            from_picture(image, self.networks, seed) if image is not None else from_prompt(prompt, self.networks, seed)
-        )
+        if image is not None:
+            return from_picture(image, self.networks, seed, self._allowed)
+        return from_prompt(prompt, self.networks, seed)
 
 
 def _check_up(up: str) -> None:

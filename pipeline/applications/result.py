@@ -70,6 +70,8 @@ class Part:
     """Whether its surface is that of the file it comes from, and not its field's."""
     atoms: Sequence[int] = ()
     """Of such a part, what of the hierarchy it is made of."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the models that made its surface, by their names; none of one that is the file's."""
 
     @property
     def stem(self) -> str:
@@ -227,7 +229,7 @@ class PartObject:
         return {
             **{
                 name: getattr(part, name)
-                for name in ("label", "name", "caption", "score", "triangles", "absent", "original")
+                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models")
             },
             "atoms": list(part.atoms),
             "pixels": int((self.labels == part.label).sum()),
@@ -315,6 +317,7 @@ def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
         absent=row["absent"],
         original=row.get("original", False),
         atoms=row.get("atoms", ()),
+        models=row.get("models", {}),
     )
     grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes()) if row["grid"] else None
     glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation import ranking, shape_metrics, truths, view_measures
+from pipeline.evaluation import failures, ranking, shape_metrics, truths, view_measures
 from pipeline.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from pipeline.evaluation.evaluate_object import SAM2_FORMS, baselines
 from pipeline.params.evaluate import EvaluateParams
@@ -19,6 +19,9 @@ COMPLETION: Mapping[str, str] = {
     "parts": "all true parts of an object, those out of sight too; the paper takes one at random",
     "oracle": "the rendered grid J of the part",
     "none": "J = I * M over white",
+    "network alone": "each network's first draw of a part as it is, nothing pasted: as in the paper",
+    "visible pixels kept": "pixels of the part's mask as the grid has them, white far from the object, the best of "
+    "`draws` by the agreement of the silhouettes",
     "mean": "over an object's parts first, then over objects",
     "3d": "the grid reconstructed, seen from four random views",
 }
@@ -44,10 +47,12 @@ GENERATION: Mapping[str, str] = {
 def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
     """By subject, each a mapping of names to plain words and numbers."""
     baseline = {name: method.conventions() for name, method in baselines().items()}
+    made = read_manifest(data / "reconstructions/views").settings
+    complete = made.get("complete", {})
     shapes = {"points": f"{params.points} of each surface, uniform by area, seed {params.seed}"}
     return {
         "segmentation": {**ranking.CONVENTIONS, **truths.CONVENTIONS, **baseline, **_sam2(params)},
-        "completion": dict(COMPLETION),
+        "completion": {**COMPLETION, **{key: complete[key] for key in ("keep_visible", "draws") if key in complete}},
         "reassembly": dict(REASSEMBLY),
         "generation": dict(GENERATION),
         "pictures": dict(view_measures.CONVENTIONS),
@@ -55,9 +60,10 @@ def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
         "intervals": {
             "bootstrap": f"percentile, over objects, {CONFIDENCE:.0%}, {RESAMPLES} resamples, seed {params.seed}"
         },
+        "failure analysis": dict(failures.CONVENTIONS),
         "failures": {"objects": "those that a stage failed with are left out of the tables that need it"},
         "sampling": {name: found for name in MODELS if (found := _sampler(data / "models" / name))},
-        "stages": read_manifest(data / "reconstructions/views").settings,
+        "stages": made,
     }
 
 

@@ -22,6 +22,7 @@ import trimesh
 from pipeline.assets.glb import load_parts
 from pipeline.errors import ObjectFailed
 from pipeline.evaluation.edges import load_hed
+from pipeline.evaluation.failures import assembled, depth_error, disagreement, grouping
 from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
@@ -32,7 +33,7 @@ from pipeline.params.evaluate import EvaluateParams
 from pipeline.regions.proposals import Proposals
 from pipeline.regions.ranking import Pool
 from pipeline.shards.table import WHOLE, Table, decode_png
-from pipeline.views.cameras import GRID_AZIMUTHS, over_white, shown, untile
+from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, shown, untile
 from pipeline.views.tables import GIVEN_VIEW
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ FIGURES = Table(
         [
             ("object_id", pa.string()),
             ("split", pa.string()),
-            ("table", pa.string()),  # segmentation, completion or reassembly: Tables 1, 2 and 3; generation; surface
+            # segmentation, completion or reassembly: Tables 1, 2 and 3; generation; surface; failures
+            ("table", pa.string()),
             ("method", pa.string()),
-            # automatic, seeded, both also of large parts; views, 3d; 3d, shape, part shape, overlap; views; A, B
+            # automatic, seeded, both also of large parts; views, 3d; 3d, shape, part shape, overlap; views; A, B;
+            # views, grouping, depth
             ("setting", pa.string()),
             ("figure", pa.string()),
             ("value", pa.float64()),  # finite: what is not is missing
@@ -110,6 +113,9 @@ class EvaluateTask:
     """The folder of the grouping model."""
     wholes: Mapping[str, bytes]
     """PNGs of the grids of all objects that are evaluated, by object."""
+    camera: Camera
+    """Of a view of the grids."""
+    elevation_deg: float
     params: EvaluateParams
 
 
@@ -126,6 +132,7 @@ def evaluate_object(task: EvaluateTask) -> dict[str, list[dict[str, Any]]]:
             ("reassembly", reassembly(task)),
             ("generation", generation(task)),
             ("surface", surface(task)),
+            ("failures", failures(task)),
         )
         for method, setting, figures in found
         for figure, value in figures.items()
@@ -247,8 +254,22 @@ def surface(task: EvaluateTask) -> Found:
     """Parts of 3D objects: the object's own surface, divided without its part names."""
     runs = sorted(task.runs, key=lambda row: row["run"])
     maps = np.stack([decode_png(row["labels"]["bytes"]) for row in runs])
-    assembled = decode_png(task.assembled[0]["labels"]["bytes"]) if task.assembled else None
-    yield from surface_parts(task.atoms, maps, assembled, task.params.runs, task.grouping)
+    used = decode_png(task.assembled[0]["labels"]["bytes"]) if task.assembled else None
+    yield from surface_parts(task.atoms, maps, used, task.params.runs, task.grouping)
+
+
+def failures(task: EvaluateTask) -> Found:
+    """Supplement D: drawn views that disagree, true parts grouped together, and the depth of what was reconstructed."""
+    angle = task.elevation_deg
+    for row in task.generations:
+        if found := disagreement(_picture(row), task.camera, angle):
+            yield row["method"], "views", found
+    yield "segment", "grouping", grouping(decode_png(assembled(task.runs)["labels"]["bytes"]), _labels(task))
+    truth = _surface([mesh.triangles for part in load_parts(task.glbs[0]["glb"]) for mesh in part.meshes])
+    for row in task.objects:
+        scene = trimesh.load_scene(io.BytesIO(row["glb"]), file_type="glb", process=False) if row["glb"] else None
+        if scene and (found := depth_error(_surface([scene.triangles]), truth, task.camera, angle, task.params.seed)):
+            yield ASSEMBLED[row["source"], row["method"]], "depth", found
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from pipeline.evaluation.evaluate_object import ASSEMBLED, SAM2_FORMS
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
 from pipeline.evaluation.truths import LARGE
+from pipeline.params.complete import ALONE
 
 WIDTH = 260
 """Characters a line may have: cells are never cut, and a narrow terminal folds lines itself."""
@@ -79,6 +80,30 @@ SURFACE = {
     "iou_levels": ("of all levels, %", 1),
     "parts": ("parts", 1),
 }
+COMPLETIONS = {
+    "views": "Table 2. Completion: the four views",
+    "3d": "Table 2. Completion: reconstructed, novel views",
+}
+"""The titles of Table 2 by setting."""
+NOT_MEASURED = "not measured"
+"""In the place of the first figure of a row that has none."""
+FAILING = "Objects that fail (supplement D), as a share, and the means of what was measured"
+FAILURES = {
+    "fails": ("fail", 3),
+    "beyond_ten": ("over ten regions", 3),
+    "agreement": ("outlines, IoU", 3),
+    "grouped": ("parts grouped", 3),
+    "depth": ("depth error", 4),
+}
+FAILURE_ROWS = {
+    "(a) views disagree, drawn from one view": ("image_to_mv", "views"),
+    "(a) views disagree, drawn from the caption": ("text_to_mv", "views"),
+    "(b) true parts grouped in one region": ("segment", "grouping"),
+    "(c) depth, whole at once": ("whole", "depth"),
+    "(c) depth, predicted parts": ("predicted parts", "depth"),
+    "(c) depth, true parts completed": ("true parts", "depth"),
+}
+"""Method and setting of each row."""
 OVERLAPS = {"mean_iou": ("mean IoU", 4), "max_iou": ("largest IoU", 4), "contested": ("contested", 4)}
 
 Figures = Mapping[str, Mean]
@@ -89,7 +114,8 @@ def print_tables(summary: Summary) -> None:
     """All tables, with intervals in brackets."""
     console = Console(width=WIDTH)
     tables = (*_segmentation(summary), *_completion(summary), *_reassembly(summary), _generation(summary))
-    for table in (*tables, *_surface(summary)):
+    failing = _figures(FAILING, failure_rows(summary), FAILURES)
+    for table in (*tables, *_surface(summary), failing):
         console.print(table)
     print(published.NOTE)
 
@@ -138,13 +164,28 @@ def precision_title(found: Mapping[str, Mapping[str, Figures]]) -> str:
     return f"Table 1. Segmentation: mean average precision, percent (objects: {said})"
 
 
+def completion_rows(found: Mapping[str, Mapping[str, Figures]]) -> dict[str, tuple[str, Mapping[str, Figures]]]:
+    """The rows of Table 2: by label, the method whose row of the paper stands beside it (empty: none), and its figures
+    by setting.
+
+    Where visible pixels were kept, a network has two rows, alone and so; the paper's is the network alone.
+    """
+    rows: dict[str, tuple[str, Mapping[str, Figures]]] = {}
+    for method in published.COMPLETION:
+        if method + ALONE in found:
+            rows[f"{LABELS[method]}, network alone"] = (method, found[method + ALONE])
+            rows[f"{LABELS[method]}, visible pixels kept"] = ("", found.get(method, {}))
+        else:
+            rows[LABELS[method]] = (method, found.get(method, {}))
+    return rows
+
+
 def _completion(summary: Summary) -> list[Table]:
-    found = summary["completion"]
-    titles = {"views": "Table 2. Completion: the four views", "3d": "Table 2. Completion: reconstructed, novel views"}
+    found = completion_rows(summary["completion"])
     tables = []
-    for setting, title in titles.items():
-        rows = {method: found.get(method, {}).get(setting, {}) for method in published.COMPLETION}
-        theirs = {method: cells[setting] for method, cells in published.COMPLETION.items()}
+    for setting, title in COMPLETIONS.items():
+        rows = {label: figures.get(setting, {}) for label, (_, figures) in found.items()}
+        theirs = {label: published.COMPLETION[paper][setting] for label, (paper, _) in found.items() if paper}
         tables.append(_figures(title, rows, PICTURES, theirs))
     return tables
 
@@ -177,6 +218,16 @@ def _surface(summary: Summary) -> list[Table]:
     return tables
 
 
+def failure_rows(summary: Summary) -> dict[str, Figures]:
+    """The rows of supplement D by label: the share of the objects that fail, and what was measured."""
+    found = summary.get("failures", {})
+    return {
+        label: figures
+        for label, (method, setting) in FAILURE_ROWS.items()
+        if (figures := found.get(method, {}).get(setting))
+    }
+
+
 def _figures(
     title: str, rows: Mapping[str, Figures], columns: Columns, theirs: Mapping[str, published.Likeness] | None = None
 ) -> Table:
@@ -189,6 +240,8 @@ def _figures(
         table.add_column("paper: CLIP / LPIPS / PSNR", justify="right", no_wrap=True)
     for method, figures in rows.items():
         cells = [_cell(figures, figure, columns[figure][1]) for figure in present]
+        if cells and not figures:
+            cells[0] = NOT_MEASURED
         paper = [str(theirs.get(method, ""))] if theirs is not None else []
         table.add_row(_label(method), *cells, *paper)
     return table

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from pipeline.shards.write import rounded
 
-TABLES = ("segmentation", "completion", "reassembly", "generation", "surface")
+TABLES = ("segmentation", "completion", "reassembly", "generation", "surface", "failures")
 DIFFERENCE = "3d minus whole"
 """The setting of Table 3 that holds the differences to the whole reconstructed at once, pair by pair."""
 HEADLINES = (
@@ -17,6 +17,7 @@ HEADLINES = (
     ("completion", "views", "psnr_foreground"),
     ("completion", "3d", "psnr_foreground"),
     ("reassembly", "3d", "psnr"),
+    ("reassembly", "3d", "psnr_foreground"),
     ("generation", "views", "closer_than"),
     ("surface", "A", "iou"),
     ("surface", "B", "iou"),

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from pipeline.diffusion.pipelines import CompletionPipeline
 from pipeline.heldout.loading import loaded
-from pipeline.params.complete import CompleteParams
+from pipeline.params.complete import ALONE, CompleteParams
 from pipeline.parts.completion import complete
 from pipeline.reconstruction.carving import HULL_CELLS, Carver
 from pipeline.shards.table import Table, decode_png, encode_png, image_cell, image_field
 from pipeline.views.cameras import Camera, over_white
 
-CONTRACT = "complete/5"
+CONTRACT = "complete/6"
 """Raised when the same inputs give other rows."""
 FULL = "complete"
 
@@ -28,7 +28,7 @@ COMPLETIONS = Table(
             ("object_id", pa.string()),
             ("split", pa.string()),
             ("source", pa.string()),  # `truth`, `predicted`, or `imagined`: with an empty mask, out of the object alone
-            ("method", pa.string()),  # the network
+            ("method", pa.string()),  # the network; with ALONE, for true parts, where visible pixels are kept
             ("label", pa.int32()),  # of the map that the source names: a part id for truth; 0 for what is imagined
             ("pixels", pa.int64()),  # of the part in sight, in all four views; 0 for a hidden part
             image_field("image"),  # RGB over white, the 2x2 grid J of the part alone and in place
@@ -61,20 +61,23 @@ def complete_object(task: CompleteTask) -> dict[str, list[dict[str, Any]]]:
     whole, rows = over_white(decode_png(task.grid)), []
     carver = Carver(task.camera, task.elevation_deg, HULL_CELLS)
     for source, method, masks in _work(task):
-        pictures = complete(loaded(CompletionPipeline, task.models / method), whole, masks, task.params, carver)
-        for label, mask in masks.items():
-            png = encode_png((pictures[label] * 255).round().astype(np.uint8))
-            rows.append(
-                {
-                    "object_id": task.object_id,
-                    "split": task.split,
-                    "source": source,
-                    "method": method,
-                    "label": label,
-                    "pixels": int(mask.sum()),
-                    "image": image_cell(png, "part.png"),
-                }
-            )
+        found = complete(loaded(CompletionPipeline, task.models / method), whole, masks, task.params, carver)
+        drawn = {method: found.parts}
+        if source == "truth" and task.params.keep_visible:
+            drawn[method + ALONE] = found.alone
+        rows += [
+            {
+                "object_id": task.object_id,
+                "split": task.split,
+                "source": source,
+                "method": name,
+                "label": label,
+                "pixels": int(mask.sum()),
+                "image": image_cell(encode_png((pictures[label] * 255).round().astype(np.uint8)), "part.png"),
+            }
+            for name, pictures in drawn.items()
+            for label, mask in masks.items()
+        ]
     return {COMPLETIONS.name: rows}
 
 

@@ -28,7 +28,7 @@ from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstruc
 from pipeline.shards.table import WHOLE, decode_png, encode_png, image_cell
 from pipeline.views.cameras import Camera, over_white, tile
 
-CONTRACT = "reconstruct/3"
+CONTRACT = "reconstruct/4"
 """Raised when the same inputs give other rows."""
 BATCH = 8
 """Grids that are reconstructed together; but for rounding the results do not depend on it."""
@@ -59,6 +59,8 @@ class ReconstructTask:
     extras: Mapping[str, Any]
     """Its attribution: name, author, licence, source, origin."""
     model: Path
+    digests: Mapping[str, str]
+    """Of the reconstruction model, by its name; empty where none is used."""
     params: ReconstructParams
     reconstruction: ReconstructionParams
     settings: Mapping[str, Any]
@@ -139,8 +141,8 @@ def _meshes(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What `parts` says of every part, and `objects` of their assembly."""
     names = {label: _name(task, pair, label) for label in fields}
-    extras = {**task.extras, "changes": CHANGES}
-    parts, assembled = mesh_parts(fields, names, task.params, task.notice, extras)
+    extras, models = {**task.extras, "changes": CHANGES}, dict.fromkeys(fields, task.digests)
+    parts, assembled = mesh_parts(fields, names, task.params, task.notice, extras, models)
     rows = [
         {
             "label": label,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Invalid
+from pipeline.params.applications import ApplicationsParams
 from pipeline.params.assets import AssetsParams
 from pipeline.params.atoms import AtomsParams
 from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, validate, with_overrides
@@ -38,9 +39,11 @@ GROUPS: dict[str, type[StageGroup]] = {
         ReconstructParams,
         EvaluateParams,
         ReportParams,
+        ApplicationsParams,
     )
 }
-"""The groups in the order of the DAG: one a stage, and `diffusion` and `reconstruction`, which several share."""
+"""The groups in the order of the DAG: one a stage, `diffusion` and `reconstruction`, which several share, and the
+applications' own."""
 
 
 def check_params(overrides: Iterable[str] = (), path: Path = PARAMS_FILE) -> dict[str, StageGroup]:

@@ -10,6 +10,17 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+_LOOKS = "a vision model looks at the pictures, in which the part is circled in red, as in the paper (A.8)"
+SIGHT = {
+    "describe": "Captions by the backend `describe`: no model looks at the circled pictures. The captions word the "
+    "artists' names, the colours of the pixels and the places of the parts; with the backends `openai` and `mllama` "
+    "a vision model looks.",
+    "openai": f"Captions by the backend `openai`: {_LOOKS}.",
+    "mllama": f"Captions by the backend `mllama`: {_LOOKS}.",
+}
+"""What each backend sees of what it captions."""
+
+
 class EndpointParams(Group):
     """An OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama), for the backend `openai`.
 
@@ -48,7 +59,8 @@ class CaptionsParams(StageGroup):
     aside = frozenset({"endpoint", "mllama", "max_failed_share", "timeout_s"})
 
     backend: Literal["describe", "openai", "mllama"]
-    """`describe`: the artist's names, colours and places, worded by SmolLM2-135M; needs no download.
+    """`describe`: the artist's names, colours and places, worded by SmolLM2-135M; needs no download, and no model
+    looks at the pictures.
     `openai`: a vision LLaMA behind `endpoint`. `mllama`: a vision LLaMA in this process, see `mllama`."""
     max_words: Count
     """Words that a caption should have at most."""
@@ -68,6 +80,11 @@ class CaptionsParams(StageGroup):
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Seconds one object may take, all its requests together."""
+
+    @property
+    def sight(self) -> str:
+        """Whether a model looks at the pictures that are captioned, in a sentence for those who use the captions."""
+        return SIGHT[self.backend]
 
     def deciding(self, *others: str) -> dict[str, Any]:
         """Of the backends, the model of the one in use: not where an endpoint is and how it is asked."""

@@ -8,6 +8,9 @@ from pipeline.params.base import StageGroup
 
 Method = Literal["complete", "complete_no_context", "complete_single_view"]
 
+ALONE = "_alone"
+"""Ends the name of a method where the network's first draw of a part is meant, with nothing pasted, as in the paper."""
+
 
 class CompleteParams(StageGroup):
     """Parts drawn whole and alone, of the same objects that were segmented."""

@@ -1,6 +1,7 @@
 """Parts of a grid drawn whole and alone, each in its place (main paper, 3.3)."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,23 +19,36 @@ BATCH = 8
 """Parts that are denoised together; the results do not depend on it."""
 
 
+@dataclass(frozen=True)
+class Completed:
+    """The grids J of parts by their labels, (H, W, 3) float32 in [0, 1] over white."""
+
+    parts: dict[int, np.ndarray]
+    """As the params say."""
+    alone: dict[int, np.ndarray]
+    """The network's first draw as it is, with nothing of the whole's grid pasted into it: as in the paper."""
+
+
 def complete(
     model: CompletionPipeline,
     whole: np.ndarray,
     masks: Mapping[int, np.ndarray],
     params: CompleteParams,
     carver: Carver,
-) -> dict[int, np.ndarray]:
-    """The grids J, (H, W, 3) float32 in [0, 1], of parts of a grid (H, W, 3) by their masks, bool (H, W).
+) -> Completed:
+    """The grids of parts of a grid (H, W, 3) by their masks, bool (H, W).
 
     An empty mask is allowed. What is drawn of a part depends on its label, its mask and the params' seed, and with
     `keep_visible` on what all masks together cover, since no part is beyond the object. Of several draws it is the one
     with the largest `Carver.agreement`, the first of equal ones.
     """
-    draws = [draw(model, whole, masks, params, params.seed + number) for number in range(params.draws)]
-    if len(draws) == 1:
-        return draws[0]
-    return {label: max((one[label] for one in draws), key=partial(_agreement, carver)) for label in masks}
+    draws = [draw(model, whole, masks, params.seed + number) for number in range(params.draws)]
+    whole_seen = "whole" in find_task(model.config.task).stacked
+    kept = [_kept(drawn, whole, masks, whole_seen) if params.keep_visible else drawn for drawn in draws]
+    if len(kept) == 1:
+        return Completed(kept[0], draws[0])
+    best = {label: max((one[label] for one in kept), key=partial(_agreement, carver)) for label in masks}
+    return Completed(best, draws[0])
 
 
 def _agreement(carver: Carver, picture: np.ndarray) -> float:
@@ -42,7 +56,7 @@ def _agreement(carver: Carver, picture: np.ndarray) -> float:
 
 
 def draw(
-    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], params: CompleteParams, seed: int
+    model: CompletionPipeline, whole: np.ndarray, masks: Mapping[int, np.ndarray], seed: int
 ) -> dict[int, np.ndarray]:
     """Each part once."""
     labels, drawn = list(masks), []
@@ -50,13 +64,18 @@ def draw(
         some = labels[start : start + BATCH]
         noise = [torch.Generator().manual_seed(run_seed(seed, label)) for label in some]
         drawn += list(model(whole, [masks[label] for label in some], generator=noise).images)
-    found = dict(zip(labels, drawn, strict=True))
-    if params.keep_visible:
-        if "whole" in find_task(model.config.task).stacked:
-            near = around(masks.values())
-            found = {label: np.where(near[..., None], picture, 1.0) for label, picture in found.items()}
-        found = {label: np.where(masks[label][..., None], whole, picture) for label, picture in found.items()}
-    return found
+    return dict(zip(labels, drawn, strict=True))
+
+
+def _kept(
+    drawn: Mapping[int, np.ndarray], whole: np.ndarray, masks: Mapping[int, np.ndarray], whole_seen: bool
+) -> dict[int, np.ndarray]:
+    """With the pixels of the masks as the whole has them; a network that sees the whole draws white far from all."""
+    found = dict(drawn)
+    if whole_seen:
+        near = around(masks.values())
+        found = {label: np.where(near[..., None], picture, 1.0) for label, picture in found.items()}
+    return {label: np.where(masks[label][..., None], whole, picture) for label, picture in found.items()}
 
 
 def around(masks: Collection[np.ndarray]) -> np.ndarray:

@@ -5,6 +5,7 @@ Shape suffixes: V vertices.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from trimesh import Trimesh
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from pipeline.assets.glb import LINEAR_COLOURS, Node, pack
+from pipeline.assets.glb import GENERATOR, LINEAR_COLOURS, Node, pack
 from pipeline.assets.names import unique_names
 from pipeline.errors import NoSurface, UserError
 from pipeline.params.reconstruct import ReconstructParams
@@ -76,12 +77,14 @@ def mesh_parts(
     params: ReconstructParams,
     notice: str,
     extras: Mapping[str, Any],
+    models: Mapping[int, Mapping[str, str]],
     frame: np.ndarray | None = None,
 ) -> tuple[dict[int, PartMesh], bytes | None]:
     """The fields' surfaces by label, each as a GLB of its own, and all in one GLB; None when no part has a surface.
 
     `names` are the parts' by label; `params` say the surface and which part has the space where several are, see
-    `mesh_field`; `notice`, `extras` and `frame` are as of `assemble`.
+    `mesh_field`; `notice`, `extras` and `frame` are as of `assemble`. `models` are the digests, by name, of those that
+    made each part, which its GLB is marked with, and the joint one with all of them.
     """
     meshed, present = {}, []
     for label, field in fields.items():
@@ -91,9 +94,18 @@ def mesh_parts(
         except NoSurface as error:
             meshed[label] = PartMesh(None, 0, error)
         else:
-            meshed[label] = PartMesh(assemble([part], notice, extras, frame), len(part.mesh.faces), None)
+            glb = assemble([part], notice, {**extras, **mark(models[label])}, frame)
+            meshed[label] = PartMesh(glb, len(part.mesh.faces), None)
             present.append(part)
-    return meshed, assemble(present, notice, extras, frame) if present else None
+    marked = {**extras, **mark({name: one for part in present for name, one in models[part.part_id].items()})}
+    return meshed, assemble(present, notice, marked, frame) if present else None
+
+
+def mark(models: Mapping[str, str]) -> dict[str, Any]:
+    """What `asset.extras` say of a GLB whose surfaces this program has made: by which version, and the digests of the
+    models that took part by name. No date, so that the same inputs give the same bytes.
+    """
+    return {"generated_by": f"{GENERATOR} {version('partgen')}", "models": dict(sorted(models.items()))}
 
 
 def linear(display: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from pipeline.evaluation import published
 from pipeline.folders import replaced
 from pipeline.report import charts
 from pipeline.report.charts import Chart
+from pipeline.report.failure_examples import Failure, failure_examples
 from pipeline.report.object_section import ObjectSection, object_section, read_tables
 from pipeline.report.page_files import PageFiles
 from pipeline.report.result_tables import ResultTable, recall_charts, result_tables
@@ -40,6 +41,7 @@ class Report:
     trainings: Sequence[Training]
     tables: Sequence[ResultTable]
     conventions: Mapping[str, Any]
+    worst: Sequence[Failure]
     recall: Sequence[Chart]
     objects: Sequence[ObjectSection]
     left_out: int
@@ -78,6 +80,7 @@ def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
         trainings=trainings(project),
         tables=result_tables(evaluated),
         conventions=evaluated["conventions"],
+        worst=failure_examples(read_table(data / "evaluation/figures").to_pylist(), tables, files),
         recall=recall_charts(evaluated),
         objects=[
             object_section(number, assets[object_id], tables, of_object[object_id], files)

@@ -7,11 +7,15 @@ from typing import Any
 from pipeline.evaluation import published
 from pipeline.evaluation.evaluate_object import ASSEMBLED
 from pipeline.evaluation.paper_tables import (
+    COMPLETIONS,
+    FAILING,
+    FAILURES,
     GENERATED,
     GENERATION,
     LABELS,
     LIKENESSES,
     MODES,
+    NOT_MEASURED,
     NOT_RUN,
     OVERLAPS,
     PICTURES,
@@ -20,6 +24,8 @@ from pipeline.evaluation.paper_tables import (
     SURFACE_REGIMES,
     SURFACES,
     TRUTHS,
+    completion_rows,
+    failure_rows,
     precision_title,
 )
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
@@ -59,6 +65,7 @@ def result_tables(summary: Summary) -> list[ResultTable]:
         *_reassembly(summary),
         _likeness(GENERATION, generated, LIKENESSES, {}),
         *_surface(summary["surface"]),
+        *([_likeness(FAILING, failing, FAILURES, {})] if (failing := failure_rows(summary)) else []),
     ]
 
 
@@ -95,7 +102,7 @@ def figures_table(rows: Sequence[Mapping[str, Any]]) -> list[ResultTable]:
         ),
         _grouped(
             "Completed parts",
-            {method: found["completion"].get(method, {}) for method in published.COMPLETION},
+            {label: settings for label, (_, settings) in completion_rows(found["completion"]).items()},
             {"views": _brief(PICTURES), "3d": _brief(PICTURES)},
         ),
         _grouped(
@@ -133,15 +140,15 @@ def _precision(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> ResultT
 
 
 def _completion(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[ResultTable]:
-    titles = {"views": "Table 2. Completion: the four views", "3d": "Table 2. Completion: reconstructed, novel views"}
+    rows = completion_rows(found)
     return [
         _likeness(
             title,
-            {method: found.get(method, {}).get(setting, {}) for method in published.COMPLETION},
+            {label: settings.get(setting, {}) for label, (_, settings) in rows.items()},
             PICTURES,
-            {method: cells[setting] for method, cells in published.COMPLETION.items()},
+            {label: published.COMPLETION[paper][setting] for label, (paper, _) in rows.items() if paper},
         )
-        for setting, title in titles.items()
+        for setting, title in COMPLETIONS.items()
     ]
 
 
@@ -187,7 +194,10 @@ def _likeness(
     cells = {}
     for method, figures in rows.items():
         paper = [Cell(str(theirs.get(method, "")), paper=True)] if theirs else []
-        cells[_label(method)] = [_cell(figures, name, columns[name][1]) for name in present] + paper
+        measured = [_cell(figures, name, columns[name][1]) for name in present]
+        if measured and not figures:
+            measured[0] = Cell(NOT_MEASURED)
+        cells[_label(method)] = measured + paper
     titles = [columns[name][0] for name in present] + (["paper's CLIP / LPIPS / PSNR fg"] if theirs else [])
     return ResultTable(title, titles, cells)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.diffusion.tasks import TRAININGS
+from pipeline.params.captions import SIGHT
 from pipeline.report.charts import Chart, Point, chart, round_ticks, thinned
 from pipeline.report.rows import read_curve, read_metrics, settings_of
 
@@ -58,6 +59,7 @@ def sentences(data: Path, project: Path) -> list[str]:
         f"Every object and every part of it was rendered from four sides, {view} x {view} pixels a view, at azimuths "
         f"0, 90, 180 and 270 degrees and elevation {renders['elevation_deg']:g}, by {renders['engine'].capitalize()} "
         f"with {renders['samples']} samples a pixel.",
+        SIGHT[settings_of(data, "captions/captions")["backend"]],
         f"{evaluated['objects']} held-out objects were segmented {segmented['segment']['runs']} "
         "times each. Of the segmentations the one that the others agree with most was taken; its parts were completed "
         "one by one, reconstructed in 3D and put together again."

@@ -11,7 +11,8 @@ _JSON, _BIN = 0x4E4F534A, 0x004E4942
 
 
 def merge_glbs(glbs: Sequence[bytes]) -> bytes:
-    """One GLB of GLBs that `pack` has written, the nodes of the first one first; the attribution is the first one's.
+    """One GLB of GLBs that `pack` has written, the nodes of the first one first; the attribution is the first one's,
+    and the `mark` that of all.
 
     Pictures that are the same bytes are kept once. Nodes named `object`, which hold all others in another frame, become
     one.
@@ -54,7 +55,7 @@ def merge_glbs(glbs: Sequence[bytes]) -> bytes:
             moved = {"mesh": node["mesh"] + starts["meshes"]} if "mesh" in node else {}
             kept = {"children": [child + starts["nodes"] for child in node["children"]]} if "children" in node else {}
             merged.setdefault("nodes", []).append({**node, **moved, **kept})
-        merged.setdefault("asset", tree["asset"])
+        merged["asset"] = _marked(merged.get("asset", tree["asset"]), tree["asset"]["extras"])
     _gather(merged)
     merged["buffers"] = [{"byteLength": len(buffer)}]
     return _written({kind: value for kind, value in merged.items() if value != []}, bytes(buffer))
@@ -86,6 +87,14 @@ def _primitive(primitive: dict[str, Any], starts: dict[str, int]) -> dict[str, A
         if name in moved:
             moved[name] += starts[kind]
     return moved
+
+
+def _marked(asset: dict[str, Any], extras: dict[str, Any]) -> dict[str, Any]:
+    """What says whose work a GLB is, with the mark of another GLB that goes into it."""
+    joint = {**extras, **asset["extras"]}
+    if "models" in joint:
+        joint["models"] = dict(sorted({**extras.get("models", {}), **joint["models"]}.items()))
+    return {**asset, "extras": joint}
 
 
 def _gather(merged: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipeline.applications.inputs import INPUT, as_grid, from_picture
 from pipeline.applications.models import Networks
 from pipeline.applications.partgen import PartGenPipeline
 from pipeline.applications.result import Part, PartObject
+from pipeline.applications.safety import Refused, Subject, allowed
 from pipeline.applications.selection import choose_parts
 from pipeline.assets.glb import read_header
 from pipeline.errors import Invalid, UserError
@@ -28,6 +30,7 @@ from pipeline.params.choice import Choice
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.render import RenderParams
 from pipeline.params.segment import SegmentParams
+from pipeline.reconstruction.assembly import mark
 from pipeline.reconstruction.carving import Carver
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.reconstructor import Carving
@@ -44,6 +47,7 @@ ROOT = Path(__file__).parents[2]
 CARVER = Carver(Camera(FOV_DEG, DISTANCE, VIEW), ELEVATION_DEG, 16)
 TASKS = ("text_to_mv", "image_to_mv", "segment", "complete", "edit")
 PROMPT = "a wooden thing"
+same = partial(allowed, safety=None)
 
 
 def field_of(part: Part) -> Field:
@@ -197,7 +201,7 @@ def test_a_picture_becomes_an_object_in_parts(partgen: PartGenPipeline, tmp_path
     kept = PartObject.load(found.save(tmp_path / "box")).picture
     np.testing.assert_array_equal(kept, found.picture)
     Image.fromarray(found.picture).save(tmp_path / "again.png")
-    first, again = (from_picture(tmp_path / name, partgen.networks, 1) for name in ("red-box.png", "again.png"))
+    first, again = (from_picture(tmp_path / name, partgen.networks, 1, same) for name in ("red-box.png", "again.png"))
     np.testing.assert_array_equal(first.grid, found.grid)
     assert np.abs(again.grid.astype(int) - first.grid).mean() < 2
     edited = partgen.edit(found, "1", "a lamp")
@@ -208,7 +212,7 @@ def test_what_is_doubtful_in_a_picture_is_told(partgen: PartGenPipeline) -> None
     picture = Image.new("RGBA", (12, 12))
     picture.paste((200, 30, 30, 255), (1, 1, 4, 9))
     picture.paste((30, 30, 200, 255), (6, 1, 9, 9))
-    small, several, *_ = from_picture(picture, partgen.networks, 0).remarks
+    small, several, *_ = from_picture(picture, partgen.networks, 0, same).remarks
     assert small.message.startswith("The picture: its object is only 8 pixels large, less than in a view of 16;")
     assert several.message.startswith("The picture: it shows 2 separate things")
     assert {small.kind, several.kind} == {INPUT}
@@ -589,3 +593,83 @@ def test_what_has_no_place_stands_beside_on_the_same_ground(scene: Scene) -> Non
     assert stand(field, [replace(parts[0], field=Field.empty(field.decoder))], None, 2.0).offset_3 == (0.0, 0.0, 0.0)
     with pytest.raises(UserError, match="cannot stand"):
         stand(field, parts, (0, 0, 0), 0.0)
+
+
+def test_a_safety_checker_sees_every_prompt_picture_and_result(partgen: PartGenPipeline, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def check(subject: Subject) -> str | None:
+        seen.append(subject if isinstance(subject, str) else type(subject).__name__)
+        return None
+
+    watched = PartGenPipeline(partgen.networks, partgen.settings, check)
+    trimesh.creation.box((1, 0.3, 1)).export(tmp_path / "box.glb")
+    picture = Image.new("RGBA", (32, 32))
+    picture.paste((200, 30, 30, 255), (8, 8, 24, 24))
+    made = watched.from_text(PROMPT)
+    watched.from_image(picture)
+    watched.decompose(tmp_path / "box.glb")
+    watched.edit(made, "1", "a lamp")
+    watched.add(made, text="a cushion")
+    watched.add(made, image=picture)
+    kinds = ["picture" if one == "Image" else "result" if one == "PartObject" else "text" for one in seen]
+    assert " ".join(kinds) == "text result picture result result text result text result picture result"
+    assert [one for one, kind in zip(seen, kinds, strict=True) if kind == "text"] == [PROMPT, "a lamp", "a cushion"]
+
+
+def test_what_the_checker_refuses_is_not_made(partgen: PartGenPipeline, made: PartObject, tmp_path: Path) -> None:
+    def refusing(kind: type) -> PartGenPipeline:
+        return PartGenPipeline(
+            partgen.networks, partgen.settings, lambda subject: "it is rude" if isinstance(subject, kind) else None
+        )
+
+    with pytest.raises(Refused, match="refuses this prompt: it is rude"):
+        refusing(str).edit(made, "1", "a lamp")
+    with pytest.raises(Refused, match="refuses this picture"):
+        refusing(Image.Image).from_image(Image.new("RGB", (32, 32), "red"))
+    with pytest.raises(Refused, match="refuses this result"):
+        refusing(PartObject).from_text(PROMPT)
+    with pytest.raises(Refused, match="False"):  # a checker that was written the other way round lets nothing pass
+        PartGenPipeline(partgen.networks, partgen.settings, lambda _: False).from_text(PROMPT)  # type: ignore[arg-type, return-value]
+
+
+def test_the_params_name_the_checkers_module(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "strict_checks.py").write_text(
+        'def refuse(subject):\n    return f"{subject!r} is no chair" if isinstance(subject, str) else None\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, ["applications.safety=strict_checks"])
+    with pytest.raises(SystemExit):
+        partgen_command(monkeypatch, "from-text", "a lamp", "--models", str(models))
+    assert "The safety checker refuses this prompt: 'a lamp' is no chair." in capsys.readouterr().err
+    assert not list(tmp_path.glob("results/*"))
+    for module, sentence in (("no_such_module", "cannot be imported"), ("json", "no function `refuse`")):
+        with pytest.raises(UserError, match=sentence):
+            PartGenPipeline.from_pretrained(models, overrides=[f"applications.safety={module}"])
+    with pytest.raises(UserError, match="applications: `safety` is 'os:system'"):
+        PartGenPipeline.from_pretrained(models, overrides=["applications.safety=os:system"])
+
+
+def test_generated_glbs_are_marked_and_a_files_own_surface_is_not(
+    partgen: PartGenPipeline, made: PartObject, tmp_path: Path
+) -> None:
+    def extras(glb: bytes | None) -> dict[str, object]:
+        assert glb is not None
+        found: dict[str, object] = read_header(glb)["asset"]["extras"]
+        return found
+
+    assert extras(made.glb) == mark(made.models) == extras(next(part.glb for part in made.parts if part.glb))
+    assert "generated_by" in extras(made.glb)
+    trimesh.creation.box((1, 0.3, 1)).export(tmp_path / "box.glb")
+    own = partgen.decompose(tmp_path / "box.glb")
+    assert extras(own.glb) == extras(own.parts[0].glb) == {}
+    added = partgen.add(own, text="a lamp")
+    assert list(added.parts[-1].models) == ["edit"]
+    assert extras(added.glb) == extras(added.parts[-1].glb) == mark(added.parts[-1].models)
+    assert extras(added.parts[0].glb) == {}
+    both = PartObject.load(partgen.edit(made, "1", "a lamp").save(tmp_path / "both"))
+    assert extras(both.glb)["models"] == both.models
+    assert extras(both.parts[1].glb) == extras(made.parts[1].glb)

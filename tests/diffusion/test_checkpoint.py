@@ -35,14 +35,14 @@ PARAMS = SD.model_copy(update={"image": RESAMPLER})
 PROMPTS = ["a red chair", "", "a table"]
 
 
-def autoencoder() -> AutoencoderKL:
+def autoencoder(channels: int = 4) -> AutoencoderKL:
     torch.manual_seed(3)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(8, 16),
         norm_num_groups=4,
-        latent_channels=4,
+        latent_channels=channels,
     )
 
 
@@ -63,12 +63,12 @@ def scheduler(prediction: str) -> DDIMScheduler:
     return DDIMScheduler(beta_schedule="scaled_linear", prediction_type=prediction, clip_sample=False, steps_offset=1)
 
 
-def stable_diffusion(prediction: str, **config: object) -> StableDiffusionPipeline:
+def stable_diffusion(prediction: str, latents: int = 4, **config: object) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
-        vae=autoencoder(),
+        vae=autoencoder(latents),
         text_encoder=clip_files.text_model(32),
         tokenizer=clip_files.tokenizer(),
-        unet=unet(cross_attention_dim=32, **config),
+        unet=unet(cross_attention_dim=32, in_channels=latents, out_channels=latents, **config),
         scheduler=scheduler(prediction),
         safety_checker=None,
         feature_extractor=None,
@@ -181,6 +181,28 @@ def test_fine_tuning_starts_at_the_checkpoint_and_is_kept(saved: Saved, name: st
         kept = load_unet(tmp_path).eval()
         torch.testing.assert_close(predict(kept, noised, timesteps, given), prediction)
     torch.testing.assert_close(kept.state_dict(), unet.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("latents", "inputs"), [(4, (4, 8, 13, 9)), (8, (8, 16, 25, 17))])
+def test_the_checkpoint_says_how_many_channels_latents_have(
+    latents: int, inputs: tuple[int, ...], tmp_path: Path
+) -> None:
+    """One of eight gives the paper's networks (A.5, A.6), whatever `diffusion.autoencoder` says."""
+    stable_diffusion("epsilon", latents, attention_head_dim=4).save_pretrained(tmp_path)
+    base = load_checkpoint(str(tmp_path))
+    assert latent_channels(base.autoencoder) == latents
+    for name, channels in zip(("text_to_mv", "segment", "complete", "edit"), inputs, strict=True):
+        unet = fine_tuned_from(base.unet, TASKS[name], PARAMS)
+        assert (unet.config.in_channels, unet.config.out_channels) == (channels, latents)
+        assert torch.equal(unet.conv_in.weight[:, :latents], base.unet.conv_in.weight)
+        assert not unet.conv_in.weight[:, latents:].any()
+
+
+def test_eight_channels_beside_a_network_for_four_are_refused(saved: Saved, copy: Path) -> None:
+    shutil.rmtree(copy / "vae")
+    autoencoder(8).save_pretrained(copy / "vae")
+    with pytest.raises(UserError, match=r"conv_out \(latent channels\) is made for 4, the other parts give 8"):
+        load_checkpoint(str(copy))
 
 
 def test_a_checkpoint_of_noise_prediction_is_trained_to_predict_v(saved: Saved) -> None:

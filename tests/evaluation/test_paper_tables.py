@@ -8,8 +8,10 @@ import pytest
 
 from pipeline.evaluation import published
 from pipeline.evaluation.conventions import lines
-from pipeline.evaluation.paper_tables import print_tables
+from pipeline.evaluation.paper_tables import COMPLETIONS, print_tables
 from pipeline.evaluation.summary import DIFFERENCE, summarise, write_recall
+from pipeline.params.complete import ALONE
+from pipeline.report.result_tables import result_tables
 
 
 def row(table: str, method: str, setting: str, figure: str, object_id: str, value: float) -> dict[str, Any]:
@@ -56,6 +58,32 @@ def test_recall_curves_are_in_the_order_of_k(tmp_path: Path) -> None:
         "partgen 1,seeded,0.5,3,0.5",
         "partgen 1,seeded,0.5,10,0.75",
         "partgen 1,seeded,0.75,3,0.25",
+    ]
+
+
+def test_a_network_alone_and_with_pixels_kept_are_two_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        *of_objects("completion", f"complete{ALONE}", "views", "psnr_foreground", a=12.0),
+        *of_objects("completion", "complete", "views", "psnr_foreground", a=15.0),
+        *of_objects("completion", "complete_no_context", "views", "psnr_foreground", a=9.0),
+    ]
+    summary = summarise(rows, seed=0)
+    print_tables(summary)
+    printed = capsys.readouterr().out.splitlines()
+    views = [line for line in printed if "B(I" in line][:4]
+    alone, kept, other, missing = [" ".join(line.split()) for line in views]
+    assert alone == "PartGen B(I*M, I), network alone 12.00 [12.00, 12.00] 0.974 / 0.015 / 21.38"
+    assert kept == "PartGen B(I*M, I), visible pixels kept 15.00 [15.00, 15.00]"
+    assert other == "without context B(I*M) 9.00 [9.00, 9.00] 0.951 / 0.028 / 16.80"
+    assert missing == "single view B(I_v*M_v, I_v) not measured 0.944 / 0.031 / 15.92"
+    shown = next(table for table in result_tables(summary) if table.title == COMPLETIONS["views"])
+    assert [[cell.text for cell in cells] for cells in shown.rows.values()] == [
+        ["not measured", "1.000 / 0.000 / inf"],
+        ["12.00", "0.974 / 0.015 / 21.38"],
+        ["15.00", ""],
+        ["9.00", "0.951 / 0.028 / 16.80"],
+        ["not measured", "0.944 / 0.031 / 15.92"],
+        ["not measured", "0.932 / 0.039 / 13.24"],
     ]
 
 

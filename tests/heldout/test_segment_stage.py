@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import UserError
 from pipeline.folders import STAGE, write_sums
-from pipeline.params.complete import CompleteParams
+from pipeline.params.complete import ALONE, CompleteParams
 from pipeline.params.generate import GenerateParams
 from pipeline.params.segment import SegmentParams
 from pipeline.reconstruction.carving import HULL_CELLS, Carver
@@ -143,20 +144,39 @@ def test_their_parts_are_completed(project: Path) -> None:
     assert any(row["source"] == "predicted" for row in completed)
     assert complete(METHODS).reused == report.total
     assert complete(METHODS.model_copy(update={"keep_visible": False})).computed == report.total
-    images = zip(completed, read_table(Path("data/completions/grids")).to_pylist(), strict=True)
-    assert any(kept["image"] != drawn["image"] for kept, drawn in images)
+    bare = {key_of(row): row["image"] for row in read_table(Path("data/completions/grids")).to_pylist()}
+    kept = {key_of(row): row["image"] for row in completed}
+    assert {key for key in kept if key not in bare} == {
+        (object_id, "truth", method + ALONE, label) for object_id, label in of_parts for method in METHODS.methods
+    }
+    for (object_id, source, method, label), image in bare.items():  # alone, a network draws what it draws unpasted
+        if source == "truth":
+            assert image == kept[object_id, source, method + ALONE, label]
+    assert any(bare[key] != kept[key] for key in bare)
+
+
+def key_of(row: dict[str, Any]) -> tuple[str, str, str, int]:
+    return row["object_id"], row["source"], row["method"], row["label"]
+
+
+def pictures_of(alone: bool) -> list[bytes]:
+    """Of the completions, in the order of their table."""
+    rows = read_table(Path("data/completions/grids")).to_pylist()
+    return [row["image"]["bytes"] for row in rows if row["method"].endswith(ALONE) == alone]
 
 
 @pytest.mark.parametrize("method", METHODS.methods)
 def test_the_completion_that_its_views_agree_on_best_is_kept(project: Path, method: str) -> None:
     of_one = METHODS.model_copy(update={"methods": [method]})
-    singles = []
+    singles, first = [], []
     for seed in range(3):
         complete(of_one.model_copy(update={"seed": seed}))
-        singles.append([row["image"]["bytes"] for row in read_table(Path("data/completions/grids")).to_pylist()])
+        singles.append(pictures_of(alone=False))
+        first = pictures_of(alone=True) if seed == 0 else first
     report = complete(of_one.model_copy(update={"draws": 3}))
     assert report.computed == report.total > 0
-    best = [row["image"]["bytes"] for row in read_table(Path("data/completions/grids")).to_pylist()]
+    best = pictures_of(alone=False)
+    assert pictures_of(alone=True) == first != []
     settings = read_manifest(Path("data/renders/grids")).settings
     camera = Camera(settings["fov_deg"], settings["distance"], VIEW_SIZE)
     carver = Carver(camera, settings["elevation_deg"], HULL_CELLS)

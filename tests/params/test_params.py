@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.params.all import GROUPS, check_params
 from pipeline.params.base import load_group, with_overrides
 from pipeline.params.render import RenderParams
+from stages import doctor
 from stages.cli import preset as write_preset
 
 PROJECT = Path(__file__).parents[2]
@@ -141,3 +142,18 @@ def test_a_preset_that_cannot_be_written_leaves_the_params(tmp_path: Path, monke
         write_preset("sd")
     assert (tmp_path / "params.yaml").read_text() == (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "params.yaml.bak", "presets"]
+
+
+@pytest.mark.parametrize("backend", ["describe", "openai"])
+def test_the_doctor_says_what_nothing_looks_at(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    values["captions"]["backend"] = backend
+    values["applications"]["safety"] = None if backend == "describe" else "my_checks"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "dvc.yaml").write_text("cmd: python -m stages.assets")
+    params, captions, safety = doctor._params()
+    assert params.ok
+    assert not captions.needed
+    assert ("no model looks at the circled pictures" in captions.text) == (backend == "describe") == (not captions.ok)
+    assert safety.text.startswith("off: nothing refuses" if backend == "describe" else "my_checks may refuse")

@@ -28,7 +28,7 @@ from pipeline.plan.gpus import GPUS, find_gpu
 from pipeline.plan.networks import Network, Preset
 from pipeline.plan.trace import Cost, SavedStorages, fused_attention, training_cost
 from pipeline.training.average import Average
-from stages.plan import plan
+from stages.plan import _from_nothing, plan
 
 PROJECT = Path(__file__).parents[2]
 NANO = PROJECT / "presets/nano.yaml"
@@ -397,3 +397,12 @@ def test_presets_state_a_layout_that_can_be_planned() -> None:
     segment = preset.denoiser(find_task("segment"))
     assert segment.shape == (16, 128, 128)
     assert count(segment.module.parameters()) > 2e9
+
+
+@pytest.mark.parametrize(("preset", "said"), [("paper", True), ("sd", False), ("corpus", False), ("nano", False)])
+def test_fine_tuning_of_random_weights_is_said(preset: str, said: bool) -> None:
+    path = PROJECT / f"presets/{preset}.yaml"
+    train = load_group(TrainParams, path=path)
+    notes = _from_nothing(load_group(DiffusionParams, path=path), train)
+    assert ["text_to_mv cannot be trained so:[/] it starts from random" in note for note in notes] == [True] * said
+    assert not _from_nothing(load_group(DiffusionParams, ["diffusion.checkpoint=models/emu"], path), train)

@@ -88,9 +88,14 @@ def test_texts_of_others_are_escaped_and_links_stay_in_the_folder(page_file: Pat
 def test_sections_come_in_their_order_with_figures_and_reasons(page_file: Path) -> None:
     text = " ".join(Html(page_file).text.split())
     marks = [
-        "What this run is", "2 real 3D objects with 5 parts", "1,234,567", "after weights/toy", "The paper’s tables",
+        "What this run is", "2 real 3D objects with 5 parts",
+        "no model looks at the circled pictures", "1,234,567", "after weights/toy", "The paper’s tables",
         "Table 1", "45.7", "45.2 / 32.9", "Table 2", "exact", "21.25", "21.25 to 21.25", "and 25.0% exact", "Table 3",
-        "0.065 / 20.33", "0.875", "score, then area", "Automatic, IoU > 0.5", "Losses", "Objects",
+        "0.065 / 20.33", "0.875", "Objects that fail", "0.250",
+        "score, then area", "Where it fails", "(a) views disagree, drawn from one view: 2 of 2 objects",
+        "toy-000: outlines, IoU 0.25", "Drawn", "(b) true parts grouped", "toy-001: parts grouped, share 0.75",
+        "Regions",
+        "(c) depth, whole at once: 2 of 2 objects", "Reconstructed", "Automatic, IoU > 0.5", "Losses", "Objects",
         "captions failed with it", "run 1, 2 parts", "Predicted parts, completed", "from 7 px in sight", "Run 2",
         "From the caption", "From that view", "plain toy", "Failures", "single part", "Licences and authors",
     ]  # fmt: skip
