@@ -56,10 +56,10 @@ def read_curve(project: Path, name: str, stage: str) -> list[tuple[Point, Point]
     """The loss curve of a training: for each step, (step, loss) and (step, loss on validation objects)."""
     path = project / "plots/train" / f"{name}.csv"
     try:
-        curve = pd.read_csv(path, dtype=float, float_precision="round_trip")
+        curve = pd.read_csv(path, dtype=float, float_precision="round_trip")[["step", "loss", "validation"]]
     except FileNotFoundError:
         raise _missing(path, stage) from None
-    return [((row.step, row.loss), (row.step, row.validation)) for row in curve.itertuples()]
+    return [((step, loss), (step, validation)) for step, loss, validation in curve.to_numpy().tolist()]
 
 
 def settings_of(data: Path, table: str) -> dict[str, Any]:
