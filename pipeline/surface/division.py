@@ -21,6 +21,7 @@ from pipeline.surface.features import AtomFeatures, atom_features
 from pipeline.surface.grouping import GroupingModel, tokens
 from pipeline.surface.hierarchy import cut, hierarchy, number_of_parts
 from pipeline.surface.points import sampled
+from pipeline.surface.superfaces import shared_borders, with_superfaces
 
 PartsFrom = Literal["model", "nodes", "materials", "pieces"]
 """What the parts are: unions of atoms as the grouping model says, the file's nodes (OBJ groups), its materials, or all
@@ -76,7 +77,8 @@ def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndar
     """(N, N): how likely the model finds it that two atoms are of one part."""
     area_N = np.bincount(atom_F, triangles.area_F)
     points = sampled(triangles.surfaces, atom_F, POINTS, POINTS_LEAST)
-    features = atom_features(points, area_N, main_materials(pieces, triangles, atom_F))
+    materials = main_materials(pieces, triangles, atom_F)
+    features = atom_features(points, area_N, materials, shared_borders(triangles, atom_F))
     return predicted(_model(models), features)
 
 
@@ -104,7 +106,7 @@ def _atoms(pieces: Sequence[Piece], triangles: Triangles, by: PartsFrom) -> np.n
     if by == "materials":
         return materials
     atom_F = connected(triangles, materials)
-    return joined(triangles, atom_F) if by == "model" else atom_F
+    return with_superfaces(triangles, joined(triangles, atom_F)) if by == "model" else atom_F
 
 
 def _material(piece: Piece) -> tuple[object, ...]:
