@@ -41,6 +41,9 @@ LABELS = {
     "one part": "one part for all",
     "pieces x materials": "pieces x materials, nothing merged",
     "pieces": "pieces, nothing merged",
+    "superfaces": "superfaces, nothing merged",
+    "K-means": "K-means of place, normal and colour",
+    "linkage": "average linkage of superfaces by creases and colours",
     "views": "the label map of the views, lifted",
     "best atoms": "each atom its true majority",
     "sam2": "SAM2",
@@ -74,7 +77,11 @@ GENERATION = "Text and image to four views: like the object itself, or like anot
 GENERATED = ("image_to_mv", "text_to_mv", "view")
 """The rows of that table."""
 SURFACES = "Parts of 3D objects, part names taken off: {}"
-SURFACE_REGIMES = {"A": "as modelled, with pieces and materials", "B": "one baked texture, with pieces"}
+SURFACE_REGIMES = {
+    "A": "as modelled, with pieces and materials",
+    "B": "one baked texture, with pieces",
+    "C": "fused into one watertight skin, without pieces",
+}
 SURFACE = {
     "iou": ("mean best IoU, %", 1),
     "iou_levels": ("of all levels, %", 1),

@@ -21,6 +21,7 @@ HEADLINES = (
     ("generation", "views", "closer_than"),
     ("surface", "A", "iou"),
     ("surface", "B", "iou"),
+    ("surface", "C", "iou"),
 )
 """Table, setting and figure of what is compared first between runs: metrics/summary.json."""
 RECALL = re.compile(r"recall(\d+)_at_(\d+)")

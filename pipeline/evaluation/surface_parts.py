@@ -19,6 +19,8 @@ from pipeline.surface.scores import ceiling, co_association, mean_best_iou, mean
 
 EVIDENCE = 0.3
 """Weight of the co-association of the segmentation's runs beside the grouping model's probability, of 1 together."""
+UNMERGED = {"A": "pieces x materials", "B": "pieces", "C": "superfaces"}
+"""What the atoms of each regime are."""
 Found = Iterator[tuple[str, str, dict[str, float]]]
 """Method, setting and figures."""
 
@@ -30,7 +32,7 @@ def surface_parts(
     counts: Sequence[int],
     model: Path,
 ) -> Found:
-    """The figures of one object, by method and regime (A as modelled, B one baked texture; rows of the table `atoms`).
+    """The figures of one object, by method and regime (rows of the table `atoms`).
 
     `iou`: for each true part the IoU by area of the best predicted one, the mean over parts, in percent; `iou_levels`:
     where that may be of any cut of the hierarchy; `parts`: how many are predicted. `maps_RHW` are the runs of the
@@ -42,9 +44,12 @@ def surface_parts(
         regime, one = row["regime"], ObjectAtoms.unpacked(row["arrays"])
         count = len(one.truth_NS)
         yield "one part", regime, _figures(one, np.zeros(count, int))
-        yield "pieces" if regime == "B" else "pieces x materials", regime, _figures(one, np.arange(count))
+        yield UNMERGED[regime], regime, _figures(one, np.arange(count))
         if regime == "A":
             yield "materials", regime, _figures(one, np.unique(one.material_N, return_inverse=True)[1])
+        for name, found_PS in (("K-means", one.clustered_PS), ("linkage", one.linked_PS)):
+            if len(found_PS):
+                yield name, regime, {"iou": 100 * mean_best_iou(found_PS, np.arange(len(found_PS)))}
         if assembled_HW is not None:
             yield "views", regime, _figures(one, lifted(assembled_HW, one))
         yield "best atoms", regime, {"iou": 100 * ceiling(one.truth_NS)}

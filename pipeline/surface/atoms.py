@@ -42,6 +42,11 @@ class Triangles:
         return np.asarray(index.reshape(-1)[np.concatenate(faces)])
 
     @cached_property
+    def corners_F33(self) -> np.ndarray:
+        """Positions."""
+        return np.concatenate([surface.vertices[surface.faces] for surface in self.surfaces])
+
+    @cached_property
     def surface_F(self) -> np.ndarray:
         """Which surface a triangle is of."""
         return np.repeat(np.arange(len(self.surfaces)), [len(surface.faces) for surface in self.surfaces])

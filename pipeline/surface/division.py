@@ -20,6 +20,7 @@ from pipeline.surface.features import atom_features
 from pipeline.surface.grouping import GroupingModel, predicted
 from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
 from pipeline.surface.points import sampled
+from pipeline.surface.superfaces import shared_borders, with_superfaces
 
 PartsFrom = Literal["model", "nodes", "materials", "pieces"]
 """What the parts are: unions of atoms as the grouping model says, the file's nodes (OBJ groups), its materials, or all
@@ -91,6 +92,7 @@ def divide(pieces: Sequence[Piece], by: PartsFrom, most: int | None, model: Path
     materials_F = material_numbers(pieces)[triangles.surface_F]
     _, inner_F = np.unique(group_F * (materials_F.max() + 1) + materials_F, return_inverse=True)
     atom_F = joined(triangles, connected(triangles, inner_F), None if by == "model" else group_F)
+    atom_F = with_superfaces(triangles, atom_F)
     count, groups = int(atom_F.max()) + 1, int(group_F.max()) + 1
     if count == 1:
         return Division(pieces, atom_F, np.empty((0, 4)), 1)
@@ -109,7 +111,8 @@ def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndar
     """(N, N): how likely the grouping model finds it that two atoms are of one part."""
     area_N = np.bincount(atom_F, triangles.area_F)
     points = sampled(triangles.surfaces, atom_F, POINTS, POINTS_LEAST)
-    features = atom_features(points, area_N, main_materials(pieces, triangles, atom_F))
+    materials = main_materials(pieces, triangles, atom_F)
+    features = atom_features(points, area_N, materials, shared_borders(triangles, atom_F))
     return predicted(_model(model), features)
 
 

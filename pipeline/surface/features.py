@@ -14,9 +14,11 @@ POINTS_EACH = 32
 """Points of an atom that the model is given."""
 TOUCHING = 0.02
 """Distance, in radii of the object, under which points of two atoms touch."""
+BESIDE = 0.05
+"""Distance under which points of two atoms tell whether the surface bends inwards between them."""
 PAIRS = (
     "distance", "contact", "least contact", "facing", "flat contact", "centres", "heights", "gap", "extents", "areas",
-    "mirrored in x", "mirrored in z", "copies", "colour", "lightness", "same material",
+    "mirrored in x", "mirrored in z", "copies", "colour", "lightness", "same material", "border", "concavity",
 )  # fmt: skip
 """The channels of pair features."""
 COLOURS = (PAIRS.index("colour"), PAIRS.index("lightness"))
@@ -37,8 +39,14 @@ class AtomFeatures:
     """float32, symmetric: PAIRS."""
 
 
-def atom_features(points: Points, area_N: np.ndarray, material_N: np.ndarray | None) -> AtomFeatures:
-    """`material_N` numbers the material of each atom; None where nothing is known of it."""
+def atom_features(
+    points: Points, area_N: np.ndarray, material_N: np.ndarray | None, border_NN: np.ndarray
+) -> AtomFeatures:
+    """What the grouping model is told of atoms.
+
+    `material_N` numbers the material of each atom; None where nothing is known of it. `border_NN` is what
+    `pipeline.surface.superfaces:shared_borders` says.
+    """
     count = len(area_N)
     by_atom = [np.flatnonzero(points.atom_P == atom) for atom in range(count)]
     rng = np.random.default_rng(0)
@@ -49,14 +57,16 @@ def atom_features(points: Points, area_N: np.ndarray, material_N: np.ndarray | N
     return AtomFeatures(
         points_NK9.astype(np.float32),
         (area_N / area_N.sum()).astype(np.float32),
-        _pairs(points, by_atom, area_N, material_N).astype(np.float32),
+        _pairs(points, by_atom, area_N, material_N, border_NN).astype(np.float32),
     )
 
 
-def _pairs(points: Points, by_atom: list[np.ndarray], area_N: np.ndarray, material_N: np.ndarray | None) -> np.ndarray:
+def _pairs(
+    points: Points, by_atom: list[np.ndarray], area_N: np.ndarray, material_N: np.ndarray | None, border_NN: np.ndarray
+) -> np.ndarray:
     count = len(by_atom)
     position, normal = points.position_P3, points.normal_P3
-    least_NN, touch_NN, facing_NN, flat_NN = (np.zeros((count, count)) for _ in range(4))
+    least_NN, touch_NN, facing_NN, flat_NN, hollow_NN = (np.zeros((count, count)) for _ in range(5))
     starts = np.concatenate([[0], np.cumsum([len(index) for index in by_atom])[:-1]])
     order = np.concatenate(by_atom)
     for atom, index in enumerate(by_atom):
@@ -68,6 +78,11 @@ def _pairs(points: Points, by_atom: list[np.ndarray], area_N: np.ndarray, materi
         cosine = (normal[order] * normal[index[nearest]]).sum(axis=1)
         facing_NN[:, atom] = np.add.reduceat(cosine * near, starts) / number
         flat_NN[:, atom] = np.add.reduceat(np.abs(cosine) * near, starts) / number
+        beside = distance < BESIDE
+        step = (position[index[nearest]] - position[order]) / np.maximum(distance, 1e-9)[:, None]
+        bend = ((normal[order] - normal[index[nearest]]) * step).sum(axis=1)
+        beside_number = np.maximum(np.add.reduceat(beside.astype(float), starts), 1)
+        hollow_NN[:, atom] = np.add.reduceat(bend * beside, starts) / beside_number
     centre = np.stack([position[index].mean(axis=0) for index in by_atom])
     low = np.stack([position[index].min(axis=0) for index in by_atom])
     high = np.stack([position[index].max(axis=0) for index in by_atom])
@@ -96,6 +111,8 @@ def _pairs(points: Points, by_atom: list[np.ndarray], area_N: np.ndarray, materi
         colour,
         np.abs(lab[:, None, 0] - lab[None, :, 0]),
         same,
+        border_NN / 2,
+        (hollow_NN + hollow_NN.T) / 2,
     ]
     return np.stack(channels, axis=-1)
 

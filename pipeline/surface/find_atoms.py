@@ -1,6 +1,5 @@
 """One object's atoms, and which part each is of: what the stage `atoms` runs in its pool processes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +11,21 @@ from pipeline.assets.load import load_pieces
 from pipeline.assets.surface import Piece
 from pipeline.errors import ObjectFailed
 from pipeline.surface.atoms import Triangles, connected, joined
+from pipeline.surface.classical import clustered, linked_parts
 from pipeline.surface.division import POINTS, POINTS_LEAST, main_materials, material_numbers
 from pipeline.surface.features import atom_features
+from pipeline.surface.fuse import fused
 from pipeline.surface.object_atoms import ATOMS, REGIMES, ObjectAtoms, Regime
-from pipeline.surface.points import sampled
+from pipeline.surface.points import colours, sampled
+from pipeline.surface.superfaces import shared_borders, with_superfaces
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile
 from pipeline.views.labels import draw_labels
 
 CONTRACT = "atoms/1"
 """Raised when the same inputs give other rows."""
 TEXTURE_PX = 512
+CLASSICAL_PARTS = 6
+"""Into which the classical segmentations divide a skin; the best of 4 to 12 on validation objects."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,20 @@ class AtomsTask:
 
 
 def object_atoms(task: AtomsTask) -> dict[str, list[dict[str, Any]]]:
-    """The object's rows of `atoms`, one a regime. ObjectFailed when its atoms are more than can be told apart."""
+    """The object's rows of `atoms`, one a regime. ObjectFailed when an atom has no area."""
     bundle = read_bundle("a.glb", lambda name, _: task.glb if name == "a.glb" else None, len(task.glb))
     pieces, _ = load_pieces(bundle, TEXTURE_PX, 0.0, 2**40, np.eye(4))
-    triangles = Triangles([piece.surface for piece in pieces])
     nodes = {node: number for number, node in enumerate(dict.fromkeys(piece.node for piece in pieces))}
-    part_F = np.array([nodes[piece.node] for piece in pieces])[triangles.surface_F]
+    part_F = np.repeat([nodes[piece.node] for piece in pieces], [len(piece.surface.faces) for piece in pieces])
+    skin, part_of_skin_F = fused([piece.surface for piece in pieces], part_F)
+    seen: dict[Regime, tuple[list[Piece], np.ndarray]] = {
+        "A": (pieces, part_F),
+        "B": (pieces, part_F),
+        "C": ([Piece("", "", "", skin)], part_of_skin_F),
+    }
     rows = []
     for regime in REGIMES:
-        group_F = material_numbers(pieces)[triangles.surface_F] if regime == "A" else np.zeros(len(part_F), int)
-        atom_F = joined(triangles, connected(triangles, group_F))
-        found = _with_truth(pieces, triangles, atom_F, part_F, regime, task)
+        found = _atoms(*seen[regime], regime, len(nodes), task)
         rows.append(
             {
                 "object_id": task.object_id,
@@ -60,22 +67,27 @@ def object_atoms(task: AtomsTask) -> dict[str, list[dict[str, Any]]]:
     return {ATOMS.name: rows}
 
 
-def _with_truth(
-    pieces: Sequence[Piece],
-    triangles: Triangles,
-    atom_F: np.ndarray,
-    part_F: np.ndarray,
-    regime: Regime,
-    task: AtomsTask,
-) -> ObjectAtoms:
+def _atoms(pieces: list[Piece], part_F: np.ndarray, regime: Regime, parts: int, task: AtomsTask) -> ObjectAtoms:
+    triangles = Triangles([piece.surface for piece in pieces])
+    group_F = material_numbers(pieces)[triangles.surface_F] if regime == "A" else np.zeros(len(part_F), int)
+    atom_F = with_superfaces(triangles, joined(triangles, connected(triangles, group_F)))
     area_N = np.bincount(atom_F, triangles.area_F)
     if not area_N.all():
         raise ObjectFailed("an atom has no area")
     material_N = main_materials(pieces, triangles, atom_F)
     points = sampled(triangles.surfaces, atom_F, POINTS, POINTS_LEAST)
-    features = atom_features(points, area_N, material_N if regime == "A" else None)
-    truth_NS = np.zeros((len(area_N), int(part_F.max()) + 1), np.float32)
-    np.add.at(truth_NS, (atom_F, part_F), triangles.area_F)
+    borders_NN = shared_borders(triangles, atom_F)
+    features = atom_features(points, area_N, material_N if regime == "A" else None, borders_NN)
+
+    def shared(group_F: np.ndarray) -> np.ndarray:
+        areas = np.zeros((int(group_F.max(initial=-1)) + 1, parts), np.float32)
+        np.add.at(areas, (group_F, part_F[: len(group_F)]), triangles.area_F[: len(group_F)])
+        return areas
+
+    clustered_F = linked_F = np.empty(0, int)
+    if regime == "C":
+        colour_F3 = colours(triangles.surfaces)
+        clustered_F, linked_F = (way(triangles, colour_F3, CLASSICAL_PARTS) for way in (clustered, linked_parts))
     by_piece = triangles.split(atom_F)
     shown = [
         Part(
@@ -90,4 +102,11 @@ def _with_truth(
         for atom in range(len(area_N))
     ]
     seen = draw_labels(shown, task.camera, [(azimuth, task.elevation_deg) for azimuth in GRID_AZIMUTHS])
-    return ObjectAtoms(features, truth_NS, material_N.astype(np.int32), tile(seen.labels))
+    return ObjectAtoms(
+        features,
+        shared(atom_F),
+        material_N.astype(np.int32),
+        shared(clustered_F),
+        shared(linked_F),
+        tile(seen.labels),
+    )

@@ -1,7 +1,7 @@
 """An object's atoms as the stage `atoms` keeps them, and which part each is of.
 
-An object of the tables has its true parts as nodes. They are taken off, and what is left is seen in two ways: `A` as
-modelled, with its materials, and `B` as if it had one baked texture, without.
+An object of the tables has its true parts as nodes. They are taken off, and what is left is seen in three ways: `A` as
+modelled, with its materials, `B` as if it had one baked texture, without, and `C` fused into one watertight skin.
 """
 
 from dataclasses import dataclass, fields
@@ -14,8 +14,8 @@ from safetensors.numpy import load, save
 from pipeline.shards.table import Table
 from pipeline.surface.features import AtomFeatures
 
-Regime = Literal["A", "B"]
-"""What is known of an object but for its part names: pieces and materials, or pieces alone."""
+Regime = Literal["A", "B", "C"]
+"""What is known of an object but for its part names: pieces and materials; pieces alone; one skin and its colours."""
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 
 ATOMS = Table(
@@ -25,7 +25,7 @@ ATOMS = Table(
         [
             ("object_id", pa.string()),
             ("split", pa.string()),
-            ("regime", pa.string()),  # A or B
+            ("regime", pa.string()),  # A, B or C
             ("count", pa.int32()),  # of atoms
             ("arrays", pa.binary()),  # safetensors, as of ObjectAtoms
         ]
@@ -43,6 +43,9 @@ class ObjectAtoms:
     """float32: the area of each true part on each atom."""
     material_N: np.ndarray
     """int32: the material of most of each atom, as a number; what regime `A` alone tells."""
+    clustered_PS: np.ndarray
+    linked_PS: np.ndarray
+    """float32: as `truth_NS`, of the parts P that K-means and a linkage of superfaces find; none but of regime `C`."""
     seen_HW: np.ndarray
     """uint8: which atom, from 1, each pixel of the 2x2 grid shows; 0 the background."""
 
@@ -57,4 +60,5 @@ class ObjectAtoms:
         """What `packed` gave."""
         arrays = load(content)
         features = {field.name: arrays[field.name].astype(np.float32) for field in fields(AtomFeatures)}
-        return cls(AtomFeatures(**features), arrays["truth_NS"], arrays["material_N"], arrays["seen_HW"])
+        others = {field.name: arrays[field.name] for field in fields(cls) if field.name != "features"}
+        return cls(AtomFeatures(**features), **others)

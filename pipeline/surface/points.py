@@ -49,6 +49,12 @@ def sampled(surfaces: Sequence[Surface], atom_F: np.ndarray, count: int, each: i
     return Points(position_P3, normal_P3, _lab(surfaces, face_P, weight_P3), atom_F[face_P])
 
 
+def colours(surfaces: Sequence[Surface]) -> np.ndarray:
+    """CIELAB (F, 3) of the base colour in the middle of every triangle."""
+    count = sum(len(surface.faces) for surface in surfaces)
+    return _lab(surfaces, np.arange(count), np.full((count, 3), 1 / 3))
+
+
 def _lab(surfaces: Sequence[Surface], face_P: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
     """CIELAB (P, 3) at barycentric weights on triangles."""
     ends = np.cumsum([len(surface.faces) for surface in surfaces])

@@ -19,6 +19,7 @@ from pipeline.params.train import TrainParams
 from pipeline.shards.read import iter_rows
 from pipeline.surface.examples import GroupingExamples, changed, collate, sample
 from pipeline.surface.features import COLOURS, MATERIAL
+from pipeline.surface.find_atoms import CLASSICAL_PARTS
 from pipeline.surface.grouping import GroupingModel, predicted, tokens
 from pipeline.surface.object_atoms import ATOMS, REGIMES, ObjectAtoms
 from pipeline.surface.objective import GroupingObjective
@@ -79,15 +80,30 @@ def test_atoms_of_boxes_are_the_boxes(project: Path, rows: list[tuple[str, str, 
         (name, regime) for name in counts for regime in REGIMES
     ]
     labels = {row["object_id"]: row for row in iter_rows(project / "data/masks/labels")}
-    for name, _, atoms in rows:
+    for name, regime, atoms in rows:
+        if regime == "C":
+            continue
         assert atoms.truth_NS.shape == (counts[name], counts[name])
         assert ceiling(atoms.truth_NS) == 1
         np.testing.assert_array_equal(np.sort(atoms.truth_NS.argmax(axis=1)), np.arange(counts[name]))
+        assert atoms.clustered_PS.shape == atoms.linked_PS.shape == (0, counts[name])
         assert labels[name]["split"] in ("train", "val", "test")
         assert len(np.unique(atoms.seen_HW)) > 1
     metrics = json.loads((project / "metrics/atoms.json").read_text())
     assert (metrics["objects"], metrics["failed"]) == (OBJECTS, 0)
     assert metrics["mean_atoms"]["A"] == pytest.approx(np.mean(list(counts.values())), rel=1e-4)
+
+
+def test_superfaces_of_a_skin_have_its_parts(rows: list[tuple[str, str, ObjectAtoms]]) -> None:
+    for _, regime, atoms in rows:
+        if regime != "C":
+            continue
+        assert atoms.truth_NS.max(axis=1).sum() > 0.9 * atoms.truth_NS.sum()
+        for found_PS in (atoms.clustered_PS, atoms.linked_PS):
+            assert 1 <= len(found_PS) <= CLASSICAL_PARTS
+            assert found_PS.sum() == pytest.approx(atoms.truth_NS.sum(), rel=1e-4)
+        pairs = atoms.features.pairs_NNC
+        np.testing.assert_allclose(pairs, pairs.swapaxes(0, 1), atol=1e-2)
 
 
 def test_packed_atoms_are_the_same(rows: list[tuple[str, str, ObjectAtoms]]) -> None:
@@ -212,9 +228,10 @@ def test_every_method_has_its_figures_and_the_truth_has_all(
         for method, regime, figures in surface_parts(table, truth[None], truth, [1], project / "random")
     }
     for regime in REGIMES:
-        assert found["best atoms", regime] == {"iou": 100}
-        assert found["views", regime]["iou"] == pytest.approx(100)
+        if regime != "C":
+            assert found["best atoms", regime] == {"iou": 100}
+            assert found["views", regime]["iou"] == pytest.approx(100)
         assert found["one part", regime]["parts"] == 1
         assert found["partgen", regime]["iou"] <= found["partgen", regime]["iou_levels"] <= 100
         assert {"partgen without colour", "partgen + 1 runs"} < {method for method, where in found if where == regime}
-    assert ("materials", "A") in found
+    assert {("materials", "A"), ("K-means", "C"), ("linkage", "C"), ("superfaces", "C")} < set(found)
