@@ -42,6 +42,13 @@ COSTS = (
         36.9,
         {"grids": 194_376, "novel": 204_579, "conditioning": 179_052},
     ),
+    Measured(
+        "render",
+        {"render.view_size": 512, "render.samples": 128, "render.conditioning_views": 8},
+        1,
+        253.0,
+        {"grids": 412_664, "novel": 457_584, "conditioning": 401_913},
+    ),
     Measured("masks", {"render.view_size": 64}, 44, 0.125, {"labels": 983, "visibility": 328}),
     Measured("masks", {"render.view_size": 256}, 4, 0.665, {"labels": 6_398, "visibility": 603}),
     Measured(
