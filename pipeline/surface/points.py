@@ -57,12 +57,12 @@ def _lab(surfaces: Sequence[Surface], face_P: np.ndarray, weight_P3: np.ndarray)
     for number in np.unique(surface_P):
         mine, surface = surface_P == number, surfaces[number]
         start = ends[number] - len(surface.faces)
-        linear_P3[mine] = _base_colour(surface, surface.faces[face_P[mine] - start], weight_P3[mine])
+        linear_P3[mine] = base_colour(surface, surface.faces[face_P[mine] - start], weight_P3[mine])
     srgb = np.where(linear_P3 <= 0.0031308, 12.92 * linear_P3, 1.055 * linear_P3.clip(1e-9) ** (1 / 2.4) - 0.055)
     return np.asarray(rgb2lab(srgb.clip(0, 1)[None])[0])
 
 
-def _base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
+def base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
     """Linear (P, 3): the material's factor times its texture times the colours at the vertices (glTF 2.0, 3.9.2)."""
     factor = surface.material.baseColorFactor
     linear = (
@@ -73,11 +73,11 @@ def _base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray
     texture = surface.material.baseColorTexture
     if texture is not None and surface.uv is not None:
         uv = (surface.uv[corners_P3] * weight_P3[..., None]).sum(axis=1)
-        picture = np.asarray(texture.convert("RGB"), np.float64) / 255
+        picture = np.asarray(texture.convert("RGB"))
         height, width = picture.shape[:2]
         column = _wrapped(uv[:, 0], surface.material.wrap[0], width)
         row = height - 1 - _wrapped(uv[:, 1], surface.material.wrap[1], height)
-        srgb = picture[row, column]
+        srgb = picture[row, column] / 255
         linear = linear * np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     return linear
 
