@@ -3,13 +3,14 @@
 Shape suffixes: B edges on rims, V vertices and T triangles of a cap, N vertices of a rim.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from pipeline.assets.surface import Material, Surface
+from pipeline.assets.surface import Material, Surface, total_area
 from pipeline.surface.division import SurfacePart
 from pipeline.surface.patches import filled, with_points
 from pipeline.surface.points import base_colour
@@ -20,7 +21,7 @@ AT_EDGE = (0.45, 0.45, 0.1)
 seam there is often another colour on the edge itself."""
 
 
-def capped(parts: Sequence[SurfacePart]) -> list[SurfacePart]:
+def capped(parts: Sequence[SurfacePart], largest: float = math.inf) -> list[SurfacePart]:
     """All parts of an object, each with its openings filled by one more surface, which is the last.
 
     Filled is what the division opened; what was open in the object stays so. The surfaces that were there are the same
@@ -28,45 +29,41 @@ def capped(parts: Sequence[SurfacePart]) -> list[SurfacePart]:
     its own side, so both are closed, and their volumes add up to the whole. A rim around a cavity, as a tube has, gets
     one annular cap. The cap has the rim's colours at its vertices, and of the material with most of the rim all else
     but the textures. See `opened` and `filled` for rims that touch, or lie in no plane.
+
+    Rims that surround more than `largest` times the part's own area stay open: such a part is a sheet, like a label
+    around a bottle, rather than a body.
     """
     result = []
     for part, one in zip(parts, opened([part.surfaces for part in parts]), strict=True):
-        result.append(replace(part, surfaces=[*part.surfaces, _cap(one)]) if one.rims else part)
+        most = largest * total_area(part.surfaces)
+        rims = [rim for rim in one.rims if rim.area <= most]
+        result.append(replace(part, surfaces=[*part.surfaces, _cap(one, rims)]) if rims else part)
     return result
 
 
-@dataclass(frozen=True)
-class Filling:
-    """A patch in one rim."""
-
-    vertices_V3: np.ndarray
-    """Those of the rim's loops first, one loop after the other."""
-    colours_V4: np.ndarray
-    faces_T3: np.ndarray
-
-
-def _cap(part: Opened) -> Surface:
-    """The caps of all rims as one surface."""
-    colour_B4, ends_B23, known = _rim_colours(part), _ends(part), part.edge_keys
-    fillings = []
-    for rim in part.rims:
-        filling = _filling(rim, part.edges.head_B, colour_B4, ends_B23)
-        filling, known = _apart(filling, rim, known, len(part.positions))
-        fillings.append(filling)
-    starts = np.cumsum([0, *(len(one.vertices_V3) for one in fillings[:-1])])
-    vertices_V3 = np.concatenate([one.vertices_V3 for one in fillings])
-    faces_T3 = np.concatenate([one.faces_T3 + start for one, start in zip(fillings, starts, strict=True)])
-    colours_V4 = np.concatenate([one.colours_V4 for one in fillings]).astype(np.float32)
-    return Surface(vertices_V3, faces_T3, _normals(vertices_V3, faces_T3), None, colours_V4, _material(part))
-
-
-def _filling(rim: Rim, head_B: np.ndarray, colour_B4: np.ndarray, ends_B23: np.ndarray) -> Filling:
-    """The vertices have the colour of the two edges there, further ones that of their loop."""
-    positions = [ends_B23[loop.edges_L, (head_B[loop.edges_L] == loop.vertices_L).astype(int)] for loop in rim.loops]
-    colours = [(colour_B4[loop.edges_L] + colour_B4[np.roll(loop.edges_L, 1)]) / 2 for loop in rim.loops]
-    faces, further = filled(rim)
-    middle = np.stack([colour.mean(axis=0) for colour in colours])[: len(further)]
-    return Filling(np.concatenate([*positions, further]), np.concatenate([*colours, middle]), faces)
+def _cap(part: Opened, rims: Sequence[Rim]) -> Surface:
+    """Patches in rims as one surface."""
+    colour_B4, ends_B23, count = _rim_colours(part), _ends(part), len(part.positions)
+    vertices, colours, numbers, faces, start = [], [], [], [], 0
+    for rim in rims:
+        made, further = filled(rim)
+        for loop in rim.loops:
+            edges_L = loop.edges_L
+            vertices.append(ends_B23[edges_L, (part.edges.head_B[edges_L] == loop.vertices_L).astype(int)])
+            colours.append((colour_B4[edges_L] + colour_B4[np.roll(edges_L, 1)]) / 2)
+            numbers.append(loop.vertices_L)
+        if len(further):
+            vertices.append(further)
+            colours.append(np.stack([colour.mean(axis=0) for colour in colours[-len(rim.loops) :]]))
+            numbers.append(count + np.arange(len(further)))
+            count += len(further)
+        faces.append(made + start)
+        start += len(further) + sum(len(loop.vertices_L) for loop in rim.loops)
+    values_V7 = np.concatenate([np.concatenate(vertices), np.concatenate(colours)], axis=1)
+    faces_T3, values_V7 = _apart(np.concatenate(faces), values_V7, np.concatenate(numbers), part, count)
+    vertices_V3, colours_V4 = np.split(values_V7, [3], axis=1)
+    normals_V3 = _normals(vertices_V3, faces_T3)
+    return Surface(vertices_V3, faces_T3, normals_V3, None, colours_V4.astype(np.float32), _material(part))
 
 
 def _ends(part: Opened) -> np.ndarray:
@@ -95,31 +92,33 @@ def _rim_colours(part: Opened) -> np.ndarray:
     return colour_B4
 
 
-def _apart(filling: Filling, rim: Rim, known: np.ndarray, count: int) -> tuple[Filling, np.ndarray]:
-    """A patch none of whose inner edges the part has already, lest four triangles meet there; and all edges known."""
-    vertices_V3, colours_V4, faces_T3 = filling.vertices_V3, filling.colours_V4, filling.faces_T3
-    numbers_N = np.concatenate([loop.vertices_L for loop in rim.loops])
+def _apart(
+    faces_T3: np.ndarray, values_V7: np.ndarray, numbers_V: np.ndarray, part: Opened, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patches none of whose inner edges the part has already, lest four triangles meet there.
+
+    Such edges get a vertex of their own, with positions and colours between those of its ends.
+    """
     tail, head = faces_T3.ravel(), np.roll(faces_T3, -1, axis=1).ravel()
     halves = Counter(zip(tail.tolist(), head.tolist(), strict=True))
-    inner = (tail < head) & (head < len(numbers_N))
-    tail, head = tail[inner], head[inner]
-    keys = edge_key(numbers_N[tail], numbers_N[head], count)
-    everything = np.concatenate([known, keys])
-    _, which, times = np.unique(everything, return_inverse=True, return_counts=True)
-    for number in np.flatnonzero(times[which[len(known) :]] > 1):
-        one, other = int(tail[number]), int(head[number])
-        earlier = int(np.sum(everything[: len(known) + number] == keys[number]))
+    once = tail < head
+    tail, head = tail[once], head[once]
+    keys = edge_key(numbers_V[tail], numbers_V[head], count)
+    known = np.concatenate([edge_key(*np.divmod(part.edge_keys, len(part.positions)), count), keys])
+    _, which, times = np.unique(known, return_inverse=True, return_counts=True)
+    before = Counter(known[: len(part.edge_keys)].tolist())
+    for number in np.flatnonzero(times[which[len(part.edge_keys) :]] > 1):
+        one, other, key = int(tail[number]), int(head[number]), int(keys[number])
+        earlier = before[key]
+        before[key] += 1
         if earlier and halves[one, other] and halves[other, one]:
             halves.subtract([(one, other), (other, one)])
-            middle = np.array([len(vertices_V3)])
             share = 1 / (1 + earlier)  # another patch may have a vertex in the middle
-            weights = np.array([[1 - share], [share]])
-            vertices_V3, colours_V4 = (
-                np.concatenate([values, (values[[one, other]] * weights).sum(axis=0, keepdims=True)])
-                for values in (vertices_V3, colours_V4)
-            )
+            between = values_V7[one] * (1 - share) + values_V7[other] * share
+            middle = np.array([len(values_V7)])
+            values_V7 = np.concatenate([values_V7, between[None]])
             faces_T3 = with_points(with_points(faces_T3, one, other, middle), other, one, middle)
-    return Filling(vertices_V3, colours_V4, faces_T3), everything
+    return faces_T3, values_V7
 
 
 def _normals(vertices_V3: np.ndarray, faces_T3: np.ndarray) -> np.ndarray:

@@ -61,6 +61,12 @@ class Rim:
         """The outer one first."""
         return [self.outer, *self.holes]
 
+    @property
+    def area(self) -> float:
+        """Of the outer loop without the holes, each as it is seen along its normal."""
+        first, *others = (float(np.linalg.norm(loop.area_vector)) for loop in self.loops)
+        return first - sum(others)
+
 
 @dataclass(frozen=True)
 class RimEdges:
@@ -187,23 +193,25 @@ def _loop(path: Sequence[int], steps: Sequence[tuple[int, bool]], edges: RimEdge
 
 def _rims(loops: Sequence[Loop]) -> list[Rim]:
     """Loops of cavities joined to those that surround them; the largest first."""
-    outer: list[tuple[Loop, list[Loop]]] = []
-    for loop in sorted(loops, key=lambda loop: -loop.radius):
-        around = [holes for one, holes in outer if _surrounds(one, loop)]
+    loops = sorted(loops, key=lambda loop: -loop.radius)
+    normals = np.array([loop.area_vector for loop in loops]).reshape(-1, 3)
+    centres = np.array([loop.centre for loop in loops]).reshape(-1, 3)
+    reaches = np.array([np.linalg.norm(loop.position_L3 - loop.centre, axis=1).max() for loop in loops])
+    holes: dict[int, list[Loop]] = {}
+    for number, loop in enumerate(loops):
+        opposite = normals[:number] @ normals[number] < 0
+        near = np.linalg.norm(centres[:number] - centres[number], axis=1) < reaches[:number]
+        around = [one for one in np.flatnonzero(opposite & near) if one in holes and _surrounds(loops[one], loop)]
         if around:
-            around[-1].append(loop)
+            holes[around[-1]].append(loop)
         else:
-            outer.append((loop, []))
-    return [Rim(loop, holes) for loop, holes in outer]
+            holes[number] = []
+    return [Rim(loops[number], inner) for number, inner in holes.items()]
 
 
 def _surrounds(outer: Loop, inner: Loop) -> bool:
-    """Whether `inner` is a hole in the patch of `outer`, rather than the border of a patch of its own."""
-    normal = outer.area_vector
-    away = abs(normal @ (inner.centre - outer.centre)) / max(float(np.linalg.norm(normal)), 1e-300)
-    if normal @ inner.area_vector >= 0 or away > (outer.radius if inner.facing > 0 else 0.1 * outer.radius):
-        return False
-    frame = plane(normal)
+    """Whether `inner`, whose normal is opposite, is a hole in the patch of `outer` and not the border of its own."""
+    frame = plane(outer.area_vector)
     offset = (inner.position_L3 - outer.centre) @ frame.T
     height = np.abs(offset[:, 2]) / max(outer.radius, 1e-300)
     if height.max() > LEVEL and (inner.facing <= 0 or height.mean() > 1):
