@@ -42,7 +42,10 @@ def mesh_turntable(
     scene = pyrender.Scene(bg_color=(255, 255, 255, 0), ambient_light=(AMBIENT,) * 3)
     reach = 1.0
     for glb in glbs:
-        meshes = trimesh.load_scene(io.BytesIO(glb), file_type="glb", process=False).apply_transform(frame).dump()
+        loaded = trimesh.load_scene(io.BytesIO(glb), file_type="glb", process=False)
+        # Meshes are moved in place, for a copy of one loses the colours at its vertices.
+        placed = [loaded.graph[node] for node in loaded.graph.nodes_geometry]
+        meshes = [loaded.geometry[name].apply_transform(frame @ matrix) for matrix, name in placed]
         corners = np.concatenate([mesh.bounds for mesh in meshes])
         moved = (corners.min(axis=0) + corners.max(axis=0)) / 2 * explode
         pose = np.eye(4)

@@ -11,7 +11,7 @@ from trimesh import Trimesh
 from trimesh.creation import annulus, box, capsule, cylinder, extrude_triangulation, icosphere, torus
 
 from pipeline.assets.surface import Material, Surface, welded
-from pipeline.surface.close import capped
+from pipeline.surface.close import capped, completed
 from pipeline.surface.division import SurfacePart
 
 Cut = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -278,3 +278,53 @@ def test_a_rim_that_meets_itself_is_taken_apart() -> None:
     check_balanced(quarters)
     check_volumes(whole, [others, quarters])
     assert cap_area(quarters) == pytest.approx(0.5)
+
+
+def half_ball() -> tuple[Surface, list[SurfacePart]]:
+    vertices, faces, side = cut(icosphere(subdivisions=4), np.array([0.0, 0, 1]), 0.005)
+    whole = surface_of(vertices, faces)
+    return whole, parts_of(whole, side)
+
+
+def test_a_completed_shape_fills_in_what_is_behind_the_rim() -> None:
+    """The completed shape of the lower half is a whole ball, blue, that is a little smaller, and something far off."""
+    _, parts = half_ball()
+    ball, far = icosphere(subdivisions=4, radius=0.98), box(extents=[0.1] * 3)
+    far.apply_translation([0, 0, 3])
+    mesh = ball + far
+    blue = np.tile([0.0, 0, 1, 1], (len(mesh.vertices), 1))
+    lower, upper = completed(parts, [(mesh.vertices, mesh.faces, blue), None], tolerance=0.05)
+    assert lower.surfaces[0] is parts[0].surfaces[0]
+    assert len(lower.surfaces) == 2
+    added = lower.surfaces[1]
+    assert added.vertices[:, 2].min() > -0.01
+    assert 0.9 < added.vertices[:, 2].max() < 1
+    assert added.areas().sum() == pytest.approx(2 * np.pi * 0.98**2, rel=0.1)
+    assert added.areas().min() > 0
+    assert added.colors is not None
+    np.testing.assert_array_equal(added.colors, np.broadcast_to(np.float32([0, 0, 1, 1]), added.colors.shape))
+    rim = parts[0].surfaces[0].vertices[np.abs(parts[0].surfaces[0].vertices[:, 2] - 0.005) < 1e-9]
+    edges = closed_mesh(SurfacePart("", [added])).edges_sorted
+    single, times = np.unique(edges, axis=0, return_counts=True)
+    border = closed_mesh(SurfacePart("", [added])).vertices[np.unique(single[times == 1])]
+    gap = np.linalg.norm(border[:, None] - rim[None], axis=2).min(axis=1)
+    assert np.mean(gap == 0) > 0.9
+    assert closed_mesh(upper).is_watertight  # there was no shape of it
+
+
+def test_a_shape_with_nothing_behind_the_rim_leaves_a_cap() -> None:
+    """The shape that was completed is what the part shows already."""
+    _, parts = half_ball()
+    lower = closed_mesh(parts[0])
+    shape = (lower.vertices, lower.faces, np.ones((len(lower.vertices), 4)))
+    for one, other in zip(completed(parts, [shape, None], 0.05), capped(parts), strict=True):
+        np.testing.assert_array_equal(one.surfaces[-1].vertices, other.surfaces[-1].vertices)
+        assert closed_mesh(one).is_watertight
+
+
+def test_rims_around_more_than_is_wanted_stay_open() -> None:
+    """A cap of half a ball has half its area, on either side of the rim."""
+    whole, parts = half_ball()
+    assert [len(part.surfaces) for part in capped(parts, largest=0.48)] == [1, 1]
+    assert [len(part.surfaces) for part in capped(parts, largest=0.52)] == [2, 2]
+    check_closed(whole, parts)
