@@ -37,14 +37,13 @@ def capped(parts: Sequence[SurfacePart], largest: float = math.inf) -> list[Surf
     one annular cap. The cap has the rim's colours at its vertices, and of the material with most of the rim all else
     but the textures. See `opened` and `filled` for rims that touch, or lie in no plane.
 
-    Rims that surround more than `largest` times the part's own area stay open: such a part is a sheet, like a label
+    Rims whose patch has more than `largest` times the part's own area stay open: such a part is a sheet, like a label
     around a bottle, rather than a body.
     """
     result = []
     for part, one in zip(parts, opened([part.surfaces for part in parts]), strict=True):
-        most = largest * total_area(part.surfaces)
-        rims = [rim for rim in one.rims if rim.area <= most]
-        result.append(replace(part, surfaces=[*part.surfaces, _cap(one, rims)]) if rims else part)
+        caps = _caps(one, one.rims, largest)
+        result.append(replace(part, surfaces=[*part.surfaces, *caps]) if caps else part)
     return result
 
 
@@ -73,7 +72,7 @@ def completed(parts: Sequence[SurfacePart], shapes: Sequence[Shape | None], tole
                 _snapped(shape, np.logical_or.reduce(behind), rim_points, SNAPPED * tolerance, _material(one))
             )
         bare = [rim for rim, taken in zip(one.rims, behind, strict=True) if not taken.any()]
-        result.append(replace(part, surfaces=[*surfaces, _cap(one, bare)] if bare else surfaces))
+        result.append(replace(part, surfaces=[*surfaces, *_caps(one, bare, math.inf)]))
     return result
 
 
@@ -110,29 +109,30 @@ def _repeated(edges: np.ndarray) -> np.ndarray:
     return np.asarray(times[which.reshape(-1)] > 1)
 
 
-def _cap(part: Opened, rims: Sequence[Rim]) -> Surface:
-    """Patches in rims as one surface."""
-    colour_B4, ends_B23, count = _rim_colours(part), _ends(part), len(part.positions)
+def _caps(part: Opened, rims: Sequence[Rim], largest: float) -> list[Surface]:
+    """Patches in rims as one surface, or as none; those of more than `largest` times the part's area are left out."""
+    most = largest * total_area(part.surfaces)
+    colour_B4, ends_B23 = _rim_colours(part), _ends(part)
     vertices, colours, numbers, faces, start = [], [], [], [], 0
     for rim in rims:
-        made, further = filled(rim)
+        made = filled(rim)
+        a, b, c = (np.concatenate([loop.position_L3 for loop in rim.loops])[made[:, k]] for k in range(3))
+        if np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2 > most:
+            continue
         for loop in rim.loops:
             edges_L = loop.edges_L
             vertices.append(ends_B23[edges_L, (part.edges.head_B[edges_L] == loop.vertices_L).astype(int)])
             colours.append((colour_B4[edges_L] + colour_B4[np.roll(edges_L, 1)]) / 2)
             numbers.append(loop.vertices_L)
-        if len(further):
-            vertices.append(further)
-            colours.append(np.stack([colour.mean(axis=0) for colour in colours[-len(rim.loops) :]]))
-            numbers.append(count + np.arange(len(further)))
-            count += len(further)
         faces.append(made + start)
-        start += len(further) + sum(len(loop.vertices_L) for loop in rim.loops)
+        start += sum(len(loop.vertices_L) for loop in rim.loops)
+    if not faces:
+        return []
     values_V7 = np.concatenate([np.concatenate(vertices), np.concatenate(colours)], axis=1)
-    faces_T3, values_V7 = _apart(np.concatenate(faces), values_V7, np.concatenate(numbers), part, count)
+    faces_T3, values_V7 = _apart(np.concatenate(faces), values_V7, np.concatenate(numbers), part)
     vertices_V3, colours_V4 = np.split(values_V7, [3], axis=1)
     normals_V3 = _normals(vertices_V3, faces_T3)
-    return Surface(vertices_V3, faces_T3, normals_V3, None, colours_V4.astype(np.float32), _material(part))
+    return [Surface(vertices_V3, faces_T3, normals_V3, None, colours_V4.astype(np.float32), _material(part))]
 
 
 def _ends(part: Opened) -> np.ndarray:
@@ -162,7 +162,7 @@ def _rim_colours(part: Opened) -> np.ndarray:
 
 
 def _apart(
-    faces_T3: np.ndarray, values_V7: np.ndarray, numbers_V: np.ndarray, part: Opened, count: int
+    faces_T3: np.ndarray, values_V7: np.ndarray, numbers_V: np.ndarray, part: Opened
 ) -> tuple[np.ndarray, np.ndarray]:
     """Patches none of whose inner edges the part has already, lest four triangles meet there.
 
@@ -172,8 +172,8 @@ def _apart(
     halves = Counter(zip(tail.tolist(), head.tolist(), strict=True))
     once = tail < head
     tail, head = tail[once], head[once]
-    keys = edge_key(numbers_V[tail], numbers_V[head], count)
-    known = np.concatenate([edge_key(*np.divmod(part.edge_keys, len(part.positions)), count), keys])
+    keys = edge_key(numbers_V[tail], numbers_V[head], len(part.positions))
+    known = np.concatenate([part.edge_keys, keys])
     _, which, times = np.unique(known, return_inverse=True, return_counts=True)
     before = Counter(known[: len(part.edge_keys)].tolist())
     for number in np.flatnonzero(times[which[len(part.edge_keys) :]] > 1):

@@ -22,52 +22,34 @@ FLIPS = 20
 """Flips of edges, for each edge, at most."""
 
 
-def filled(rim: Rim) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles (T, 3) that fill a rim, and the vertices that they need beside the N of its loops, (K, 3).
+def filled(rim: Rim) -> np.ndarray:
+    """Triangles (T, 3) that fill a rim, counted through the vertices of its loops, one loop after the other.
 
-    They are counted through the loops' vertices, then the further ones. Both sides of a rim are filled alike, turned
-    over, so that two parts that a closed surface was divided into enclose together what it encloses.
+    Both sides of a rim are filled alike, turned over, so that two parts that a closed surface was divided into enclose
+    together what it encloses.
     """
     loops, turned = [loop.vertices_L for loop in rim.loops], False
     orders = [np.roll(np.arange(len(loop)), -int(loop.argmin())) for loop in loops]
     if loops[0][orders[0][1]] > loops[0][orders[0][-1]]:
         orders, turned = [np.roll(order[::-1], 1) for order in orders], True
     starts = np.cumsum([0, *(len(loop) for loop in loops[:-1])])
-    sequence = sorted(range(1, len(loops)), key=lambda number: int(loops[number].min()))
-    order_N = np.concatenate([orders[number] + starts[number] for number in (0, *sequence)])
-    lengths = [len(loops[number]) for number in (0, *sequence)]
+    sequence = [0, *sorted(range(1, len(loops)), key=lambda number: int(loops[number].min()))]
+    order_N = np.concatenate([orders[number] + starts[number] for number in sequence])
     positions = np.concatenate([loop.position_L3 for loop in rim.loops])[order_N]
-    faces, further = _filled(positions, lengths)
-    numbers = np.concatenate([order_N, len(order_N) + np.arange(len(further))])[faces]
-    same = np.concatenate([*loops, -1 - np.arange(len(further))])[numbers]
+    numbers = order_N[_filled(positions, [len(loops[number]) for number in sequence])]
+    same = np.concatenate(loops)[numbers]
     numbers = numbers[(same != np.roll(same, 1, axis=1)).all(axis=1)]  # a loop was entered where it touches another
-    return numbers[:, ::-1] if turned else numbers, further
+    return numbers[:, ::-1] if turned else numbers
 
 
-def _filled(points_N3: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    nothing = np.zeros((0, 3))
+def _filled(points_N3: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
     outer = points_N3[: lengths[0]]
     offset = outer - outer.mean(axis=0)
     normal = np.cross(offset, np.roll(offset, -1, axis=0)).sum(axis=0)
     local = (points_N3 - outer.mean(axis=0)) @ plane(normal).T
     flat = np.abs(local[:, 2]).max() <= LEVEL * np.abs(local[:, :2]).max()
-    few = len(points_N3) <= MOST_LEAST_AREA
-    if flat or not few:
-        ears = _ears(local[:, :2], lengths)
-        if ears is not None:
-            return ears, nothing
-    if few:
-        return _least_area(points_N3, _bridged(points_N3, lengths)), nothing
-    ends = np.cumsum(lengths)
-    fans = [_fan(end - length, length, len(points_N3) + number)
-            for number, (end, length) in enumerate(zip(ends, lengths, strict=True))]  # fmt: skip
-    centres = [points_N3[end - length : end].mean(axis=0) for end, length in zip(ends, lengths, strict=True)]
-    return np.concatenate(fans), np.stack(centres)
-
-
-def _fan(start: int, length: int, centre: int) -> np.ndarray:
-    around = start + np.arange(length)
-    return np.stack([around, np.roll(around, -1), np.full(length, centre)], axis=1)
+    ears = _ears(local[:, :2], lengths) if flat else None
+    return _least_area(points_N3, _bridged(points_N3, lengths)) if ears is None else ears
 
 
 def _ears(flat_N2: np.ndarray, lengths: Sequence[int]) -> np.ndarray | None:
@@ -173,8 +155,17 @@ def _bridged(points_N3: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
 
 
 def _least_area(points_N3: np.ndarray, loop_M: np.ndarray) -> np.ndarray:
-    """The triangles of a closed path, (M - 2, 3), that have the least area in sum."""
+    """The triangles of a closed path, (M - 2, 3), that have the least area in sum.
+
+    Of long paths, those between every few of its vertices, and those between these and the path.
+    """
     count = len(loop_M)
+    if count > MOST_LEAST_AREA:
+        step = -(-count // MOST_LEAST_AREA)
+        closed = np.append(loop_M, loop_M[0])
+        chains = [closed[start : start + step + 1] for start in range(0, count, step)]
+        coarse = [loop_M[::step], *(chain for chain in chains if len(chain) > 2)]
+        return np.concatenate([_least_area(points_N3, one) for one in coarse])
     square = ((points_N3[loop_M][:, None] - points_N3[loop_M][None]) ** 2).sum(axis=2)
     cost, middle = np.zeros((count, count)), np.zeros((count, count), int)
     for gap in range(2, count):

@@ -61,12 +61,6 @@ class Rim:
         """The outer one first."""
         return [self.outer, *self.holes]
 
-    @property
-    def area(self) -> float:
-        """Of the outer loop without the holes, each as it is seen along its normal."""
-        first, *others = (float(np.linalg.norm(loop.area_vector)) for loop in self.loops)
-        return first - sum(others)
-
 
 @dataclass(frozen=True)
 class RimEdges:

@@ -328,3 +328,15 @@ def test_rims_around_more_than_is_wanted_stay_open() -> None:
     assert [len(part.surfaces) for part in capped(parts, largest=0.48)] == [1, 1]
     assert [len(part.surfaces) for part in capped(parts, largest=0.52)] == [2, 2]
     check_closed(whole, parts)
+
+
+def test_long_rims_are_filled_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.surface.patches.MOST_LEAST_AREA", 16)
+    ball = icosphere(subdivisions=4)
+    x, y, z = ball.triangles_center.T
+    whole = surface_of(ball.vertices, ball.faces.astype(np.int64))
+    parts = capped(parts_of(whole, (z > 0.3 * np.sin(4 * np.arctan2(y, x))).astype(int)))
+    for part in parts:
+        check_balanced(part)
+        assert np.pi < cap_area(part) < 1.6 * np.pi
+    check_volumes(whole, parts)
