@@ -38,6 +38,10 @@ SurfaceKind = Annotated[
     typer.Option("--surface", help="original: the file's own triangles and textures; neural: all from four views."),
 ]
 Parts = Annotated[int | None, typer.Option("--parts", min=1, help="Exactly so many parts of the original surface.")]
+Close = Annotated[
+    Literal["none", "cap"],
+    typer.Option("--close", help="cap: fill what the division opens in a part, in the colours of the rim."),
+]
 PartsFrom = Annotated[
     Literal["model", "nodes", "materials", "pieces"],
     typer.Option("--parts-from", help="What its parts are: as the grouping model says, or as the file has them."),
@@ -58,6 +62,7 @@ def decompose(
     surface: SurfaceKind = "original",
     parts: Parts = None,
     parts_from: PartsFrom = "model",
+    close: Close = "none",
     *,
     options: Options,
 ) -> Document:
@@ -76,7 +81,7 @@ def decompose(
         )
     asked: dict[str, Any] = {
         "seed": options.seed, "reconstructor": options.reconstructor, "frame": frame, "up": up, "surface": surface,
-        "parts": parts, "parts_from": parts_from,
+        "parts": parts, "parts_from": parts_from, "close": close,
     }  # fmt: skip
     if len(objects) > 1 or objects[0].is_dir():
         return decompose_all(objects, out, choice, asked, options)

@@ -118,5 +118,5 @@ def _completed(
     masks = {label: labels == label for label in parts}
     carver = Carver(scene.camera, scene.elevation_deg, HULL_CELLS)
     with step(f"Completion of {len(masks)} parts"):
-        drawn = complete(networks.get(CompletionPipeline), over_white(grid), masks, params, carver)
+        drawn = complete(networks.get(CompletionPipeline), over_white(grid), masks, params, carver).parts
     return {label: (picture * 255).round().astype(np.uint8) for label, picture in drawn.items()}

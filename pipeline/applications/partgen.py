@@ -37,6 +37,7 @@ from pipeline.params.reconstruct import ReconstructParams
 from pipeline.project import default_params, find_models
 from pipeline.reconstruction.field import check_placement
 from pipeline.shards.scratch import scratch
+from pipeline.surface.close import Close
 from pipeline.surface.division import PartsFrom
 from pipeline.views.cameras import over_white
 
@@ -93,11 +94,12 @@ class PartGenPipeline:
         surface: Shown = "original",
         parts: int | None = None,
         parts_from: PartsFrom = "model",
+        close: Close = "none",
     ) -> PartObject:
         """The parts of a 3D object: GLB, glTF, OBJ, PLY or STL, of one mesh or many.
 
         With the surface `original` the parts are made of the file's own triangles, with their textures: `parts` of
-        them, or as many as `parts_from` says. With `neural` they are found in the four views alone, and all they are
+        them, or as many as `parts_from` says; with `close` `cap` what the division opens is filled. With `neural` they are found in the four views alone, and all they are
         made of is reconstructed from there, as in the paper; `choice` says which.
         `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
@@ -109,8 +111,12 @@ class PartGenPipeline:
                 "Segmentations are chosen (--samples, --use, --runs, --seed-point, --min-part-pixels) with the surface "
                 "`neural`; leave that out, or add --surface neural."
             )
-        if surface == "neural" and (parts, parts_from) != (None, "model"):
-            raise Invalid("--parts and --parts-from need the surface `original`; leave out --surface neural, or these.")
+        if surface == "neural" and (parts, parts_from, close) != (None, "model", "none"):
+            raise Invalid(
+                "--parts, --parts-from and --close need the surface `original`; leave out --surface neural, or these."
+            )
+        if close not in get_args(Close):
+            raise Invalid(f"Openings are closed by {close!r}; give {' or '.join(get_args(Close))}.")
         if frame not in get_args(Frame):
             raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)
@@ -124,7 +130,7 @@ class PartGenPipeline:
             return self._taken_apart(source, choice, seed, "decompose", scene)
         pieces = original_pieces(Path(path), self.settings.assets, np.array(source.origin["from_file"]), up)
         made = keep_surface(
-            pieces, source, parts, parts_from, choice.max_parts, seed, self.networks, self.settings, scene
+            pieces, source, parts, parts_from, choice.max_parts, close, seed, self.networks, self.settings, scene
         )
         return self._allowed(made)
 

@@ -20,6 +20,7 @@ from pipeline.assets.surface import Piece
 from pipeline.errors import Invalid
 from pipeline.shards.progress import step
 from pipeline.shards.table import WHOLE
+from pipeline.surface.close import Close, capped
 from pipeline.surface.division import PartsFrom, divide
 from pipeline.surface.merge import merge_glbs
 from pipeline.surface.stored import restored, stored
@@ -36,6 +37,7 @@ def keep_surface(
     parts: int | None,
     parts_from: PartsFrom,
     most: int | None,
+    close: Close,
     seed: int,
     networks: Networks,
     settings: Settings,
@@ -78,11 +80,12 @@ def keep_surface(
             "captions": settings.captions.backend,
             "reconstruct": scene.params.deciding(),
             "frame": scene.frame,
+            "close": close,
         },
         history=[
             {
                 "command": "decompose", "origin": source.origin, "parts": parts, "parts_from": parts_from,
-                "max_parts": most, "seed": seed, "models": models,
+                "max_parts": most, "close": close, "seed": seed, "models": models,
             }
         ],
         surface=surface,
@@ -93,7 +96,8 @@ def keep_surface(
 
 
 def regrouped(result: PartObject, parts: int | None, settings: Settings) -> PartObject:
-    """The same object in another number of parts out of the hierarchy that it keeps, None: as at first.
+    """The same object in another number of parts out of the hierarchy that it keeps, None: as at first; closed as it
+    was.
 
     Parts that stay as they are keep their names and captions. Invalid when it cannot be divided so, or when it was
     not made of its own surface or was edited since.
@@ -107,6 +111,8 @@ def regrouped(result: PartObject, parts: int | None, settings: Settings) -> Part
     labels_HW = np.concatenate([[0], part_N + 1]).astype(np.uint8)[result.surface.atoms_HW]
     kept = {tuple(one.atoms): one for one in result.parts if one.atoms}
     divided = division.parts(part_N)
+    if result.settings["close"] == "cap":
+        divided = capped(divided)
     atoms = {label: tuple(np.flatnonzero(part_N == label - 1).tolist()) for label in range(1, len(divided) + 1)}
     known = {
         label: kept[atoms[label]].name if atoms[label] in kept else part.name for label, part in enumerate(divided, 1)

@@ -79,11 +79,11 @@ def base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray)
     texture = surface.material.baseColorTexture
     if texture is not None and surface.uv is not None:
         uv = (surface.uv[corners_P3] * weight_P3[..., None]).sum(axis=1)
-        picture = np.asarray(texture.convert("RGB"), np.float64) / 255
+        picture = np.asarray(texture.convert("RGB"))
         height, width = picture.shape[:2]
         column = _wrapped(uv[:, 0], surface.material.wrap[0], width)
         row = height - 1 - _wrapped(uv[:, 1], surface.material.wrap[1], height)
-        srgb = picture[row, column]
+        srgb = picture[row, column] / 255
         linear = linear * np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     return linear
 
