@@ -99,8 +99,9 @@ class PartGenPipeline:
         """The parts of a 3D object: GLB, glTF, OBJ, PLY or STL, of one mesh or many.
 
         With the surface `original` the parts are made of the file's own triangles, with their textures: `parts` of
-        them, or as many as `parts_from` says; with `close` `cap` what the division opens is filled. With `neural` they are found in the four views alone, and all they are
-        made of is reconstructed from there, as in the paper; `choice` says which.
+        them, or as many as `parts_from` says; with `close` `cap` what the division opens in a part is filled. With
+        `neural` they are found in the four views alone, and all they are made of is reconstructed from there, as in the
+        paper; `choice` says which.
         `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
