@@ -17,6 +17,7 @@
 Everything that an edit starts from is in the folder, so that a result can be edited on another machine, too.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -70,7 +71,7 @@ class Part:
     """Whether its surface is that of the file it comes from, and not its field's."""
     atoms: Sequence[int] = ()
     """Of such a part, what of the hierarchy it is made of."""
-    models: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Digests of the models that made its surface, by their names; none of one that is the file's."""
 
     @property

@@ -15,17 +15,18 @@ from pipeline.assets.names import clean_name
 from pipeline.assets.surface import Piece, Surface
 from pipeline.errors import Invalid, NotFound
 from pipeline.folders import reading
-from pipeline.surface.atoms import MOST_LABELS, Triangles, connected, joined
+from pipeline.surface.atoms import MOST_ATOMS, MOST_LABELS, Triangles, connected, joined
 from pipeline.surface.features import atom_features
 from pipeline.surface.grouping import GroupingModel, predicted
 from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
-from pipeline.surface.points import sampled
+from pipeline.surface.points import Points, sampled
 from pipeline.surface.superfaces import shared_borders, with_superfaces
 
 PartsFrom = Literal["model", "nodes", "materials", "pieces"]
 """What the parts are: unions of atoms as the grouping model says, the file's nodes (OBJ groups), its materials, or all
 connected components."""
-POINTS, POINTS_LEAST = 8192, 48
+POINTS, POINTS_OF_MANY, POINTS_LEAST = 8192, 16_384, 48
+"""Spread over an object, over one of more than MOST_ATOMS atoms, and on every atom at least."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,16 @@ def divide(pieces: Sequence[Piece], by: PartsFrom, most: int | None, model: Path
 def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndarray, model: Path) -> np.ndarray:
     """(N, N): how likely the grouping model finds it that two atoms are of one part."""
     area_N = np.bincount(atom_F, triangles.area_F)
-    points = sampled(triangles.surfaces, atom_F, POINTS, POINTS_LEAST)
+    points = points_of(triangles, atom_F)
     materials = main_materials(pieces, triangles, atom_F)
     features = atom_features(points, area_N, materials, shared_borders(triangles, atom_F))
     return predicted(_model(model), features)
+
+
+def points_of(triangles: Triangles, atom_F: np.ndarray) -> Points:
+    """The points by which atoms are known."""
+    count = POINTS_OF_MANY if atom_F.max() >= MOST_ATOMS else POINTS
+    return sampled(triangles.surfaces, atom_F, count, POINTS_LEAST)
 
 
 def main_materials(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndarray) -> np.ndarray:

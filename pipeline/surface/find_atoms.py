@@ -12,11 +12,11 @@ from pipeline.assets.surface import Piece
 from pipeline.errors import ObjectFailed
 from pipeline.surface.atoms import Triangles, connected, joined
 from pipeline.surface.classical import clustered, linked_parts
-from pipeline.surface.division import POINTS, POINTS_LEAST, main_materials, material_numbers
+from pipeline.surface.division import main_materials, material_numbers, points_of
 from pipeline.surface.features import atom_features
 from pipeline.surface.fuse import fused
 from pipeline.surface.object_atoms import ATOMS, REGIMES, ObjectAtoms, Regime
-from pipeline.surface.points import colours, sampled
+from pipeline.surface.points import colours
 from pipeline.surface.superfaces import shared_borders, with_superfaces
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile
 from pipeline.views.labels import draw_labels
@@ -24,8 +24,8 @@ from pipeline.views.labels import draw_labels
 CONTRACT = "atoms/1"
 """Raised when the same inputs give other rows."""
 TEXTURE_PX = 512
-CLASSICAL_PARTS = 6
-"""Into which the classical segmentations divide a skin; the best of 4 to 12 on validation objects."""
+CLUSTERS, LINKED = 3, 10
+"""Parts that K-means and the linkage of superfaces divide a skin into; the best of 3 to 10 on validation objects."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _atoms(pieces: list[Piece], part_F: np.ndarray, regime: Regime, parts: int, 
     if not area_N.all():
         raise ObjectFailed("an atom has no area")
     material_N = main_materials(pieces, triangles, atom_F)
-    points = sampled(triangles.surfaces, atom_F, POINTS, POINTS_LEAST)
+    points = points_of(triangles, atom_F)
     borders_NN = shared_borders(triangles, atom_F)
     features = atom_features(points, area_N, material_N if regime == "A" else None, borders_NN)
 
@@ -87,7 +87,8 @@ def _atoms(pieces: list[Piece], part_F: np.ndarray, regime: Regime, parts: int, 
     clustered_F = linked_F = np.empty(0, int)
     if regime == "C":
         colour_F3 = colours(triangles.surfaces)
-        clustered_F, linked_F = (way(triangles, colour_F3, CLASSICAL_PARTS) for way in (clustered, linked_parts))
+        clustered_F = clustered(triangles, colour_F3, CLUSTERS)
+        linked_F = linked_parts(triangles, colour_F3, LINKED)
     by_piece = triangles.split(atom_F)
     shown = [
         Part(
