@@ -131,9 +131,9 @@ def _task(
     data: Path,
     params: EvaluateParams,
 ) -> EvaluateTask:
-    rows = {name: table.of(object_id) for name, table in tables.items()}
-    seen = {"camera": camera, "elevation_deg": elevation_deg, "grouping": data / "models/grouping"}
-    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, params=params, **seen, **rows)
+    rows: dict[str, Any] = {name: table.of(object_id) for name, table in tables.items()}
+    rows |= {"camera": camera, "elevation_deg": elevation_deg, "grouping": data / "models/grouping"}
+    return EvaluateTask(object_id=object_id, split=split, wholes=wholes, params=params, **rows)
 
 
 def _contents(row: dict[str, Any]) -> Iterator[bytes | dict[str, Any]]:

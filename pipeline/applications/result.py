@@ -15,6 +15,8 @@
     SHA256SUMS              checksums of all these, by which a damaged file is noticed when the result is read
 
 Everything that an edit starts from is in the folder, so that a result can be edited on another machine, too.
+
+Shape suffixes: H W pixels of the 2x2 grid.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """A 3D object in parts of its own surface, of which nothing is drawn anew.
 
-Shape suffixes: H W pixels of the 2x2 grid.
+Shape suffixes: H W pixels of the 2x2 grid, N atoms.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,6 +4,7 @@ Each measure has a threshold of ours; none is published. Shape suffixes: V views
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -131,6 +132,6 @@ def _depth(mesh: trimesh.Trimesh, camera: Camera, elevation_deg: float, seed: in
     return depth_VHW
 
 
-def assembled(runs: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
+def assembled(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The run that the others agree with most, the first of equal ones: the one that is assembled."""
-    return max(sorted(runs, key=lambda row: row["run"]), key=lambda row: row["score"])  # type: ignore[arg-type, return-value]
+    return max(sorted(runs, key=lambda row: row["run"]), key=lambda row: row["score"])

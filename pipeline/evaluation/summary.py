@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -39,11 +40,12 @@ def summarise(figures: pd.DataFrame, seed: int) -> Summary:
     """
     summary: Summary = {table: {} for table in TABLES}
     figures = figures.sort_values("object_id")
-    for (table, method, setting, figure), values in figures.groupby(["table", "method", "setting", "figure"])["value"]:
+    grouped: Any = figures.groupby(["table", "method", "setting", "figure"])["value"]
+    for (table, method, setting, figure), values in grouped:
         settings = summary[table].setdefault(method, {}).setdefault(setting, {})
         settings[figure] = _mean(mean_interval(values.to_numpy(), seed))
     assembled = figures[(figures["table"] == "reassembly") & (figures["setting"] == "3d")]
-    wide = assembled.pivot(index="object_id", columns=["method", "figure"], values="value")
+    wide: Any = assembled.pivot(index="object_id", columns=["method", "figure"], values="value")
     for method, figure in wide:
         if method != "whole" and ("whole", figure) in wide:
             both = wide[[(method, figure), ("whole", figure)]].dropna().to_numpy()

@@ -1,6 +1,6 @@
 """Table "Parts of 3D objects": how well an object's own surface is divided when its part names were taken off.
 
-Shape suffixes: N atoms, S true parts, R runs, H W pixels of the 2x2 grid.
+Shape suffixes: N atoms, S true parts, P predicted ones, R runs, H W pixels of the 2x2 grid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

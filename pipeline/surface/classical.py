@@ -1,4 +1,7 @@
-"""Parts of a skin without a learnt model: what the grouping model is compared with."""
+"""Parts of a skin without a learnt model: what the grouping model is compared with.
+
+Shape suffixes: F triangles, N superfaces, E borders of two, D channels.
+"""
 
 import numpy as np
 from scipy.sparse import coo_array

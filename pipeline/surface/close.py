@@ -1,6 +1,7 @@
 """Parts of a divided surface closed where the division opened them: by caps, or by what a completed shape has there.
 
-Shape suffixes: B edges on rims, V vertices and T triangles of a cap, N vertices of a rim.
+Shape suffixes: B edges on rims, V vertices and T triangles of a cap, N vertices of a
+rim, L edges of one of its loops, F triangles of a completed shape.
 """
 
 import math

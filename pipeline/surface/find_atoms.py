@@ -1,4 +1,7 @@
-"""One object's atoms, and which part each is of: what the stage `atoms` runs in its pool processes."""
+"""One object's atoms, and which part each is of: what the stage `atoms` runs in its pool processes.
+
+Shape suffixes: F triangles of all surfaces together, N atoms, P predicted parts, S true ones.
+"""
 
 from dataclasses import dataclass
 from typing import Any

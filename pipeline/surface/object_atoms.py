@@ -2,6 +2,8 @@
 
 An object of the tables has its true parts as nodes. They are taken off, and what is left is seen in three ways: `A` as
 modelled, with its materials, `B` as if it had one baked texture, without, and `C` fused into one watertight skin.
+
+Shape suffixes: N atoms, S true parts, P predicted ones, H W pixels of the 2x2 grid.
 """
 
 from dataclasses import dataclass, fields

@@ -1,6 +1,6 @@
 """What the training loop minimises for the grouping model: cross-entropy over pairs of atoms.
 
-Shape suffixes: B samples, N atoms.
+Shape suffixes: B samples, N atoms, H W pixels of the 2x2 grid.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Triangles that fill a rim: ear clipping where it lies in a plane, the triangulation of least area where it does not.
 
 The least area is that of Barequet and Sharir, Filling gaps in the boundary of a polyhedron, 1995.
-Shape suffixes: N vertices of a rim's loops one after the other, T triangles.
+Shape suffixes: N vertices of a rim's loops one after the other, T triangles, M vertices of one loop.
 """
 
 import math
@@ -180,9 +180,9 @@ def _least_area(points_N3: np.ndarray, loop_M: np.ndarray) -> np.ndarray:
         middle[low[:, 0], high[:, 0]] = best + low[:, 0] + 1
     faces, todo = [], [(0, count - 1)]
     while todo:
-        one, other = todo.pop()
-        if other - one > 1:
-            between = int(middle[one, other])
-            faces.append((one, between, other))
-            todo += [(one, between), (between, other)]
+        first, last = todo.pop()
+        if last - first > 1:
+            between_them = int(middle[first, last])
+            faces.append((first, between_them, last))
+            todo += [(first, between_them), (between_them, last)]
     return np.asarray(loop_M[np.array(faces)])

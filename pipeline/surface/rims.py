@@ -1,6 +1,7 @@
 """Where a division opened the parts of a surface: closed rims, each around one opening.
 
-Shape suffixes: F triangles of all parts together, H their half-edges, B half-edges on rims, L vertices of a loop.
+Shape suffixes: F triangles of all parts together, H their half-edges, B half-edges on rims, L vertices of a loop, P
+positions.
 """
 
 from collections import defaultdict
@@ -195,7 +196,9 @@ def _rims(loops: Sequence[Loop]) -> list[Rim]:
     for number, loop in enumerate(loops):
         opposite = normals[:number] @ normals[number] < 0
         near = np.linalg.norm(centres[:number] - centres[number], axis=1) < reaches[:number]
-        around = [one for one in np.flatnonzero(opposite & near) if one in holes and _surrounds(loops[one], loop)]
+        around = [
+            one for one in np.flatnonzero(opposite & near).tolist() if one in holes and _surrounds(loops[one], loop)
+        ]
         if around:
             holes[around[-1]].append(loop)
         else:

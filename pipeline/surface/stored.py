@@ -1,4 +1,7 @@
-"""A division as files: the surface as a GLB of its pieces, and the hierarchy of its atoms."""
+"""A division as files: the surface as a GLB of its pieces, and the hierarchy of its atoms.
+
+Shape suffixes: F triangles of all pieces together.
+"""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +30,10 @@ def stored(division: Division) -> dict[str, bytes]:
         "chosen": division.chosen,
         "pieces": [[piece.node, piece.node_name, piece.material_name] for piece in pieces],
     }
-    arrays = {"atoms": division.atom_F.astype(np.uint8), "merges": division.merges.astype(np.float64)}
+    arrays: dict[str, np.ndarray] = {
+        "atoms": division.atom_F.astype(np.uint8),
+        "merges": division.merges.astype(np.float64),
+    }
     return {SURFACE: glb, HIERARCHY: save(arrays, {_SAID: json.dumps(said, ensure_ascii=False)})}
 
 

@@ -67,7 +67,7 @@ def test_a_network_alone_and_with_pixels_kept_are_two_rows(capsys: pytest.Captur
         *of_objects("completion", "complete", "views", "psnr_foreground", a=15.0),
         *of_objects("completion", "complete_no_context", "views", "psnr_foreground", a=9.0),
     ]
-    summary = summarise(rows, seed=0)
+    summary = summarise(pd.DataFrame(rows), seed=0)
     print_tables(summary)
     printed = capsys.readouterr().out.splitlines()
     views = [line for line in printed if "B(I" in line][:4]

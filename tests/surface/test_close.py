@@ -1,6 +1,7 @@
 """Parts that a division opened, closed: watertight, with the rim's colours, and nothing of the original changed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,16 +223,19 @@ def test_the_cap_has_the_rims_colours() -> None:
     uv = np.full((len(vertices), 2), 0.5)
     textured = Material(baseColorTexture=picture, roughnessFactor=0.25, metallicFactor=0.5)
     colors = np.tile(np.array([0.25, 0.5, 0.75, 0.5], np.float32), (len(vertices), 1))
-    for look, colour, rough in (
+    looks: list[tuple[dict[str, Any], list[float], float | None]] = [
         ({"uv": uv, "material": textured}, [0, 0, 1, 1], 0.25),
         ({"colors": colors}, [0.25, 0.5, 0.75, 0.5], None),
         ({"material": Material(baseColorFactor=[255, 0, 0, 51])}, [1, 0, 0, 1], None),
-    ):
+    ]
+    for look, colour, rough in looks:
         whole = surface_of(vertices, faces, **look)
         for part in check_closed(whole, parts_of(whole, side)):
             cap = part.surfaces[-1]
             assert cap.colors is not None
-            np.testing.assert_allclose(cap.colors, np.broadcast_to(np.float32(colour), cap.colors.shape), atol=1e-6)
+            np.testing.assert_allclose(
+                cap.colors, np.broadcast_to(np.array(colour, np.float32), cap.colors.shape), atol=1e-6
+            )
             assert cap.material.baseColorTexture is None
             assert cap.material.roughnessFactor == rough
             alpha = 51 if look.get("material", textured).baseColorFactor is not None else 255
@@ -244,9 +248,9 @@ def test_a_cap_blends_the_colours_of_a_rim_of_two_materials() -> None:
     whole = surface_of(vertices, faces)
     red, blue = (Material(baseColorFactor=[*rgb, 255]) for rgb in ([255, 0, 0], [0, 0, 255]))
     parts = []
-    for part in (0, 1):
-        ones = [whole.take((side == part) & left), whole.take((side == part) & ~left)]
-        parts.append(SurfacePart(str(part), [surface_of(one.vertices, one.faces, material=material)
+    for number in (0, 1):
+        ones = [whole.take((side == number) & left), whole.take((side == number) & ~left)]
+        parts.append(SurfacePart(str(number), [surface_of(one.vertices, one.faces, material=material)
                                              for one, material in zip(ones, (red, blue), strict=True)]))  # fmt: skip
     for part in check_closed(whole, parts):
         cap = part.surfaces[-1]
@@ -302,7 +306,7 @@ def test_a_completed_shape_fills_in_what_is_behind_the_rim() -> None:
     assert added.areas().sum() == pytest.approx(2 * np.pi * 0.98**2, rel=0.1)
     assert added.areas().min() > 0
     assert added.colors is not None
-    np.testing.assert_array_equal(added.colors, np.broadcast_to(np.float32([0, 0, 1, 1]), added.colors.shape))
+    np.testing.assert_array_equal(added.colors, np.broadcast_to(np.array([0, 0, 1, 1], np.float32), added.colors.shape))
     rim = parts[0].surfaces[0].vertices[np.abs(parts[0].surfaces[0].vertices[:, 2] - 0.005) < 1e-9]
     edges = closed_mesh(SurfacePart("", [added])).edges_sorted
     single, times = np.unique(edges, axis=0, return_counts=True)
