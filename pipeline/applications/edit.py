@@ -92,7 +92,7 @@ def stand(field: Field, parts: Sequence[Part], place: Sequence[float] | None, sc
     UserError when `place` or `scale` are no such numbers.
     """
     sized = field.placed(place or (0, 0, 0), scale)
-    there = [part.field.cells() for part in parts if not part.field.is_empty]
+    there = [part.field.cells() for part in parts if part.field is not None and not part.field.is_empty]
     if place is not None or field.is_empty or not there:
         return sized
     cells_M3, others_M3 = sized.cells(), torch.cat(there)

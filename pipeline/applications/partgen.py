@@ -194,8 +194,9 @@ class PartGenPipeline:
         field = fields_of(scene, {old.label: grid})[old.label]
         entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
         models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
-        drawn = {"caption": text, "score": None, "grid": grid, "field": field, "models": models}
-        new = replace(old, name=called, **drawn, original=False, atoms=())
+        new = replace(
+            old, name=called, caption=text, score=None, grid=grid, field=field, original=False, models=models, atoms=()
+        )
         parts = [new if one is old else one for one in result.parts]
         return self._allowed(changed(result, parts, new, scene, models, entry))
 

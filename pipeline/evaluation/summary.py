@@ -51,7 +51,7 @@ def summarise(figures: pd.DataFrame, seed: int) -> Summary:
             both = wide[[(method, figure), ("whole", figure)]].dropna().to_numpy()
             if len(both):
                 differences = summary["reassembly"][method].setdefault(DIFFERENCE, {})
-                differences[figure] = _mean(paired_difference(*both.T, seed))
+                differences[figure] = _mean(paired_difference(both[:, 0], both[:, 1], seed))
     return summary
 
 

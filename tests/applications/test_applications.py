@@ -240,6 +240,8 @@ def test_an_edit_changes_one_part_and_keeps_the_others(partgen: PartGenPipeline,
     assert node_names(new.glb) == [new.name]
     assert new.name in node_names(edited.glb)
     assert old.name not in node_names(edited.glb)
+    assert new.grid is not None
+    assert old.grid is not None
     assert not np.array_equal(new.grid, old.grid)
     assert new.glb not in (None, old.glb)
     for before, after in zip(made.parts, edited.parts, strict=True):

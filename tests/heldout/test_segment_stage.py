@@ -147,7 +147,7 @@ def test_their_parts_are_completed(project: Path) -> None:
     bare = {key_of(row): row["image"] for row in read_table(Path("data/completions/grids")).to_pylist()}
     kept = {key_of(row): row["image"] for row in completed}
     assert {key for key in kept if key not in bare} == {
-        (object_id, "truth", method + ALONE, label) for object_id, label in of_parts for method in METHODS.methods
+        (object_id, "truth", name + ALONE, label) for object_id, label in of_parts for name in METHODS.methods
     }
     for (object_id, source, method, label), image in bare.items():  # alone, a network draws what it draws unpasted
         if source == "truth":
@@ -168,7 +168,8 @@ def pictures_of(alone: bool) -> list[bytes]:
 @pytest.mark.parametrize("method", METHODS.methods)
 def test_the_completion_that_its_views_agree_on_best_is_kept(project: Path, method: str) -> None:
     of_one = METHODS.model_copy(update={"methods": [method]})
-    singles, first = [], []
+    singles: list[list[bytes]] = []
+    first: list[bytes] = []
     for seed in range(3):
         complete(of_one.model_copy(update={"seed": seed}))
         singles.append(pictures_of(alone=False))
