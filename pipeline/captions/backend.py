@@ -1,10 +1,13 @@
 """What a caption backend is asked and what it answers (supplement A.8: captions per view first, then a single one)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+
+from pipeline.shards.table import encode_png
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,13 @@ class ViewRequest:
     """The whole object's view, uint8 (V, V, 4), straight alpha."""
     mask: np.ndarray
     """Where the subject is visible in it, bool (V, V)."""
-    prompt: bytes
-    """PNG of the prompt picture: the view with the red annulus, or the plain view for a whole object."""
+    draw: Callable[[], np.ndarray]
+    """Draws the prompt picture, uint8 RGB (size, size, 3)."""
+
+    @cached_property
+    def prompt(self) -> bytes:
+        """PNG of the prompt picture: the view with the red annulus, or the plain view for a whole object."""
+        return encode_png(self.draw())
 
 
 @dataclass(frozen=True)

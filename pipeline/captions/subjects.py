@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from pipeline.captions.backend import Caption, CaptionBackend, Subject, UnifyReq
 from pipeline.captions.prompts import prompt_picture
 from pipeline.captions.template import template
 from pipeline.params.captions import CaptionsParams
-from pipeline.shards.table import WHOLE, encode_png
+from pipeline.shards.table import WHOLE
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,6 @@ def caption_subjects(
 
 
 def _view_request(subject: Subject, view: np.ndarray, mask: np.ndarray, params: CaptionsParams) -> ViewRequest:
-    picture = prompt_picture(
-        view,
-        mask if subject.part_name is not None else None,
-        params.prompt_size,
-        params.ring_width,
-        params.ring_margin,
-        params.dim,
-    )
-    return ViewRequest(subject, view, mask, encode_png(picture))
+    circled = mask if subject.part_name is not None else None
+    draw = partial(prompt_picture, view, circled, params.prompt_size, params.ring_width, params.ring_margin, params.dim)
+    return ViewRequest(subject, view, mask, draw)
