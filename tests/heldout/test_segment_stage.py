@@ -149,9 +149,9 @@ def test_their_parts_are_completed(project: Path) -> None:
     assert {key for key in kept if key not in bare} == {
         (object_id, "truth", name + ALONE, label) for object_id, label in of_parts for name in METHODS.methods
     }
-    for (object_id, source, method, label), image in bare.items():  # alone, a network draws what it draws unpasted
+    for (object_id, source, name, label), image in bare.items():  # alone, a network draws what it draws unpasted
         if source == "truth":
-            assert image == kept[object_id, source, method + ALONE, label]
+            assert image == kept[object_id, source, name + ALONE, label]
     assert any(bare[key] != kept[key] for key in bare)
 
 
