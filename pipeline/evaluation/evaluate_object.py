@@ -39,7 +39,7 @@ from pipeline.views.tables import GIVEN_VIEW
 if TYPE_CHECKING:
     from pipeline.evaluation.sam2 import Sam2Segmenter
 
-CONTRACT = "evaluate/3"
+CONTRACT = "evaluate/4"
 """Raised when the same inputs give other rows."""
 
 FIGURES = Table(

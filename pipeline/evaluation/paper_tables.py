@@ -46,6 +46,8 @@ LABELS = {
     "linkage": "average linkage of superfaces by creases and colours",
     "views": "the label map of the views, lifted",
     "best atoms": "each atom its true majority",
+    "grouping": "grouping model",
+    "grouping without colour": "grouping model, objects without colours",
     "sam2": "SAM2",
     "sam2-mask-decoder": "SAM2, mask decoder tuned",
     "sam2-grid": "SAM2, tuned on the grid",
@@ -221,7 +223,8 @@ def _surface(summary: Summary) -> list[Table]:
     tables = []
     for regime, what in SURFACE_REGIMES.items():
         rows = {method: settings[regime] for method, settings in summary["surface"].items() if regime in settings}
-        tables.append(_figures(SURFACES.format(what), rows, SURFACE))
+        if rows:
+            tables.append(_figures(SURFACES.format(what), rows, SURFACE))
     return tables
 
 

@@ -54,12 +54,12 @@ def surface_parts(
             yield "views", regime, _figures(one, lifted(assembled_HW, one))
         yield "best atoms", regime, {"iou": 100 * ceiling(one.truth_NS)}
         own = predicted(grouping, one.features)
-        yield "partgen", regime, _grouped(one, own)
-        yield "partgen without colour", regime, _grouped(one, predicted(grouping, without_colours(one.features)))
+        yield "grouping", regime, _grouped(one, own)
+        yield "grouping without colour", regime, _grouped(one, predicted(grouping, without_colours(one.features)))
         for runs in counts:
             shared = co_association(maps_RHW[:runs], one.seen_HW, count)
             both = np.where(np.isnan(shared), own, EVIDENCE * shared + (1 - EVIDENCE) * own)
-            yield f"partgen + {runs} runs", regime, _grouped(one, both)
+            yield f"grouping + {runs} runs", regime, _grouped(one, both)
 
 
 def lifted(labels_HW: np.ndarray, atoms: ObjectAtoms) -> np.ndarray:

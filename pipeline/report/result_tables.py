@@ -153,14 +153,12 @@ def _completion(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[R
 
 
 def _surface(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[ResultTable]:
-    return [
-        _grouped(
-            SURFACES.format(what),
-            {method: {regime: settings[regime]} for method, settings in found.items() if regime in settings},
-            {regime: SURFACE},
-        )
-        for regime, what in SURFACE_REGIMES.items()
-    ]
+    tables = []
+    for regime, what in SURFACE_REGIMES.items():
+        rows = {method: {regime: settings[regime]} for method, settings in found.items() if regime in settings}
+        if rows:
+            tables.append(_grouped(SURFACES.format(what), rows, {regime: SURFACE}))
+    return tables
 
 
 def _reassembly(summary: Summary) -> list[ResultTable]:

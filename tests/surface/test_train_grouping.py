@@ -232,6 +232,6 @@ def test_every_method_has_its_figures_and_the_truth_has_all(
             assert found["best atoms", regime] == {"iou": 100}
             assert found["views", regime]["iou"] == pytest.approx(100)
         assert found["one part", regime]["parts"] == 1
-        assert found["partgen", regime]["iou"] <= found["partgen", regime]["iou_levels"] <= 100
-        assert {"partgen without colour", "partgen + 1 runs"} < {method for method, where in found if where == regime}
+        assert found["grouping", regime]["iou"] <= found["grouping", regime]["iou_levels"] <= 100
+        assert {"grouping without colour", "grouping + 1 runs"} < {method for method, where in found if where == regime}
     assert {("materials", "A"), ("K-means", "C"), ("linkage", "C"), ("superfaces", "C")} < set(found)
