@@ -91,7 +91,7 @@ def test_sections_come_in_their_order_with_figures_and_reasons(page_file: Path) 
         "What this run is", "2 real 3D objects with 5 parts",
         "no model looks at the circled pictures", "1,234,567", "after weights/toy", "The paper’s tables",
         "Table 1", "45.7", "45.2 / 32.9", "Table 2", "exact", "21.25", "21.25 to 21.25", "and 25.0% exact", "Table 3",
-        "0.065 / 20.33", "0.875", "Objects that fail", "0.250", "Parts of 3D objects", "90.5",
+        "0.065 / 20.33", "0.875", "Parts of 3D objects", "90.5", "Objects that fail", "0.250",
         "score, then area", "Where it fails", "(a) views disagree, drawn from one view: 2 of 2 objects",
         "toy-000: outlines, IoU 0.25", "Drawn", "(b) true parts grouped", "toy-001: parts grouped, share 0.75",
         "Regions",
