@@ -1,5 +1,6 @@
 """What the stages up to `reconstruct` would make of the toy corpus, made up: known errors give known figures."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def boxes_glb(boxes: np.ndarray) -> bytes:
     return pack(nodes, "", {}) if nodes else b""
 
 
+@cache
+def toy_atoms(object_id: str, split: str, glb: bytes, view_size: int) -> list[dict[str, Any]]:
+    """Its rows of the table `atoms`; found once, since to fuse an object takes seconds."""
+    task = AtomsTask(object_id, split, glb, Camera(FOV_DEG, DISTANCE, view_size), ELEVATION_DEG)
+    return object_atoms(task)[ATOMS.name]
+
+
 def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
     """Beside a toy corpus, of the objects by id and number: assets, generations, segmentations, completions,
     reconstructions, atoms and a grouping model of random weights.
@@ -67,9 +75,7 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
         truth = decode_png(row["labels"]["bytes"])
         glb = boxes_glb(boxes)
         rows[GLBS.name].append({**common, "glb": glb})
-        camera = Camera(FOV_DEG, DISTANCE, len(truth) // 2)
-        task = AtomsTask(row["object_id"], row["split"], glb, camera, ELEVATION_DEG)
-        rows[ATOMS.name] += object_atoms(task)[ATOMS.name]
+        rows[ATOMS.name] += toy_atoms(row["object_id"], row["split"], glb, len(truth) // 2)
         assembled.append({**common, "run": 0, "merged": 0, "labels": row["labels"]})
         for run, labels in enumerate((truth, (truth > 0).astype(np.uint8))):
             rows[RUNS.name].append(

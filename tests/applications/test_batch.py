@@ -82,7 +82,7 @@ def test_a_second_run_goes_on_where_the_first_ended(
     assert list(documents[0]) == ["file", "folder", "error", "seconds"]
     _, cube, whole = documents
     assert [(part["name"], part["triangles"]) for part in whole["parts"]] == [("top", 12), ("leg", 128)]
-    assert whole["parts"][0]["files"] == ["parts/01-top.glb", "parts/01-top.png"]
+    assert whole["parts"][0]["files"] == ["parts/01-top.glb"]
     assert {"object.glb", "object.stl", "result.json"} <= set(whole["files"])
     assert whole["seconds"] == float(next(row["seconds"] for row in table() if row["file"] == whole["file"]))
     assert any("STL holds geometry alone" in note for note in cube["notes"])

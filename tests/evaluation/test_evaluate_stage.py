@@ -222,5 +222,6 @@ def test_users_weights_give_their_rows(data: Path, tmp_path: Path) -> None:
     assert found["oracle", "views"]["clip"] == pytest.approx(1.0, abs=1e-5)
     assert found["complete", "views"]["lpips"] > 1e-4
     assert found["complete", "3d"]["clip"] < 1.0
-    assert {"automatic", "seeded"} == {setting for method, setting in found if method == "sam2-grid"}
+    modes = {mode + truth for mode in ("automatic", "seeded") for truth in ("", ", large parts")}
+    assert modes == {setting for method, setting in found if method == "sam2-grid"}
     assert ("sam2", "automatic") not in found
