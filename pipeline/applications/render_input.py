@@ -1,6 +1,8 @@
 """A user's own 3D object: checked, normalised, and drawn from the four sides by the renderer of the data half."""
 
+import atexit
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,11 @@ from pipeline.views.cameras import GRID_AZIMUTHS, camera_to_world, tile
 
 PICTURES = ("images/", "textures/")
 """Folders beside that of a model in which its textures may lie."""
+_blender: Blender | None = None
+"""That of this process, which waits for the next object: to start one takes seconds, to draw an object less."""
 MOST_NOTICE = 1000
+MOST_TRIANGLES = 5_000_000
+"""Of a user's own object, whatever the data set allows."""
 MOST_TEXTURE_PX = 8192
 """Of the longer side of a texture that a part keeps."""
 
@@ -53,7 +59,7 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
     try:
         bundle = read_object(path, int(assets.max_file_mb * 2**20))
         pieces, warnings = load_pieces(
-            bundle, assets.texture_px, assets.min_opacity, assets.max_triangles, matrix=np.eye(4), up=up
+            bundle, assets.texture_px, assets.min_opacity, _most_triangles(assets), matrix=np.eye(4), up=up
         )
     except ObjectDropped as error:
         raise UserError(f"{path} cannot be taken apart: {error}.") from None
@@ -61,22 +67,17 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
     matrix = to_unit([piece.surface for piece in pieces])
     glb = write_glb([(stem, [piece.surface.transformed(matrix) for piece in pieces])], "", {})
     poses = np.stack([camera_to_world(azimuth, render.elevation_deg, render.distance) for azimuth in GRID_AZIMUTHS])
-    blender = None
     try:
-        blender = Blender(os.cpu_count() or 1)
-        views = blender.draw(glb, [Series(None, poses)], render.deciding())[0]
+        (views,) = _draw(glb, [Series(None, poses)], render)
     except (BlenderDied, BlenderRefused) as error:
         raise UserError(f"{path} could not be drawn: {error}.") from None
-    finally:
-        if blender is not None:
-            blender.close()
     return RenderedGrid(tile(views), _notice(bundle), (*bundle.warnings, *warnings), matrix @ UPRIGHT[up])
 
 
 def original_pieces(path: Path, assets: AssetsParams, from_file: np.ndarray, up: Up = "y") -> list[Piece]:
     """The pieces of an object that was drawn, as its file has them, textures in full, in the frame of the drawing."""
     bundle = read_object(path, int(assets.max_file_mb * 2**20))
-    pieces, _ = load_pieces(bundle, MOST_TEXTURE_PX, 0.0, assets.max_triangles, from_file @ UPRIGHT[up].T, up)
+    pieces, _ = load_pieces(bundle, MOST_TEXTURE_PX, 0.0, _most_triangles(assets), from_file @ UPRIGHT[up].T, up)
     return pieces
 
 
@@ -92,6 +93,35 @@ def read_object(path: Path, max_bytes: int) -> Bundle:
         name = f"{folder.name}/{path.name}"
         return read_bundle(name, FolderReader(folder.parent, name, (f"{folder.name}/", *PICTURES)), max_bytes)
     return read_bundle(path.name, FolderReader(folder, path.name), max_bytes)
+
+
+def _draw(glb: bytes, series: Sequence[Series], render: RenderParams) -> list[np.ndarray]:
+    """As of `Blender.draw`, by this process's own, or a new one where that has died since it was asked last."""
+    global _blender
+    waiting, _blender = _blender, None
+    blender = waiting or Blender(os.cpu_count() or 1)
+    try:
+        views = blender.draw(glb, series, render.deciding())
+    except BlenderDied:
+        blender.close()
+        if waiting is None:
+            raise
+        return _draw(glb, series, render)
+    except BaseException:  # one that was interrupted would give its answer to the next question
+        blender.close()
+        raise
+    _blender = blender
+    return views
+
+
+@atexit.register
+def _close() -> None:
+    if _blender is not None:
+        _blender.close()
+
+
+def _most_triangles(assets: AssetsParams) -> int:
+    return max(assets.max_triangles, MOST_TRIANGLES)
 
 
 def _notice(bundle: Bundle) -> str:

@@ -1,0 +1,38 @@
+"""A user's object is drawn by one Blender that waits for the next."""
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import trimesh
+
+from pipeline.applications.render_input import draw_object
+from pipeline.params.assets import AssetsParams
+from pipeline.params.base import load_group
+from pipeline.params.render import RenderParams
+
+pytestmark = pytest.mark.slow
+
+
+def blenders() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if any("blender_worker" in word for word in child.cmdline())]
+
+
+def test_one_blender_draws_all_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
+    trimesh.creation.box().export(tmp_path / "box.glb")
+    render = load_group(RenderParams).model_copy(update={"view_size": 16, "samples": 1})
+    assets = load_group(AssetsParams)
+
+    def drawn() -> np.ndarray:
+        return draw_object(tmp_path / "box.glb", assets, render).grid
+
+    first = drawn()
+    (waiting,) = blenders()
+    np.testing.assert_array_equal(drawn(), first)
+    assert blenders() == [waiting]
+    waiting.kill()
+    waiting.wait(10)
+    np.testing.assert_array_equal(drawn(), first)
+    (other,) = blenders()
+    assert other.pid != waiting.pid
