@@ -18,6 +18,8 @@ from pipeline.errors import UserError
 
 WIDTH_PX, MAX_HEIGHT_PX = 960, 2400
 """Of the pictures that go into Prefect's database."""
+MOST_SHOWN = 6
+"""Metrics of a stage in the terminal's table; Prefect's page and the metrics file have all."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def summary(outcomes: Iterable[Outcome]) -> Table:
     for outcome in outcomes:
         seconds = f"{outcome.seconds:.1f}" if outcome.seconds else ""
         scalars = [f"{key} {_short(value)}" for key, value in outcome.metrics.items() if not isinstance(value, list)]
-        table.add_row(outcome.stage, outcome.state, seconds, ", ".join(scalars))
+        more = [f"and {len(scalars) - MOST_SHOWN} more"] if len(scalars) > MOST_SHOWN else []
+        table.add_row(outcome.stage, outcome.state, seconds, ", ".join([*scalars[:MOST_SHOWN], *more]))
     return table
 
 

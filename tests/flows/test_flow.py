@@ -15,6 +15,7 @@ from typing import cast
 
 import psutil
 import pytest
+import rich
 from PIL import Image
 from prefect import State, flow
 from prefect.artifacts import Artifact
@@ -24,7 +25,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.pipeline import partgen
 from flows.processes import Processes, Stopped
-from flows.results import MAX_HEIGHT_PX, WIDTH_PX, Outcome, show_picture
+from flows.results import MAX_HEIGHT_PX, WIDTH_PX, Outcome, show_picture, summary
 from tests.toy_project import NEEDS, ROOT, behave, make_toy_project
 
 pytestmark = pytest.mark.slow
@@ -237,3 +238,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
+
+
+def test_the_table_of_a_run_shows_a_few_metrics_and_how_many_more(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {f"figure_{number}": number for number in range(10)} | {"curve": [1, 2]}
+    rich.print(summary([Outcome("evaluate", "made", 1.0, metrics), Outcome("masks", "made", 1.0, {"objects": 3})]))
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "figure_5 5, and 4 more" in printed
+    assert "figure_6" not in printed
+    assert "objects 3" in printed
