@@ -26,6 +26,8 @@ from pipeline.shards.read import read_table
 from pipeline.views.mask_tables import VISIBILITY
 from tests.toy_report import NUMBERS, figures_of, put, write_toy_project
 
+pytestmark = pytest.mark.slow
+
 NANO = Path(__file__).parents[2] / "presets/nano.yaml"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -51,7 +53,6 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 def test_models_are_halved_and_load_as_before(project: Path) -> None:
     models, out = project / "data/models", project / "weights/toy"
     card = export_models(out, project / "data", project).read_text()
@@ -84,7 +85,6 @@ def test_models_are_halved_and_load_as_before(project: Path) -> None:
         assert expected in card
 
 
-@pytest.mark.slow
 def test_a_failed_export_leaves_the_older_one(project: Path) -> None:
     out = project / "weights/toy"
     export_models(out, project / "data", project)
@@ -113,7 +113,6 @@ def test_nothing_but_an_export_is_replaced(project: Path, folder: str) -> None:
     assert tree(project) == before
 
 
-@pytest.mark.slow
 def test_an_export_that_was_changed_is_not_replaced(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = project / "weights/toy"
     export_models(out, project / "data", project)

@@ -1,6 +1,7 @@
 """Classical segmentations of a skin."""
 
 import numpy as np
+import pytest
 from trimesh.creation import icosphere
 
 from pipeline.assets.surface import Material, Surface
@@ -9,6 +10,8 @@ from pipeline.surface.classical import clustered, linked_parts
 from pipeline.surface.fuse import fused
 from pipeline.surface.points import colours
 from tests.surface.test_superfaces import purity
+
+pytestmark = pytest.mark.slow
 
 
 def test_two_balls_that_grew_together_are_told_apart() -> None:
