@@ -19,6 +19,7 @@ from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.store import content_key
 from pipeline.shards.write import write_metrics
+from pipeline.surface.grouping import load_grouping
 from pipeline.views.cameras import Camera
 from stages.entry import stage_main
 
@@ -105,6 +106,7 @@ def items(data: Path, params: EvaluateParams) -> Iterator[Item]:
     made = read_manifest(data / "renders/grids").settings
     camera = Camera(made["fov_deg"], made["distance"], made["view_size"])
     wholes = {object_id: tables["grids"].whole(object_id)["image"]["bytes"] for object_id in sorted(splits)}
+    load_grouping(data / "models/grouping")  # says so, before the work, when it is not there
     grouping = content_digest(data / "models/grouping")
     everyone = content_key(*wholes, *wholes.values())
     for object_id, split in sorted(splits.items()):

@@ -4,7 +4,6 @@ Shape suffixes: N atoms, S true parts, P predicted ones, R runs, H W pixels of t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from pipeline.surface.features import without_colours
-from pipeline.surface.grouping import GroupingModel, predicted
+from pipeline.surface.grouping import load_grouping, predicted
 from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
 from pipeline.surface.object_atoms import ObjectAtoms
 from pipeline.surface.scores import ceiling, co_association, mean_best_iou, mean_best_iou_of_levels
 
 EVIDENCE = 0.3
-"""Weight of the co-association of the segmentation's runs beside the grouping model's probability, of 1 together."""
+"""Weight of the co-association of the segmentation's runs beside the grouping model's probability, of 1 together; set
+by guess, not chosen on validation objects."""
 UNMERGED = {"A": "pieces x materials", "B": "pieces", "C": "superfaces"}
 """What the atoms of each regime are."""
 Found = Iterator[tuple[str, str, dict[str, float]]]
@@ -39,7 +39,7 @@ def surface_parts(
     segmentation, of which the first `counts` are used, and `assembled_HW` is the label map that the neural way takes
     apart by; None where there is none.
     """
-    grouping = loaded(model)
+    grouping = load_grouping(model)
     for row in atoms:
         regime, one = row["regime"], ObjectAtoms.unpacked(row["arrays"])
         count = len(one.truth_NS)
@@ -76,12 +76,6 @@ def lifted(labels_HW: np.ndarray, atoms: ObjectAtoms) -> np.ndarray:
     return np.asarray(
         np.unique(pixels.argmax(axis=1)[np.where(seen, np.arange(count), nearest)], return_inverse=True)[1]
     )
-
-
-@lru_cache(maxsize=1)
-def loaded(folder: Path) -> GroupingModel:
-    """The grouping model, once a process."""
-    return GroupingModel.load(folder)
 
 
 def _grouped(atoms: ObjectAtoms, probability_NN: np.ndarray) -> dict[str, float]:

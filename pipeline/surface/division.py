@@ -5,7 +5,7 @@ Shape suffixes: F triangles of all surfaces together, N atoms.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +13,10 @@ import numpy as np
 
 from pipeline.assets.names import clean_name
 from pipeline.assets.surface import Piece, Surface
-from pipeline.errors import Invalid, NotFound
-from pipeline.folders import reading
+from pipeline.errors import Invalid
 from pipeline.surface.atoms import MOST_ATOMS, MOST_LABELS, Triangles, connected, joined
 from pipeline.surface.features import atom_features
-from pipeline.surface.grouping import GroupingModel, predicted
+from pipeline.surface.grouping import load_grouping, predicted
 from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
 from pipeline.surface.points import Points, sampled
 from pipeline.surface.superfaces import shared_borders, with_superfaces
@@ -114,7 +113,7 @@ def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndar
     points = points_of(triangles, atom_F)
     materials = main_materials(pieces, triangles, atom_F)
     features = atom_features(points, area_N, materials, shared_borders(triangles, atom_F))
-    return predicted(_model(model), features)
+    return predicted(load_grouping(model), features)
 
 
 def points_of(triangles: Triangles, atom_F: np.ndarray) -> Points:
@@ -177,11 +176,3 @@ def _part(pieces: Sequence[Piece], by_piece: Sequence[np.ndarray], part: int) ->
             surfaces.append(piece.surface if mine.all() else piece.surface.take(mine))
             names[clean_name(piece.node_name) or clean_name(piece.material_name)] = None
     return SurfacePart(next(iter(names)) if len(names) == 1 else "", surfaces)
-
-
-@cache
-def _model(folder: Path) -> GroupingModel:
-    if not folder.is_dir():
-        raise NotFound(f"There is no grouping model {folder}; it comes with weights/nano.")
-    with reading(folder, "model"):
-        return GroupingModel.load(folder)

@@ -5,6 +5,7 @@ Shape suffixes: B objects, N atoms, K points an atom, T numbers of an atom, C pa
 """
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline.errors import NotFound
+from pipeline.folders import reading
 from pipeline.surface.features import PAIRS, AtomFeatures
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -105,6 +108,15 @@ class GroupingModel(nn.Module):
         one, other = side[:, :, None].expand_as(known), side[:, None].expand_as(known)
         pair = torch.cat([one + other, (one - other).abs(), one * other, known], dim=-1)
         return self.head(pair)[..., 0]
+
+
+@cache
+def load_grouping(folder: Path) -> GroupingModel:
+    """The model in a folder, read once a process; UserError when there is none, or it is damaged."""
+    if not folder.is_dir():
+        raise NotFound(f"There is no grouping model {folder}; run the stage `train_grouping`, or take weights/nano's.")
+    with reading(folder, "model"):
+        return GroupingModel.load(folder)
 
 
 @torch.no_grad()
