@@ -107,7 +107,9 @@ def figures_of(object_id: str) -> list[dict[str, Any]]:
     found["completion", "complete", "views"] = {"psnr_exact": 0.25, "psnr_foreground": 21.25, "ssim": 0.5}
     found["generation", "image_to_mv", "views"] = {"closer_than": 0.875, "in_nearest_tenth": 0.0, "st_lpips": 0.0625}
     found["surface", "grouping", "A"] = {"iou": 81.25, "iou_levels": 90.5, "parts": 4.0}
+    found["surface", "grouping", "C"] = {"iou": 50.125, "iou_levels": 66.0, "parts": 5.0, "chamfer": 0.0625}
     found["surface", "grouping + 10 runs", "C"] = {"iou": 51.125, "iou_levels": 66.0, "parts": 5.0}
+    found["surface", "cap", "closed"] = {"chamfer": 0.03125, "f_score_2": 50.0, "f_score_5": 75.0, "f_score_10": 87.5}
     found["failures", "image_to_mv", "views"] = {"agreement": 0.25, "fails": 1.0}
     found["failures", "segment", "grouping"] = {"grouped": 0.75, "fails": 1.0, "beyond_ten": 0.0}
     found["failures", "whole", "depth"] = {"depth": 0.5, "fails": 1.0}
