@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.evaluation.part_shapes import mean_figures, triangles
 from pipeline.evaluation.shape_metrics import shape_distance
-from pipeline.evaluation.surface_regimes import SurfaceRegime, chosen, true_parts
+from pipeline.evaluation.surface_regimes import SurfaceRegime, chosen, in_parts, true_parts
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.surface.close import capped
 from pipeline.surface.grouping import load_grouping
@@ -33,7 +33,7 @@ def closed_parts(
         if one.name == FUSED and truths:
             part_N = chosen(one.atoms, load_grouping(model))
             best_S = overlaps(one.atoms.truth_NS, part_N).argmax(axis=0)
-            parts = capped(one.parts(part_N[one.atom_F]))
+            parts = capped(in_parts(one.surfaces, part_N[one.atom_F]))
             found = []
             for truth, best in zip(truths, best_S, strict=True):
                 corners = [surface.vertices[surface.faces] for surface in parts[best].surfaces]

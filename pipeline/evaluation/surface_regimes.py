@@ -74,14 +74,15 @@ class SurfaceRegime:
         """The triangles."""
         return np.concatenate([surface.vertices[surface.faces] for surface in self.surfaces])
 
-    def parts(self, part_F: np.ndarray) -> list[SurfacePart]:
-        """The surface in parts, by the part of every triangle, from 0."""
-        by_surface = np.split(part_F, np.cumsum([len(surface.faces) for surface in self.surfaces[:-1]]))
-        found: list[list[Surface]] = [[] for _ in range(int(part_F.max()) + 1)]
-        for surface, mine_F in zip(self.surfaces, by_surface, strict=True):
-            for part in np.unique(mine_F):
-                found[part].append(surface.take(mine_F == part))
-        return [SurfacePart("", some) for some in found]
+
+def in_parts(surfaces: Sequence[Surface], part_F: np.ndarray) -> list[SurfacePart]:
+    """Surfaces in parts, by the part of every triangle, from 0."""
+    by_surface = np.split(part_F, np.cumsum([len(surface.faces) for surface in surfaces[:-1]]))
+    found: list[list[Surface]] = [[] for _ in range(int(part_F.max()) + 1)]
+    for surface, mine_F in zip(surfaces, by_surface, strict=True):
+        for part in np.unique(mine_F):
+            found[part].append(surface.take(mine_F == part))
+    return [SurfacePart("", some) for some in found]
 
 
 def true_parts(regimes: Sequence[SurfaceRegime]) -> list[trimesh.Trimesh]:

@@ -31,6 +31,7 @@ CLOSING = "Parts of fused objects beside the true ones, by what becomes of openi
 SURFACE_LABELS = {
     "one part": "one part for all",
     "pieces x materials": "pieces x materials, nothing merged",
+    "materials": "materials",
     "pieces": "pieces, nothing merged",
     "superfaces": "superfaces, nothing merged",
     "K-means": "K-means of place, normal and colour",

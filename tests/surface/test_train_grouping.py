@@ -27,6 +27,7 @@ from pipeline.surface.objective import GroupingObjective
 from pipeline.surface.scores import ceiling, co_association, mean_best_iou, mean_best_iou_of_levels
 from stages import atoms as atoms_stage
 from stages import train_grouping
+from tests.evaluation.test_evaluate_stage import PARAMS as EVALUATE
 from tests.toy_corpus import toy_boxes, write_toy_corpus
 from tests.toy_report import put
 from tests.toy_results import boxes_glb
@@ -228,7 +229,7 @@ def test_every_method_has_its_figures_and_the_truth_has_all(
     found = {
         (method, regime): figures
         for method, regime, figures in surface_parts(
-            SurfaceRegime.all_of(table, surfaces), truth[None], truth, project / "random", PARAMS
+            SurfaceRegime.all_of(table, surfaces), truth[None], truth, project / "random", EVALUATE
         )
     }
     for regime in REGIMES:
