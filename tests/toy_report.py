@@ -129,14 +129,14 @@ def figures_of(object_id: str) -> list[dict[str, Any]]:
 
 
 def divisions_of(data: Path) -> list[dict[str, Any]]:
-    """Rows of evaluation/divisions: every atom is of the part that has most of it, and the second object is divided
-    better.
+    """Rows of evaluation/divisions: every atom is of the part that has most of it; the first object is said to be the
+    better one.
     """
     rows = []
     for row in iter_rows(data / "atoms/atoms"):
         found = {name: row[name] for name in ("object_id", "split", "regime")}
         part_N = ObjectAtoms.unpacked(row["arrays"]).truth_NS.argmax(axis=1) + 1
-        rows.append({**found, "part": part_N.tolist(), "iou": 75.0 + 5 * NUMBERS[row["object_id"]]})
+        rows.append({**found, "part": part_N.tolist(), "iou": 80.0 - 5 * NUMBERS[row["object_id"]]})
     return rows
 
 

@@ -27,7 +27,7 @@ SURFACE = {
     **SURFACE_SHAPES,
     "parts": ("parts", 1),
 }
-CLOSING = "Parts of fused objects beside the true ones, by what becomes of openings (`--close`)"
+CLOSING = "Parts of fused objects beside the true ones, by what becomes of openings (--close)"
 SURFACE_LABELS = {
     "one part": "one part for all",
     "pieces x materials": "pieces x materials, nothing merged",
@@ -38,12 +38,12 @@ SURFACE_LABELS = {
     "linkage": "average linkage of superfaces by creases and colours",
     "views": "the label map of the views, lifted",
     "best atoms": "each atom its true majority",
-    "grouping": "grouping model alone: what `decompose` does",
+    "grouping": "grouping model alone: what decompose does",
     "grouping without colour": "... objects without colours",
     "grouping without geometry": "... without places, normals and contacts",
     "none": "open, as they are",
     "cap": "with caps",
-    "complete": "completed: `python -m benchmarks.closing`",
+    "complete": "completed: see python -m benchmarks.closing",
 }
 Figures = Mapping[str, Mean]
 
