@@ -75,6 +75,8 @@ class Part:
     """Of such a part, what of the hierarchy it is made of."""
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Digests of the models that made its surface, by their names; none of one that is the file's."""
+    colour: str = ""
+    """What shows it in label maps, such as `#3cb44b`; empty: that of its label in `PART_COLOURS`."""
 
     @property
     def stem(self) -> str:
@@ -192,7 +194,11 @@ class PartObject:
         write_sums(out, KIND)
 
     def _write(self, folder: Path) -> None:
-        files = {**self.animations, "grid.png": encode_png(self.grid), "labels.png": _label_png(self.labels)}
+        files = {
+            **self.animations,
+            "grid.png": encode_png(self.grid),
+            "labels.png": _label_png(self.labels, self.parts),
+        }
         if self.glb is not None:
             files["object.glb"] = self.glb
         if self.picture is not None:
@@ -232,7 +238,7 @@ class PartObject:
         return {
             **{
                 name: getattr(part, name)
-                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models")
+                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models", "colour")
             },
             "atoms": list(part.atoms),
             "pixels": int((self.labels == part.label).sum()),
@@ -321,6 +327,7 @@ def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
         original=row.get("original", False),
         atoms=row.get("atoms", ()),
         models=row.get("models", {}),
+        colour=row.get("colour", ""),
     )
     grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes()) if row["grid"] else None
     glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
@@ -331,5 +338,9 @@ def _field_file(label: int) -> str:
     return f"fields/{label:02d}.safetensors"
 
 
-def _label_png(labels: np.ndarray) -> bytes:
-    return encode_png(labels, palette=PART_COLOURS[: int(labels.max()) + 1])
+def _label_png(labels: np.ndarray, parts: Sequence[Part] = ()) -> bytes:
+    palette = PART_COLOURS[: int(labels.max()) + 1].copy()
+    for part in parts:
+        if part.colour and part.label < len(palette):
+            palette[part.label] = list(bytes.fromhex(part.colour.removeprefix("#")))
+    return encode_png(labels, palette=palette)
