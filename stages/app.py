@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.app.settings import PORT
 from pipeline.project import find_models
 from stages.applications import RESULTS
 
@@ -16,7 +17,7 @@ application = typer.Typer()
 @application.command("app")
 def app(
     host: Annotated[str, typer.Option(help="Address to serve; beyond this machine it asks for a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = PORT,
     models: Annotated[
         Path | None,
         typer.Option(help="Folder of the models; the project's data/models, or those that come with PartGen."),

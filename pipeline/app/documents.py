@@ -12,8 +12,8 @@ from pipeline.app.commands import python_lines, shell_lines
 from pipeline.app.jobs import Job, Jobs, State
 from pipeline.app.objects import RESULT, Object, Version
 from pipeline.app.refusals import Refusal
+from pipeline.app.settings import API
 
-API = "/api/v1"
 PREVIEW, ATOMS_GLB, OBJECT_GLB, HIERARCHY = "preview.png", "atoms.glb", "object.glb", "hierarchy.safetensors"
 KEPT = 64
 """Versions of which the values are kept in memory; they do not change."""
@@ -190,7 +190,7 @@ class Documents:
             "segmentations": [{"score": one["score"], "url": url(one["file"])} for one in values["segmentations"]],
             "view_size": values["settings"].get("cameras", {}).get("view_size"),
             "commands": {
-                "shell": shell_lines(values["history"], found.version.folder.name),
+                "shell": shell_lines(values["history"], found.folder or found.version.folder.name),
                 "python": python_lines(values["history"]),
             },
             "files": named,

@@ -21,7 +21,6 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from pipeline.app.documents import (
-    API,
     ATOMS_GLB,
     PREVIEW,
     Card,
@@ -46,7 +45,7 @@ from pipeline.app.requests import (
     TakeOut,
 )
 from pipeline.app.security import Guard
-from pipeline.app.settings import MOST_JSON_BYTES, MOST_QUEUED, MOST_UPLOAD_BYTES, AppSettings
+from pipeline.app.settings import API, MOST_QUEUED, MOST_UPLOAD_BYTES, AppSettings
 from pipeline.app.sniff import OBJECTS, PICTURES
 from pipeline.app.state import State, begin, lived
 from pipeline.app.uploads import MASK, PICTURE
@@ -480,7 +479,7 @@ def _file(path: Path, headers: dict[str, str]) -> FileResponse:
     return FileResponse(path, media_type=TYPES.get(path.suffix, "application/octet-stream"), headers=headers)
 
 
-async def _body(request: Request, most: int = MOST_JSON_BYTES) -> bytes:
+async def _body(request: Request, most: int) -> bytes:
     content = bytearray()
     async for chunk in request.stream():
         content += chunk

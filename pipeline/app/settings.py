@@ -4,12 +4,11 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+API, PORT = "/api/v1", 8765
 MOST_UPLOAD_BYTES = 256 * 2**20
 """Of one upload, and of all that is in an archive."""
 MOST_QUEUED = 100
 """Jobs that wait."""
-MOST_JSON_BYTES = 2**20
-"""Of a request's JSON."""
 UPLOADS_STAY_S = 24 * 3600.0
 JOBS_KEPT = 500
 """Finished jobs that are remembered."""

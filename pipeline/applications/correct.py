@@ -40,7 +40,7 @@ def merged(result: PartObject, parts: Sequence[str], name: str, settings: Settin
 
 
 def split(result: PartObject, part: str, settings: Settings) -> PartObject:
-    """One part in two, where the hierarchy divides it first; the larger one keeps the number."""
+    """One part in two, where the hierarchy divides it first; the larger one keeps number and name."""
     old, division = result.part(part), division_of(result)
     atoms = np.array(old.atoms)
     if len(atoms) < 2:
@@ -48,7 +48,7 @@ def split(result: PartObject, part: str, settings: Settings) -> PartObject:
     _, smaller = sorted(halves(division.merges, atoms), key=lambda group: -division.area(group))
     label_N = _labels(result)
     label_N[smaller] = _free_label(result)
-    return grouped(result, division, label_N, settings, _names(one for one in result.parts if one is not old))
+    return grouped(result, division, label_N, settings, _names(result.parts))
 
 
 def taken_out(result: PartObject, atoms: Sequence[int], settings: Settings) -> PartObject:

@@ -164,7 +164,7 @@ class PartGenPipeline:
     def split(self, result: PartObject, part: str) -> PartObject:
         """An object in parts of its own surface with one of them in two, where the hierarchy divides it first.
 
-        The larger one keeps the number. Invalid as of `regroup`, and for a part of one piece.
+        The larger one keeps number and name. Invalid as of `regroup`, and for a part of one piece.
         """
         entry = {"command": "split", "part": result.part(part).name}
         return self._corrected(split(result, part, self.settings), entry)

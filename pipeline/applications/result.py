@@ -23,6 +23,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
+from pipeline.surface.division import Division
+from pipeline.surface.stored import restored
 from pipeline.views.palette import PART_COLOURS
 
 FORMAT, VERSION, READ = "partgen-result", 2, (1, 2)
@@ -103,6 +106,11 @@ class OwnSurface:
     """As of `pipeline.surface.stored`."""
     atoms_HW: np.ndarray
     """(H, W) uint8, what of it each pixel of the grid shows, from 1; 0 is the background."""
+
+    @cached_property
+    def division(self) -> Division:
+        """All the ways to divide it; ValueError when the files are not of one."""
+        return restored(self.files)
 
 
 @dataclass(frozen=True, repr=False)

@@ -114,7 +114,7 @@ def division_of(result: PartObject) -> Division:
         edited = any(entry["command"] in ("edit", "add") for entry in result.history)
         why = "was edited since; regroup the result that was edited" if edited else "has no surface of its own"
         raise Invalid(f"{result.name} {why}, so its parts cannot be regrouped.")
-    return restored(result.surface.files)
+    return result.surface.division
 
 
 def grouped(
