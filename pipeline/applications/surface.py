@@ -1,26 +1,28 @@
-"""A 3D object in parts of its own surface, of which nothing is drawn anew.
+"""A 3D object in parts of its own surface, of which nothing is drawn anew but what closes it where that is asked for.
 
 Shape suffixes: H W pixels of the 2x2 grid, N atoms.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from pipeline.applications.assemble import Scene, remarks
-from pipeline.applications.inputs import Source
+from pipeline.applications.behind import closing, neural_glb, with_hidden_sides
+from pipeline.applications.inputs import INPUT, Source
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.naming import HIDDEN_NAME, PartName, name_parts
 from pipeline.applications.result import OwnSurface, Part, PartObject
 from pipeline.assets.glb import Part as GLBPart
 from pipeline.assets.glb import surface_glb
 from pipeline.assets.names import unique_names
-from pipeline.assets.surface import Piece
 from pipeline.errors import Invalid
+from pipeline.reconstruction.assembly import mark
 from pipeline.shards.progress import step
 from pipeline.shards.table import WHOLE
-from pipeline.surface.close import Close, capped
+from pipeline.surface.close import Close
 from pipeline.surface.division import PartsFrom, divide
 from pipeline.surface.merge import merge_glbs
 from pipeline.surface.stored import restored, stored
@@ -31,25 +33,28 @@ GROUPING = "grouping"
 """The folder of the grouping model."""
 
 
-def keep_surface(
-    pieces: Sequence[Piece],
-    source: Source,
-    parts: int | None,
-    parts_from: PartsFrom,
-    most: int | None,
-    close: Close,
-    seed: int,
-    networks: Networks,
-    settings: Settings,
-    scene: Scene,
-) -> PartObject:
-    """The object in `parts` parts of its own surface, in the unit frame, or in as many as `divide` says.
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of an object's own surface; it stands in the history."""
 
-    The parts' label map is what the four cameras see of them. Invalid when it cannot be divided so.
+    parts: int | None
+    """How many; None: as many as `divide` says."""
+    parts_from: PartsFrom
+    max_parts: int | None
+    close: Close
+    surface: Literal["original", "both"]
+    """With `both` there are also the same parts made of fields."""
+    seed: int
+
+
+def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
+    """The object in parts of its own surface, in the unit frame; the parts' label map is what the four cameras see.
+
+    Invalid when it cannot be divided so.
     """
     with step("Parts of the surface"):
-        division = divide(pieces, parts_from, most, networks.folder(GROUPING))
-        division.part_of_atoms(parts)  # says so, before the rest is done, when there cannot be so many
+        division = divide(source.pieces, wanted.parts_from, wanted.max_parts, networks.folder(GROUPING))
+        division.part_of_atoms(wanted.parts)  # says so, before the rest is done, when there cannot be so many
         files = stored(division)
         division = restored(files)  # with a file's precision, so that the same parts have the same bytes ever after
         atoms = [
@@ -58,7 +63,6 @@ def keep_surface(
         ]
         seen = draw_labels(atoms, scene.camera, [(azimuth, scene.elevation_deg) for azimuth in GRID_AZIMUTHS])
         atoms_HW = np.where(source.shown, tile(seen.labels), 0).astype(np.uint8)
-    surface = OwnSurface(files, atoms_HW)
     models = {GROUPING: networks.digest(networks.folder(GROUPING))}
     made = PartObject(
         name=source.name,
@@ -73,31 +77,29 @@ def keep_surface(
         diagnostics=list(source.remarks),
         notice=source.notice,
         origin=source.origin,
-        seed=seed,
+        seed=wanted.seed,
         models=models,
         settings={
             "cameras": dict(networks.cameras),
             "captions": settings.captions.backend,
             "reconstruct": scene.params.deciding(),
             "frame": scene.frame,
-            "close": close,
+            "close": wanted.close,
+            "surface": wanted.surface,
         },
-        history=[
-            {
-                "command": "decompose", "origin": source.origin, "parts": parts, "parts_from": parts_from,
-                "max_parts": most, "close": close, "seed": seed, "models": models,
-            }
-        ],
-        surface=surface,
-    )  # fmt: skip
+        history=[{"command": "decompose", "origin": source.origin, **asdict(wanted), "models": models}],
+        surface=OwnSurface(files, atoms_HW),
+    )
     with step("Names"):
         whole = name_parts(settings.captions, source.grid, np.minimum(atoms_HW, 1), source.subject, quick=True)[WHOLE]
-    return regrouped(replace(made, caption=whole.caption), parts, settings)
+    return regrouped(replace(made, caption=whole.caption), wanted.parts, networks, settings, scene)
 
 
-def regrouped(result: PartObject, parts: int | None, settings: Settings) -> PartObject:
+def regrouped(
+    result: PartObject, parts: int | None, networks: Networks, settings: Settings, scene: Scene
+) -> PartObject:
     """The same object in another number of parts out of the hierarchy that it keeps, None: as at first; closed as it
-    was.
+    was, and with fields where it had them. `scene` is as of the result.
 
     Parts that stay as they are keep their names and captions. Invalid when it cannot be divided so, or when it was
     not made of its own surface or was edited since.
@@ -111,8 +113,6 @@ def regrouped(result: PartObject, parts: int | None, settings: Settings) -> Part
     labels_HW = np.concatenate([[0], part_N + 1]).astype(np.uint8)[result.surface.atoms_HW]
     kept = {tuple(one.atoms): one for one in result.parts if one.atoms}
     divided = division.parts(part_N)
-    if result.settings["close"] == "cap":
-        divided = capped(divided)
     atoms = {label: tuple(np.flatnonzero(part_N == label - 1).tolist()) for label in range(1, len(divided) + 1)}
     known = {
         label: kept[atoms[label]].name if atoms[label] in kept else part.name for label, part in enumerate(divided, 1)
@@ -125,19 +125,30 @@ def regrouped(result: PartObject, parts: int | None, settings: Settings) -> Part
         name or (told[label].name if label in told and (labels_HW == label).any() else HIDDEN_NAME)
         for label, name in known.items()
     )
+    captions = {label: kept[atoms[label]].caption if atoms[label] in kept else told[label].caption for label in known}
+    bare = [
+        Part(label, name, captions[label], None, original=True, atoms=atoms[label])
+        for label, name in zip(known, names, strict=True)
+    ]
+    made = replace(result, labels=labels_HW, parts=bare, neural=None, animations={})
+    made, closed = with_hidden_sides(made, divided, networks, settings, scene)
+    drawn_by = {name: digest for name, digest in made.models.items() if name != GROUPING}
     to_file = np.linalg.inv(result.origin["from_file"]) if result.settings["frame"] == "file" else None
-    made = []
-    for (label, part), name in zip(enumerate(divided, 1), names, strict=True):
-        caption = kept[atoms[label]].caption if atoms[label] in kept else told[label].caption
-        glb = surface_glb(name, label, part.surfaces, result.notice, to_file)
+    finished = []
+    for one, part in zip(made.parts, closed, strict=True):
+        models = drawn_by if part.generated else {}
+        extras = mark(models) if models else {}
+        glb = surface_glb(one.name, one.label, part.surfaces, result.notice, extras, to_file)
         triangles = sum(len(surface.faces) for surface in part.surfaces)
-        made.append(Part(label, name, caption, None, glb=glb, triangles=triangles, original=True, atoms=atoms[label]))
-    others = [one for one in result.diagnostics if one.kind == "input"]
-    return replace(
-        result,
-        labels=labels_HW,
-        parts=made,
-        glb=merge_glbs([part.glb for part in made if part.glb is not None]),
-        diagnostics=[*others, *remarks(made)],
-        animations={},
+        finished.append(replace(one, glb=glb, triangles=triangles, models=models))
+    diagnostics = [*(one for one in result.diagnostics if one.kind == INPUT), *remarks(finished)]
+    made = replace(
+        made,
+        parts=finished,
+        glb=merge_glbs([part.glb for part in finished if part.glb is not None]),
+        diagnostics=diagnostics,
     )
+    if closing(result)[1] != "both":
+        return made
+    neural, missing = neural_glb(made, drawn_by, scene, to_file)
+    return replace(made, neural=neural, diagnostics=[*diagnostics, *missing])
