@@ -34,13 +34,21 @@ Frame = Annotated[
     typer.Option("--frame", help="unit: the GLBs are 2 across at most; file: they lie over the file's own geometry."),
 ]
 SurfaceKind = Annotated[
-    Literal["original", "neural"],
-    typer.Option("--surface", help="original: the file's own triangles and textures; neural: all from four views."),
+    Literal["original", "neural", "both"],
+    typer.Option(
+        "--surface",
+        help="original: the file's own triangles and textures; neural: all from four views; both: the former, and its "
+        "parts from four views as neural.glb.",
+    ),
 ]
 Parts = Annotated[int | None, typer.Option("--parts", min=1, help="Exactly so many parts of the original surface.")]
 Close = Annotated[
-    Literal["none", "cap"],
-    typer.Option("--close", help="cap: fill what the division opens in a part, in the colours of the rim."),
+    Literal["none", "cap", "complete"],
+    typer.Option(
+        "--close",
+        help="Fill what the division opens in a part: cap, in the colours of the rim; complete, with what the networks "
+        "think lies behind.",
+    ),
 ]
 PartsFrom = Annotated[
     Literal["model", "nodes", "materials", "pieces"],
@@ -74,10 +82,15 @@ def decompose(
     For example: partgen decompose chair.glb --parts 4, or partgen decompose models/*.glb more/ --out results/all
     """
     choice, formats = options.choice(), options.formats()
-    if surface == "original" and (options.texture, options.reconstructor) != (None, None):
+    if surface == "original" and options.texture is not None:
         raise Invalid(
-            "--texture and --reconstructor say how parts are made of four views, and the surface `original` is the "
-            "file's own; leave them out, or add --surface neural."
+            "--texture says how parts are made of four views, and the surface `original` has the file's own textures; "
+            "leave it out, or add --surface neural or both."
+        )
+    if surface == "original" and close != "complete" and options.reconstructor is not None:
+        raise Invalid(
+            "--reconstructor says how parts are made of four views, and the surface `original` is the file's own; "
+            "leave it out, or add --close complete, or --surface neural or both."
         )
     asked: dict[str, Any] = {
         "seed": options.seed, "reconstructor": options.reconstructor, "frame": frame, "up": up, "surface": surface,
@@ -105,7 +118,8 @@ def regroup(
 ) -> Document:
     """Divide a result's own surface into another number of parts; the result becomes a new folder.
 
-    All numbers are cuts of one hierarchy, which the result keeps, so that no model takes part.
+    All numbers are cuts of one hierarchy, which the result keeps, so that no model takes part; but what was completed
+    or reconstructed is made anew.
 
     For example: partgen regroup results/chair --parts 9
     """
