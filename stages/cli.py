@@ -206,19 +206,42 @@ def run(
     With --set the run works in a copy of the project under .partgen/runs and leaves this folder as it is.
     """
     check_params(set_ or ())
-    _become_flow("run", json.dumps({"overrides": set_ or [], "stages": stages or [], "force": force}))
+    _become_flow("flows.local", "run", json.dumps({"overrides": set_ or [], "stages": stages or [], "force": force}))
 
 
 @app.command()
 def serve() -> None:
     """Register the flow with the Prefect server at PREFECT_API_URL, so that runs start from its UI."""
-    _become_flow("serve")
+    _become_flow("flows.local", "serve")
 
 
-def _become_flow(*arguments: str) -> NoReturn:
-    """Go on as `python -m flows.local`, in the place of this process: signals and its exit status are its own."""
+@app.command("train-all")
+def train_all(
+    preset_: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Train with this preset, in a copy of the project."),
+    ] = None,
+    background: Annotated[bool, typer.Option("--background", help="Return at once; the trainings go on.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Say how far the trainings are.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the trainings that run.")] = False,
+) -> None:
+    """Bring all trainings and the stages they need up to date, one after the other, at the lowest priority.
+
+    After a kill or a reboot the same command goes on: finished stages are kept, a training goes on from its checkpoint.
+    With --preset it works in a copy of the project under .partgen/runs, made when it is first started: what is changed
+    in the project meanwhile changes nothing there. For example: partgen train-all --preset corpus --background
+    """
+    if status + stop + (background or preset_ is not None) > 1:
+        raise UserError("Give --status or --stop alone; they are of the trainings that were started last.")
+    command = "status" if status else "stop" if stop else "start"
+    values = {"preset": preset_, "background": background} if command == "start" else {}
+    _become_flow("flows.trainings", command, json.dumps(values))
+
+
+def _become_flow(module: str, *arguments: str) -> NoReturn:
+    """Go on as `python -m module`, in the place of this process: signals and its exit status are its own."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "flows.local", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 @assets_app.command()
