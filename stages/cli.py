@@ -11,12 +11,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.diffusion.tasks import TRAININGS
-from pipeline.errors import UserError
+from pipeline.diffusion.tasks import TASKS, TRAININGS
+from pipeline.errors import UserError, nearest
 from pipeline.folders import written
 from pipeline.params.all import GROUPS, check_params, check_values
-from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
-from pipeline.project import find_preset
+from pipeline.params.base import PARAMS_FILE, load_group, read_yaml
+from pipeline.project import find_models, find_preset
 from stages.applications import applications
 from stages.entry import one_sentence_errors
 
@@ -191,6 +191,28 @@ def export(out: Annotated[Path, typer.Argument(help="Folder of the exported mode
     from pipeline.report.export import export_models
 
     print(export_models(out, Path("data"), Path()))
+
+
+@app.command()
+def pack(
+    out: Annotated[Path, typer.Argument(help="Folder of the pack; an older pack there is replaced.")],
+    trainings: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Diffusion tasks, of which the pack has the samples.")
+    ] = ",".join(TASKS),
+    models: Annotated[
+        Path | None, typer.Option(help="Models with the autoencoder; data/models, else weights/nano, when not given.")
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Write decoded training samples for a machine with a GPU and little else.
+
+    `python -m pipeline.diffusion.packed TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
+    diffusers, accelerate, safetensors and numpy. For example: partgen pack packs/parts --trainings segment,complete
+    """
+    from stages.pack import pack as write
+
+    check_params(set_ or ())
+    write(out, trainings.split(","), find_models(models), set_ or ())
 
 
 @app.command()
