@@ -33,9 +33,8 @@ from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
 from pipeline.applications.export import beside, check_formats, export
-from pipeline.errors import NotFound, UserError
+from pipeline.errors import NotFound, UserError, nearest
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
-from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
