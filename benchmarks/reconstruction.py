@@ -1,6 +1,6 @@
 """The reconstruction model against the visual hull: novel views of held-out objects and of their parts.
 
-    python -m benchmarks.reconstruction [--data data] [--model data/models/lrm] [--split val] [--objects N]
+    python -m benchmarks.reconstruction [--data data] [--models data/models] [--split val] [--objects N]
         [--reconstructors lrm carve] [--pictures FILE]
 
 Ground-truth grids go in; the four novel views come out and are compared with the renders. PSNR in dB, of the whole
@@ -174,7 +174,7 @@ def main() -> None:
     """Print the table, and write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the renders")
-    parser.add_argument("--model", type=Path, default=Path("data/models/lrm"), help="folder of the trained model")
+    parser.add_argument("--models", type=Path, default=Path("data/models"), help="folder of trained models")
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
     parser.add_argument("--objects", type=int, help="the first of the split; all by default")
     parser.add_argument("--reconstructors", nargs="+", default=["lrm", "carve"], choices=["lrm", "carve"])
@@ -185,7 +185,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     reconstructors = {
         name: find_reconstructor(
-            params.model_copy(update={"reconstructor": name}), reconstruction, arguments.model, settings, device
+            params.model_copy(update={"reconstructor": name}), reconstruction, arguments.models, settings, device
         )
         for name in arguments.reconstructors
     }
