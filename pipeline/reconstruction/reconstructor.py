@@ -20,6 +20,7 @@ from pipeline.reconstruction.command import Command
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.grids import check_grids, shown_grids
 from pipeline.reconstruction.lrm import LRM, load_lrm
+from pipeline.reconstruction.others import find_other
 from pipeline.views.cameras import CAMERA_KEYS, Camera
 
 
@@ -55,6 +56,8 @@ def find_reconstructor(
         return Carving(camera, elevation_deg, params.carve_resolution)
     if params.reconstructor == "command":
         return Command(params.command or (), params.command_timeout_s, camera, elevation_deg, resolution)
+    if params.weights is not None:
+        return find_other(params, camera, elevation_deg, device)
     model = models / "lrm"
     lrm = load_lrm(model)
     check_cameras(model, lrm.config, settings)
