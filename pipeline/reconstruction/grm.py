@@ -276,16 +276,20 @@ def layout_of(settings: Mapping[str, Any]) -> Layout:
     )
 
 
-def load_grm(path: Path) -> GRM:
-    """The network with its authors' weights; UserError for any other file."""
+def read_layout(path: Path) -> tuple[Layout, dict[str, Any]]:
+    """What a file's settings say, and all that is in it; UserError for any other file."""
     found = read_weights(path, "grm")
     try:
-        config = found["config"]
-        layout = layout_of(config["model_config"])
+        return layout_of(found["config"]["model_config"]), found
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path} is no GRM: its settings cannot be read ({type(error).__name__}: {error}); name another file."
         ) from None
+
+
+def load_grm(path: Path) -> GRM:
+    """The network with its authors' weights; UserError for any other file."""
+    layout, found = read_layout(path)
     held = {key.removeprefix("module."): value for key, value in found.get("model", {}).items()}
     with torch.device("meta"):
         network = GRM(layout)

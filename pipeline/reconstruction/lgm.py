@@ -3,7 +3,7 @@
 A UNet over the four views, whose deepest blocks attend to all of them together, gives each pixel of its smaller output
 a gaussian anywhere in the cube. Written from the paper and from what the published weights hold.
 
-Shape suffixes: B grids, V views, N = B * V, C channels, H W pixels.
+Shape suffixes: B grids, V views, N = B * V, or gaussians, L tokens of all views, C channels, H W pixels.
 """
 
 from collections.abc import Sequence

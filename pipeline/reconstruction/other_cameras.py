@@ -3,7 +3,7 @@
 A picture cannot be given another perspective, but a larger field of view is exact: white is added around it, and the
 world is scaled so that our distance becomes theirs.
 
-Shape suffixes: B grids, V views, H W pixels.
+Shape suffixes: B grids, V views, N = B * V, C channels, H W pixels.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Weights of other projects: read without running anything that is in the file, and checked key by key."""
 
 import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ def read_weights(path: Path, model: str) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(regular(path)))
-        with torch.serialization.safe_globals([(OrderedDict, EASYDICT)]):
+        with torch.serialization.safe_globals([(OrderedDict, EASYDICT)]), warnings.catch_warnings(action="ignore"):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "it wants code to be run" if "Unsupported" in str(error) or "GLOBAL" in str(error) else "damaged"

@@ -84,7 +84,7 @@ def test_grm_is_what_its_authors_made(name: str) -> None:
 
 
 def test_its_vision_transformer_is_that_of_transformers() -> None:
-    size, ours = 48, rule_filled(instantmesh.Encoder(TINY_INSTANT))
+    size, ours = 48, rule_filled(instantmesh.InstantMesh(TINY_INSTANT)).encoder
     config = ViTConfig(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=256, image_size=size, patch_size=16,
