@@ -260,7 +260,7 @@ class PartGenPipeline:
         called = _free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
         field = fields_of(scene, {old.label: grid})[old.label]
         entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
-        models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
+        models = self.networks.digests(*EditingPipeline.tasks) | self.networks.reconstructing(scene.params)
         new = replace(
             old, name=called, caption=text, score=None, grid=grid, field=field, original=False, models=models, atoms=()
         )
@@ -318,7 +318,7 @@ class PartGenPipeline:
             remarks = [*result.diagnostics, *source.remarks]
             result = replace(result, notice="; ".join(notices), diagnostics=remarks)
         called = _free_name(name.strip() or called, result.parts)
-        used = self.networks.digests(*models, *scene.models)
+        used = self.networks.digests(*models) | self.networks.reconstructing(scene.params)
         new = Part(label, called, prompt or called, None, grid, field, models=used)
         placement = {"offset": field.offset_3, "scale": field.scale}
         entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
