@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,14 @@ from PIL import Image
 from pipeline.applications.assemble import Frame, Scene, animations, fields_of
 from pipeline.applications.behind import closing, needs_networks
 from pipeline.applications.correct import SeedPoint, atoms_at, merged, recoloured, renamed, split, taken_out
+from pipeline.applications.generators import (
+    OnSurface,
+    check_any,
+    check_no_surface,
+    from_views,
+    made_by_program,
+    of_program,
+)
 from pipeline.applications.inputs import (
     INPUT,
     Source,
@@ -33,6 +41,7 @@ from pipeline.applications.inputs import (
     short_name,
 )
 from pipeline.applications.models import Networks, Settings
+from pipeline.applications.photo import as_read, read_picture
 from pipeline.applications.result import Part, PartObject
 from pipeline.applications.safety import Safety, SubjectT, allowed, find_safety
 from pipeline.applications.surface import Grouping, Wanted, grouped, in_number, keep_surface
@@ -212,22 +221,63 @@ class PartGenPipeline:
         return self._corrected(recoloured(result, part, colour), entry)
 
     def from_image(
-        self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+        self,
+        image: str | Path | Image.Image | None = None,
+        choice: Choice = ANY,
+        *,
+        views: Sequence[str | Path | Image.Image] | None = None,
+        seed: int = 0,
+        reconstructor: str | None = None,
+        **on_surface: Unpack[OnSurface],
     ) -> PartObject:
-        """An object in parts out of a picture of it."""
+        """An object in parts out of a picture of it, or out of four `views` of it: front, right, back, left.
+
+        The views are as the models' cameras see the object, cut out or not. What is between a picture and the parts is
+        the network `image_to_mv`, or `generate.command`: of a mesh that it writes, the parts are found on its surface,
+        and divided as `on_surface` says, like a file's in `decompose`.
+        """
+        if (image is None) == (views is None):
+            raise Invalid("Give a picture of the object or four views of it, one of both.")
+        if views is not None:
+            check_no_surface(on_surface)
+            return self._of_views("from-image", views, {"kind": "image"}, choice, seed, reconstructor)
+        assert image is not None
+        if self.settings.generate.command is not None:
+            called = "" if isinstance(image, Image.Image) else Path(image).name
+            read = as_read(image, "The picture") if isinstance(image, Image.Image) else read_picture(Path(image))
+            origin = {"kind": "image", "file": called}
+            return self._by_program("from-image", self._allowed(read), origin, choice, seed, reconstructor, on_surface)
         from pipeline.diffusion.pipelines import ImageToMultiViewPipeline
 
+        check_no_surface(on_surface)
         scene = self._begin(choice, reconstructor, ImageToMultiViewPipeline)
         source = from_picture(image, self.networks, seed, self._allowed)
         return self._taken_apart(source, choice, seed, "from-image", scene)
 
     def from_text(
-        self, prompt: str, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+        self,
+        prompt: str,
+        choice: Choice = ANY,
+        *,
+        views: Sequence[str | Path | Image.Image] | None = None,
+        seed: int = 0,
+        reconstructor: str | None = None,
+        **on_surface: Unpack[OnSurface],
     ) -> PartObject:
-        """An object in parts out of a text."""
+        """An object in parts out of a text; with four `views` of it, the text says what they show.
+
+        Else the network `text_to_mv` draws them, or `generate.command` makes the object; see `from_image`.
+        """
+        text = self._allowed(checked_prompt(prompt))
+        origin = {"kind": "text", "prompt": text}
+        if views is not None:
+            check_no_surface(on_surface)
+            return self._of_views("from-text", views, origin, choice, seed, reconstructor)
+        if self.settings.generate.command is not None:
+            return self._by_program("from-text", text, origin, choice, seed, reconstructor, on_surface)
         from pipeline.diffusion.pipelines import TextToMultiViewPipeline
 
-        text = self._allowed(checked_prompt(prompt))
+        check_no_surface(on_surface)
         scene = self._begin(choice, reconstructor, TextToMultiViewPipeline)
         source = from_prompt(text, self.networks, seed)
         return self._taken_apart(source, choice, seed, "from-text", scene)
@@ -350,6 +400,45 @@ class PartGenPipeline:
         from pipeline.applications.decompose import take_apart
 
         return self._allowed(take_apart(source, choice, seed, command, self.networks, self.settings, scene))
+
+    def _of_views(
+        self,
+        command: str,
+        views: Sequence[str | Path | Image.Image],
+        origin: Mapping[str, Any],
+        choice: Choice,
+        seed: int,
+        reconstructor: str | None,
+    ) -> PartObject:
+        """Out of four views that somebody else drew."""
+        scene = self._begin(choice, reconstructor)
+        return self._taken_apart(from_views(views, self.networks, self._allowed, origin), choice, seed, command, scene)
+
+    def _by_program(
+        self,
+        command: str,
+        given: str | Image.Image,
+        origin: Mapping[str, Any],
+        choice: Choice,
+        seed: int,
+        reconstructor: str | None,
+        on_surface: OnSurface,
+    ) -> PartObject:
+        """Out of what `generate.command` makes of a text or a picture."""
+        choice.check(self.networks.view_size)
+        choice.params(self.settings.segment)
+        origin = {**origin, "program": self.settings.generate.command}
+        with made_by_program(self.settings.generate, given, origin, seed) as found:
+            if not isinstance(found, Path):
+                check_no_surface(on_surface)
+                with of_program(*found):
+                    return self._of_views(command, found, origin, choice, seed, reconstructor)
+            check_any(choice)
+            with of_program(found):
+                made = self.decompose(found, choice, seed=seed, reconstructor=reconstructor, **on_surface)
+        origin = {**made.origin, **origin}
+        history = [{**made.history[0], "command": command, "origin": origin}]
+        return replace(made, caption=origin.get("prompt") or made.caption, origin=origin, history=history)
 
     def _begin(self, choice: Choice, reconstructor: str | None, *kinds: "type[MultiViewPipeline]") -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""
