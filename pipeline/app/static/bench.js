@@ -208,7 +208,7 @@ export class Bench extends EventTarget {
   }
 
   toggle(label, extend) {
-    if (!extend) return this.select(this.selected.size === 1 && this.selected.has(label) ? [] : [label]);
+    if (!extend) return this.select([label]);
     const next = new Set(this.selected);
     if (!next.delete(label)) next.add(label);
     this.select(next);

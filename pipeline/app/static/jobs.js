@@ -87,7 +87,7 @@ export const jobs = new Jobs();
 /** How a job stands, in a few words. */
 export function standing(job) {
   if (job.state === "queued") return job.position ? `waiting, ${job.position} before it` : "next in the queue";
-  if (job.state === "running") return [job.step || "starting", job.left_s ? `about ${duration(job.left_s)} left` : ""].filter(Boolean).join(", ");
+  if (job.state === "running") return [job.step || "starting", job.left_s >= 1 ? `about ${duration(job.left_s)} left` : ""].filter(Boolean).join(", ");
   if (job.state === "failed") return job.error ?? "failed";
   if (job.state === "cancelled") return "cancelled";
   return `done in ${duration(job.seconds)}`;

@@ -33,6 +33,12 @@ async function start() {
   document.body.dataset.ready = "yes";
 }
 
+function entitle(text) {
+  find("#title").textContent = text;
+  find("#title").hidden = !text;
+  document.title = text ? `${text} – PartGen` : "PartGen";
+}
+
 function webgl() {
   const probe = document.createElement("canvas").getContext("webgl2");
   if (!probe) toast("This browser has no WebGL, so that it cannot show objects in 3D.", "error");
@@ -56,8 +62,7 @@ function openBench(about) {
   new Tools(bench, parts);
   bench.addEventListener("doc", () => {
     const { doc } = bench;
-    document.title = `${doc.name} – PartGen`;
-    find("#title").textContent = doc.name;
+    entitle(doc.name);
     find("#caption").textContent = doc.caption;
     find("#undo").disabled = !doc.can_undo || Boolean(doc.busy);
     find("#redo").disabled = !doc.can_redo || Boolean(doc.busy);
@@ -72,8 +77,7 @@ async function goTo(home, bench) {
   const id = encoded && decodeURIComponent(encoded);
   for (const name of ["home", "waiting", "bench"]) find(`#${name}`).hidden = true;
   find("#object-tools").hidden = true;
-  find("#title").textContent = "";
-  document.title = "PartGen";
+  entitle("");
   waiting.id = null;
   if (kind === "objects" && bench) {
     find("#bench").hidden = false;
@@ -117,7 +121,7 @@ const waiting = {
     const job = this.id && jobs.all.get(this.id);
     if (!job) return;
     this.card.show(job);
-    find("#title").textContent = job.title;
+    entitle(job.title);
     if (job.state === "done" && job.object) location.replace(`#/objects/${encodeURIComponent(job.object)}`);
   },
 };

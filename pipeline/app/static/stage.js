@@ -27,7 +27,6 @@ export class Stage extends EventTarget {
     this.amount = 0;
     this.wipe = null; // where "before" ends, as a share of the width
     this.original = null; // a model of the object as it came, where the present one cannot show that
-    this.seeding = false;
     this.ray = new THREE.Raycaster();
     this.listen();
     new ResizeObserver(() => this.invalidate()).observe(canvas);
@@ -95,6 +94,8 @@ export class Stage extends EventTarget {
       ((event.clientX - box.left) / box.width) * 2 - 1,
       1 - ((event.clientY - box.top) / box.height) * 2,
     );
+    this.aim();
+    this.scene.updateMatrixWorld();
     this.ray.setFromCamera(at, this.camera);
     const shown = this.model.parts.filter((part) => part.object.visible).map((part) => part.object);
     const [first] = this.ray.intersectObjects(shown, true);
@@ -132,7 +133,11 @@ export class Stage extends EventTarget {
     this.invalidate();
   }
 
+  /** Pulls the parts apart; the camera goes back so far that they are still in sight. */
   explode(amount) {
+    const step = this.camera.position.clone().sub(this.controls.target).multiplyScalar((1 + 0.6 * amount) / (1 + 0.6 * this.amount));
+    this.camera.position.copy(this.controls.target).add(step);
+    this.controls.update();
     this.amount = amount;
     this.model?.explode(amount);
     this.invalidate();
@@ -142,7 +147,7 @@ export class Stage extends EventTarget {
   home() {
     const flat = Math.cos(ELEVATION);
     const towards = new THREE.Vector3(Math.sin(AZIMUTH) * flat, Math.sin(ELEVATION), Math.cos(AZIMUTH) * flat);
-    this.look(towards, this.model?.middle ?? new THREE.Vector3(), (this.model?.radius ?? 1) * (1 + 0.55 * this.amount));
+    this.look(towards, this.model?.middle ?? new THREE.Vector3(), (this.model?.radius ?? 1) * (1 + 0.6 * this.amount));
   }
 
   /** The camera so that the parts of these labels fill the view, all that are shown where there are none. */
@@ -157,9 +162,7 @@ export class Stage extends EventTarget {
   }
 
   look(towards, middle, radius) {
-    const { width, height } = this.size();
-    const half = Math.atan(Math.tan((FOV * Math.PI) / 360) * Math.min(1, width / height));
-    const distance = (radius / Math.sin(half)) * 1.02;
+    const distance = (radius / Math.sin((FOV * Math.PI) / 360)) * 1.02;
     this.controls.minDistance = radius * 0.1;
     this.controls.maxDistance = Math.max(distance * 6, 8);
     this.fly(middle.clone().addScaledVector(towards, distance), middle);
@@ -185,6 +188,14 @@ export class Stage extends EventTarget {
     return { width: this.canvas.clientWidth || 1, height: this.canvas.clientHeight || 1 };
   }
 
+  /** The camera's picture has the canvas' shape; its smaller side sees FOV. */
+  aim() {
+    const { width, height } = this.size();
+    this.camera.aspect = width / height;
+    this.camera.fov = (360 / Math.PI) * Math.atan(Math.tan((FOV * Math.PI) / 360) * Math.max(1, height / width));
+    this.camera.updateProjectionMatrix();
+  }
+
   invalidate() {
     if (this.asked) return;
     this.asked = true;
@@ -200,9 +211,7 @@ export class Stage extends EventTarget {
     if (this.renderer.getPixelRatio() !== ratio) this.renderer.setPixelRatio(ratio);
     const now = this.renderer.getSize(new THREE.Vector2());
     if (now.x !== width || now.y !== height) this.renderer.setSize(width, height, false);
-    this.camera.aspect = width / height;
-    this.camera.fov = FOV;
-    this.camera.updateProjectionMatrix();
+    this.aim();
     this.renderer.render(this.scene, this.camera);
     if (this.model) {
       this.outline.draw(this.renderer, this.scene, this.camera, this.model.parts, this.selected, this.hovered);
