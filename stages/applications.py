@@ -1,11 +1,11 @@
-"""The applications of the command line: `partgen decompose`, `from-image`, `from-text`, `edit` and `add`."""
+"""The applications of the command line, such as `partgen decompose`, and what is done with their results."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -109,11 +109,101 @@ def regroup(
 
     For example: partgen regroup results/chair --parts 9
     """
-    found, formats = _result(result), options.formats()
-    with _next_folder(out, result) as folder:
-        pipeline = options.pipeline()
-        made = pipeline.regroup(found, parts)
-        return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
+    return _corrected(result, out, options, lambda pipeline, found: pipeline.regroup(found, parts))
+
+
+@command(applications, "merge", without=OF_CHOICE | OF_DRAWING)
+def merge(
+    result: Annotated[Path, typer.Argument(help="Folder of a result in parts of its own surface.")],
+    parts: Annotated[list[str], typer.Argument(metavar="PART...", help="Names or numbers of two or more parts.")],
+    name: Annotated[str, typer.Option(help="What they are called together; as the largest if not given.")] = "",
+    out: Out = None,
+    *,
+    options: Options,
+) -> Document:
+    """Join several parts of a result to one; the result becomes a new folder.
+
+    For example: partgen merge results/chair 2 3 --name legs
+    """
+    return _corrected(result, out, options, lambda pipeline, found: pipeline.merge(found, parts, name=name))
+
+
+@command(applications, "split", without=OF_CHOICE | OF_DRAWING)
+def split(
+    result: Annotated[Path, typer.Argument(help="Folder of a result in parts of its own surface.")],
+    part: Annotated[str, typer.Argument(help="Name or number of the part.")],
+    out: Out = None,
+    *,
+    options: Options,
+) -> Document:
+    """Divide one part of a result in two, where its hierarchy divides it first; the result becomes a new folder.
+
+    For example: partgen split results/chair seat
+    """
+    return _corrected(result, out, options, lambda pipeline, found: pipeline.split(found, part))
+
+
+@command(applications, "take-out", without=OF_CHOICE - {"seed_point", "view"} | {"steps", "texture"})
+def take_out(
+    result: Annotated[Path, typer.Argument(help="Folder of a result.")],
+    atoms: Annotated[
+        str | None, typer.Option(metavar="K,K,...", help="Instead of a seed point, pieces of the surface, from 0.")
+    ] = None,
+    out: Out = None,
+    *,
+    options: Options,
+) -> Document:
+    """Make a part of its own of what a pixel of a view shows; the result becomes a new folder.
+
+    In a result of its own surface that is the piece of the hierarchy there, and the other parts stay as they are. Any
+    other is segmented anew, and all the rest is one part.
+
+    For example: partgen take-out results/chair --seed-point 30,20 --view 1
+    """
+    point, pieces = options.choice().seed_point, () if atoms is None else numbers(atoms, None, int, "--atoms", "3,4")
+    if (point is None) == (atoms is None):
+        raise Invalid("Give one of --seed-point and --atoms, which say what is taken out.")
+    points = [] if point is None else [(*point, options.view)]
+    return _corrected(
+        result,
+        out,
+        options,
+        lambda pipeline, found: pipeline.take_out(
+            found, points, atoms=pieces, seed=options.seed, reconstructor=options.reconstructor
+        ),
+    )
+
+
+@command(applications, "rename", without=OF_CHOICE | OF_DRAWING)
+def rename(
+    result: Annotated[Path, typer.Argument(help="Folder of a result.")],
+    part: Annotated[str, typer.Argument(help="Name or number of the part.")],
+    name: Annotated[str, typer.Argument(help="Its new name.")],
+    out: Out = None,
+    *,
+    options: Options,
+) -> Document:
+    """Give a part of a result another name; the result becomes a new folder.
+
+    For example: partgen rename results/chair 2 "left leg"
+    """
+    return _corrected(result, out, options, lambda pipeline, found: pipeline.rename(found, part, name))
+
+
+@command(applications, "recolour", without=OF_CHOICE | OF_DRAWING)
+def recolour(
+    result: Annotated[Path, typer.Argument(help="Folder of a result.")],
+    part: Annotated[str, typer.Argument(help="Name or number of the part.")],
+    colour: Annotated[str, typer.Argument(help="Such as #3cb44b; empty: that of its number.")],
+    out: Out = None,
+    *,
+    options: Options,
+) -> Document:
+    """Show a part of a result in another colour in its label map; the result becomes a new folder.
+
+    For example: partgen recolour results/chair seat "#3cb44b"
+    """
+    return _corrected(result, out, options, lambda pipeline, found: pipeline.recolour(found, part, colour))
 
 
 @command(applications, "from-image")
@@ -219,6 +309,16 @@ def _new_folder(out: Path | None, name: str) -> AbstractContextManager[Path]:
 def _next_folder(out: Path | None, result: Path) -> AbstractContextManager[Path]:
     """The same for what becomes of a result."""
     return reserved(out or next_free(result))
+
+
+def _corrected(
+    result: Path, out: Path | None, options: Options, how: Callable[[PartGenPipeline, PartObject], PartObject]
+) -> Document:
+    """What becomes of a result is made and saved."""
+    found, formats = _result(result), options.formats()
+    with _next_folder(out, result) as folder:
+        pipeline = options.pipeline()
+        return finish(pipeline, how(pipeline, found), folder, options.no_animation, formats, options.separate)
 
 
 def _result(folder: Path) -> PartObject:

@@ -17,6 +17,7 @@ from pipeline.folders import written
 from pipeline.params.all import GROUPS, check_params, check_values
 from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
 from pipeline.project import find_preset
+from stages.app import application
 from stages.applications import applications
 from stages.entry import one_sentence_errors
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 assets_app = typer.Typer(help="Fetch sources of 3D objects.", no_args_is_help=True)
 app.add_typer(assets_app, name="assets")
 app.add_typer(applications)
+app.add_typer(application)
 
 STAGES = (
     "assets",

@@ -21,7 +21,16 @@ import numpy as np
 from PIL import Image
 
 from pipeline.applications.assemble import Frame, Scene, animations, fields_of
-from pipeline.applications.inputs import Source, checked_prompt, from_object, from_picture, from_prompt, short_name
+from pipeline.applications.correct import SeedPoint, atoms_at, merged, recoloured, renamed, split, taken_out
+from pipeline.applications.inputs import (
+    INPUT,
+    Source,
+    checked_prompt,
+    from_object,
+    from_picture,
+    from_prompt,
+    short_name,
+)
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.render_input import original_pieces
 from pipeline.applications.result import Part, PartObject
@@ -54,7 +63,7 @@ ANY = Choice()
 
 
 class PartGenPipeline:
-    """The five applications, with the models of one folder; each is read when it is first needed."""
+    """The applications, with the models of one folder; each is read when it is first needed."""
 
     def __init__(self, networks: Networks, settings: Settings, safety: Safety | None = None) -> None:
         self.networks, self.settings, self.safety = networks, settings, safety
@@ -141,8 +150,68 @@ class PartGenPipeline:
         None: in as many as it had at first. All parts of the one number are within parts of any smaller one. Invalid
         when it cannot be divided so, or was edited since.
         """
-        made = regrouped(result, parts, self.settings)
-        return self._allowed(replace(made, history=[*result.history, {"command": "regroup", "parts": parts}]))
+        return self._corrected(regrouped(result, parts, self.settings), {"command": "regroup", "parts": parts})
+
+    def merge(self, result: PartObject, parts: Sequence[str], *, name: str = "") -> PartObject:
+        """An object in parts of its own surface with several of them, by names or numbers, as one.
+
+        It has the number of the first and, without a `name`, the name of the largest. Invalid as of `regroup`.
+        """
+        labels = [result.part(part).label for part in parts]
+        entry = {"command": "merge", "parts": [result.part(part).name for part in parts], "name": name}
+        return self._corrected(merged(result, [str(label) for label in labels], name, self.settings), entry)
+
+    def split(self, result: PartObject, part: str) -> PartObject:
+        """An object in parts of its own surface with one of them in two, where the hierarchy divides it first.
+
+        The larger one keeps number and name. Invalid as of `regroup`, and for a part of one piece.
+        """
+        entry = {"command": "split", "part": result.part(part).name}
+        return self._corrected(split(result, part, self.settings), entry)
+
+    def take_out(
+        self,
+        result: PartObject,
+        points: Sequence[SeedPoint] = (),
+        *,
+        atoms: Sequence[int] = (),
+        seed: int = 0,
+        reconstructor: str | None = None,
+    ) -> PartObject:
+        """What is at points of the four views, (x, y, view) each, as a part of its own.
+
+        Of an object in parts of its own surface, one point means the piece around it that is most a thing of its own,
+        several points the pieces that they show, and `atoms` name these; the other parts stay as they are. Of any other
+        object its four views are segmented anew at one point, and all the rest is one part (3.2, supplement B).
+        """
+        if result.surface is None:
+            if len(points) != 1 or len(atoms):
+                raise Invalid(f"{result.name} has no surface of its own; give one seed point in one of its views.")
+            ((x, y, view),) = points
+            choice = Choice(seed_point=(x, y), view=view)
+            scene = replace(self._begin(choice, reconstructor), frame=result.settings.get("frame", "unit"))
+            remarks = [one for one in result.diagnostics if one.kind == INPUT]
+            source = Source(
+                result.name, result.name, result.grid, result.origin, result.notice, (), remarks, result.picture
+            )
+            made = self._taken_apart(source, choice, seed, "take-out", scene)
+            models = {**result.models, **made.models}
+            return replace(made, caption=result.caption, models=models, history=[*result.history, *made.history])
+        if len(points) and len(atoms):
+            raise Invalid("Give seed points or numbers of pieces, and not both.")
+        some = [int(atom) for atom in atoms] or atoms_at(result, points)
+        entry = {"command": "take-out", "points": [list(point) for point in points], "atoms": some}
+        return self._corrected(taken_out(result, some, self.settings), entry)
+
+    def rename(self, result: PartObject, part: str, name: str) -> PartObject:
+        """The object with a part under another name; it gets a number where another part has that name."""
+        entry = {"command": "rename", "part": result.part(part).name, "name": name}
+        return self._corrected(renamed(result, part, name), entry)
+
+    def recolour(self, result: PartObject, part: str, colour: str) -> PartObject:
+        """The object with a part that its label maps show in another colour, such as `#3cb44b`; empty: its own."""
+        entry = {"command": "recolour", "part": result.part(part).name, "colour": colour}
+        return self._corrected(recoloured(result, part, colour), entry)
 
     def from_image(
         self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
@@ -262,6 +331,10 @@ class PartGenPipeline:
         scene = self._resume(result, None)
         to_unit = np.array(result.origin["from_file"]) if scene.frame == "file" else np.eye(4)
         return replace(result, animations=animations(result.parts, scene, to_unit))
+
+    def _corrected(self, made: PartObject, entry: Mapping[str, Any]) -> PartObject:
+        """What became of a result, with an entry in its history."""
+        return self._allowed(replace(made, history=[*made.history, entry]))
 
     def _allowed(self, subject: SubjectT) -> SubjectT:
         """UserError (Refused) when the safety checker does not let it pass."""

@@ -21,7 +21,7 @@ from pipeline.errors import Invalid
 from pipeline.shards.progress import step
 from pipeline.shards.table import WHOLE
 from pipeline.surface.close import Close, capped
-from pipeline.surface.division import PartsFrom, divide
+from pipeline.surface.division import Division, PartsFrom, divide
 from pipeline.surface.merge import merge_glbs
 from pipeline.surface.stored import restored, stored
 from pipeline.views.cameras import GRID_AZIMUTHS, tile
@@ -102,36 +102,68 @@ def regrouped(result: PartObject, parts: int | None, settings: Settings) -> Part
     Parts that stay as they are keep their names and captions. Invalid when it cannot be divided so, or when it was
     not made of its own surface or was edited since.
     """
+    division = division_of(result)
+    return grouped(result, division, division.part_of_atoms(parts) + 1, settings)
+
+
+def division_of(result: PartObject) -> Division:
+    """The surface of an object and all the ways to divide it; Invalid when it was not made of its own surface or was
+    edited since.
+    """
     if result.surface is None:
         edited = any(entry["command"] in ("edit", "add") for entry in result.history)
         why = "was edited since; regroup the result that was edited" if edited else "has no surface of its own"
         raise Invalid(f"{result.name} {why}, so its parts cannot be regrouped.")
-    division = restored(result.surface.files)
-    part_N = division.part_of_atoms(parts)
-    labels_HW = np.concatenate([[0], part_N + 1]).astype(np.uint8)[result.surface.atoms_HW]
+    return result.surface.division
+
+
+def grouped(
+    result: PartObject,
+    division: Division,
+    label_N: np.ndarray,
+    settings: Settings,
+    given: Mapping[int, str] | None = None,
+) -> PartObject:
+    """The same object in the parts that its atoms' labels make, from 1, at most 255; closed as it was.
+
+    Parts that stay as they are keep their names, captions and colours. Names that are `given` by label come before all
+    others, which get a number where they are the same.
+    """
+    assert result.surface is not None
+    labels, part_N = np.unique(label_N, return_inverse=True)
+    labels_HW = np.concatenate([[0], label_N]).astype(np.uint8)[result.surface.atoms_HW]
     kept = {tuple(one.atoms): one for one in result.parts if one.atoms}
     divided = division.parts(part_N)
     if result.settings["close"] == "cap":
         divided = capped(divided)
-    atoms = {label: tuple(np.flatnonzero(part_N == label - 1).tolist()) for label in range(1, len(divided) + 1)}
+    atoms = {label: tuple(np.flatnonzero(label_N == label).tolist()) for label in labels.tolist()}
     known = {
-        label: kept[atoms[label]].name if atoms[label] in kept else part.name for label, part in enumerate(divided, 1)
-    }
+        label: kept[atoms[label]].name if atoms[label] in kept else part.name
+        for label, part in zip(atoms, divided, strict=True)
+    } | dict(given or {})
     unnamed = [label for label in known if atoms[label] not in kept]
     told: Mapping[int, PartName] = {}
     if unnamed:
         told = name_parts(settings.captions, result.grid, labels_HW, result.name, unnamed, quick=True)
+    order = sorted(known, key=lambda label: (label not in (given or {}), label))
     names = unique_names(
-        name or (told[label].name if label in told and (labels_HW == label).any() else HIDDEN_NAME)
-        for label, name in known.items()
+        known[label] or (told[label].name if label in told and (labels_HW == label).any() else HIDDEN_NAME)
+        for label in order
     )
+    called = dict(zip(order, names, strict=True))
     to_file = np.linalg.inv(result.origin["from_file"]) if result.settings["frame"] == "file" else None
     made = []
-    for (label, part), name in zip(enumerate(divided, 1), names, strict=True):
-        caption = kept[atoms[label]].caption if atoms[label] in kept else told[label].caption
+    for label, part in zip(atoms, divided, strict=True):
+        name, before = called[label], kept.get(atoms[label])
+        caption, colour = (told[label].caption, "") if before is None else (before.caption, before.colour)
         glb = surface_glb(name, label, part.surfaces, result.notice, to_file)
         triangles = sum(len(surface.faces) for surface in part.surfaces)
-        made.append(Part(label, name, caption, None, glb=glb, triangles=triangles, original=True, atoms=atoms[label]))
+        made.append(
+            Part(
+                label, name, caption, None, glb=glb, triangles=triangles, original=True, atoms=atoms[label],
+                colour=colour,
+            )
+        )  # fmt: skip
     others = [one for one in result.diagnostics if one.kind == "input"]
     return replace(
         result,
