@@ -210,7 +210,7 @@ export class PartsPanel {
       const detail = "All parts get a neural field first, and the number of parts can no longer be changed. Undo brings it back.";
       if (!(await confirmed("Replace this part by text?", detail, "Replace"))) return;
     }
-    const job = await told(() => this.bench.submit({ command: "edit", object: doc.id, version: doc.version, part, prompt, options: {} }));
+    const job = await told(() => this.bench.submit({ command: "edit", object: doc.id, version: doc.version, part: String(part), prompt, options: {} }));
     if (job) find("#edit-text").value = "";
   }
 
