@@ -48,7 +48,11 @@ function webgl() {
 
 function openBench(about) {
   const bench = new Bench(new Stage(find("#canvas")), about.palette ?? SOME);
-  bench.submit = (body) => jobs.submit(body);
+  bench.submit = async (body) => {
+    const job = await jobs.submit(body);
+    await bench.reload(); // it is busy now
+    return job;
+  };
   const parts = new PartsPanel(find("#panel-parts"), bench);
   new ViewsPanel(find("#panel-views"), bench);
   new HistoryPanel(find("#panel-history"), bench);
@@ -90,7 +94,6 @@ async function goTo(home, bench) {
       if (error.status === 404) location.replace("#/");
       throw error;
     }
-    jobs.dispatchEvent(new Event("change"));
   } else if (kind === "jobs") {
     find("#waiting").hidden = false;
     waiting.show(id);
@@ -130,7 +133,7 @@ jobs.addEventListener("change", () => waiting.change());
 async function ended(job, home, bench) {
   if (job.id === waiting.id) return;
   if (job.state === "failed") toast(`${job.title}: ${job.error}`, "error");
-  if (bench?.doc && job.object === bench.doc.id && !find("#bench").hidden) {
+  if (bench?.doc && (job.object === bench.doc.id || job.id === bench.doc.busy) && !find("#bench").hidden) {
     await told(() => bench.reload());
     if (job.state === "done") announce(`${job.title} is done.`);
   } else if (job.state === "done") {

@@ -9,7 +9,7 @@ export class Tools {
     this.bench = bench;
     this.stage = bench.stage;
     this.parts = parts;
-    this.cards = new Map();
+    this.card = null;
     for (const radio of document.querySelectorAll("[name=look]")) {
       radio.addEventListener("change", () => bench.setLook({ own: radio.value === "own" }));
     }
@@ -29,7 +29,10 @@ export class Tools {
     this.stage.addEventListener("pick", ({ detail }) => this.pick(detail));
     bench.addEventListener("look", () => this.show());
     bench.addEventListener("hover", ({ detail }) => this.tip(detail.label));
-    bench.addEventListener("doc", () => this.show());
+    bench.addEventListener("doc", () => {
+      this.show();
+      this.running();
+    });
     this.stage.canvas.addEventListener("pointermove", (event) => {
       const tip = find("#tip"), box = this.stage.canvas.getBoundingClientRect();
       tip.style.translate = `${event.clientX - box.left + 14}px ${event.clientY - box.top + 14}px`;
@@ -90,23 +93,20 @@ export class Tools {
     tip.textContent = part?.name ?? "";
   }
 
-  /** Cards of the jobs that work on the open object. */
+  /** The card of the job that changes the open object. */
   running() {
-    const id = this.bench.doc?.id, mine = jobs.unfinished().filter((job) => id && job.object === id);
-    for (const [key, card] of this.cards) {
-      const job = jobs.all.get(key);
-      if (job && !isOver(job) && job.object === id) continue;
-      card.element.remove();
-      this.cards.delete(key);
+    const busy = jobs.all.get(this.bench.doc?.busy), mine = busy && !isOver(busy) ? busy : null;
+    if (this.card && this.card.job.id !== mine?.id) {
+      this.card.element.remove();
+      this.card = null;
     }
-    for (const job of mine) {
-      if (!this.cards.has(job.id)) {
-        this.cards.set(job.id, new JobCard());
-        find("#running").append(this.cards.get(job.id).element);
-        this.bench.reload().catch(() => {}); // it is busy now
-      }
-      this.cards.get(job.id).show(job);
+    if (!mine) return;
+    if (!this.card) {
+      this.card = new JobCard();
+      this.card.show(mine);
+      find("#running").append(this.card.element);
     }
+    this.card.show(mine);
   }
 
   key(event) {
