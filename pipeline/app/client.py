@@ -90,9 +90,7 @@ class Client:
 
     def wait(self, job: str | Document) -> Document:
         """The object that a job has made; JobFailed when it failed or was cancelled."""
-        last = job if isinstance(job, dict) else self.job(job)
-        for last in self.events(job):
-            pass
+        last = list(self.events(job))[-1]
         if last["state"] != "done":
             raise JobFailed(last["error"] or f"The job was {last['state']}.", last)
         return self.get(last["object"])

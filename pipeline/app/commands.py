@@ -36,6 +36,9 @@ def python_lines(history: Sequence[Entry]) -> list[str]:
         first = command in _FIRST
         given = [repr(value) for value in _arguments(entry)] if first else ["result", *map(repr, _arguments(entry))]
         given += [f"Choice({', '.join(f'{key}={value!r}' for key, value in choice.items())})"] if choice else []
+        if command == "take-out" and "seed_point" in options:
+            x, y = options.pop("seed_point")
+            given.append(repr([(x, y, options.pop("view", 0))]))
         given += [f"{key}={tuple(value) if isinstance(value, list) else value!r}" for key, value in options.items()]
         lines.append(f"result = partgen.{method}({', '.join(given)})")
     uses_choice = any("Choice(" in line for line in lines)

@@ -1,5 +1,7 @@
 """What a request is refused with: a status of HTTP and one sentence."""
 
+import errno
+
 from pipeline.errors import FULL, Invalid, NotFound, UserError, refused, system_fault
 
 
@@ -26,5 +28,5 @@ def as_refusal(error: Exception) -> Refusal:
         return Refusal(400, str(error))
     fault = system_fault(error)
     if fault is not None:
-        return Refusal(507 if fault.errno in FULL else 500, f"{refused(fault)}.")
+        return Refusal(507 if fault.errno in (*FULL, errno.EFBIG) else 500, f"{refused(fault)}.")
     return Refusal(500, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

@@ -50,6 +50,7 @@ from pipeline.app.sniff import OBJECTS, PICTURES
 from pipeline.app.state import State, begin, lived
 from pipeline.app.uploads import MASK, PICTURE
 from pipeline.project import SHIPPED
+from pipeline.views.palette import PART_COLOURS
 
 STATIC = (Path(__file__).parent / "static", SHIPPED / "pipeline/report/static")
 """The page's own files, and three.js, of which there is one copy."""
@@ -143,6 +144,7 @@ def _about(api: APIRouter, state: State) -> None:
             "pictures_in": [f".{one}" for one in PICTURES],
             "limits": {"upload_bytes": MOST_UPLOAD_BYTES, "queue": MOST_QUEUED},
             "generators": {**drawn, "note": NOTE},
+            "palette": [f"#{bytes(colour).hex()}" for colour in PART_COLOURS[1:].tolist()],
         }
 
     @api.get("/samples")

@@ -15,12 +15,14 @@ from pipeline.app.archives import unpacked
 from pipeline.app.refusals import Refusal
 from pipeline.app.settings import MOST_UPLOAD_BYTES, UPLOADS_STAY_S
 from pipeline.app.sniff import find_format
-from pipeline.folders import file_name, written
+from pipeline.assets.names import cut_bytes
+from pipeline.folders import written
 
 RECORD = "upload.json"
 PICTURE, MASK = "picture.png", "mask.png"
 """The picture as it is read, upright, and its object: 8 bits grey, 255 where it is."""
 _ID = re.compile(r"[0-9a-f]{32}")
+_UNSAFE = re.compile(r"[^\w -]+")
 _NAME = 200
 """Characters that are kept of what the client calls a file."""
 
@@ -97,7 +99,7 @@ class Uploads:
         folder = self.folder / upload_id
         received = folder / "received"
         kind, form = find_format(received)
-        stem = file_name(Path(name).stem)
+        stem = cut_bytes(_UNSAFE.sub(" ", Path(name).stem).strip(" -"), _NAME // 2) or "object"
         if kind == "archive":
             main = unpacked(received, folder / "files", MOST_UPLOAD_BYTES)
             received.unlink()
