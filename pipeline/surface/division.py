@@ -35,7 +35,9 @@ class SurfacePart:
     name: str
     """The artist's, in plain words; empty where there is none for the whole part."""
     surfaces: list[Surface]
-    """One for each piece of the file that has triangles in it."""
+    """One for each piece of the file that has triangles in it, and what closes it."""
+    generated: bool = False
+    """Whether models have made some of it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class Division:
         """The parts that some atoms make, as of `part_of_atoms`; every triangle is in exactly one."""
         by_piece = self._triangles.split(part_N[self.atom_F])
         return [_part(self.pieces, by_piece, part) for part in range(int(part_N.max()) + 1)]
+
+    def area(self, atoms: np.ndarray) -> float:
+        """Of some atoms together."""
+        return float(self._area_N[atoms].sum())
 
     @cached_property
     def _triangles(self) -> Triangles:
