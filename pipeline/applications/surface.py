@@ -23,7 +23,7 @@ from pipeline.reconstruction.assembly import mark
 from pipeline.shards.progress import step
 from pipeline.shards.table import WHOLE
 from pipeline.surface.close import Close
-from pipeline.surface.division import PartsFrom, divide
+from pipeline.surface.division import Division, PartsFrom, divide
 from pipeline.surface.merge import merge_glbs
 from pipeline.surface.stored import restored, stored
 from pipeline.views.cameras import GRID_AZIMUTHS, tile
@@ -92,7 +92,7 @@ def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: S
     )
     with step("Names"):
         whole = name_parts(settings.captions, source.grid, np.minimum(atoms_HW, 1), source.subject, quick=True)[WHOLE]
-    return regrouped(replace(made, caption=whole.caption), wanted.parts, networks, settings, scene)
+    return _divided(replace(made, caption=whole.caption), division, wanted.parts, networks, settings, scene)
 
 
 def regrouped(
@@ -108,7 +108,13 @@ def regrouped(
         edited = any(entry["command"] in ("edit", "add") for entry in result.history)
         why = "was edited since; regroup the result that was edited" if edited else "has no surface of its own"
         raise Invalid(f"{result.name} {why}, so its parts cannot be regrouped.")
-    division = restored(result.surface.files)
+    return _divided(result, restored(result.surface.files), parts, networks, settings, scene)
+
+
+def _divided(
+    result: PartObject, division: Division, parts: int | None, networks: Networks, settings: Settings, scene: Scene
+) -> PartObject:
+    assert result.surface is not None
     part_N = division.part_of_atoms(parts)
     labels_HW = np.concatenate([[0], part_N + 1]).astype(np.uint8)[result.surface.atoms_HW]
     kept = {tuple(one.atoms): one for one in result.parts if one.atoms}
