@@ -489,7 +489,10 @@ def test_mistakes_are_one_sentence_and_change_nothing(
         (("decompose", "Table_01.glb", "--surface=neural", "--parts", "2", "--out", "new"), "leave out --surface"),
         (("decompose", "Table_01.glb", "--reconstructor", "carve", "--out", "new"), "add --close complete"),
         (("decompose", "Table_01.glb", "--texture", "64", "--out", "new"), "--surface neural or both"),
-        (("decompose", "Table_01.glb", "--parts", "9", "--out", "new"), "divided into 1 to 1 parts, not 9"),
+        (
+            ("decompose", "Table_01.glb", "--parts", "9", "--out", "new"),
+            "divided into 9 parts: its surface is one",
+        ),
         (("decompose", "Table_01.glb", "--max-parts", "0", "--out", "new"), "`max_parts` is 0"),
         (("decompose", "Table_01.glb", "--models", "nowhere", "--out", "new"), "no folder nowhere"),
         (
