@@ -50,7 +50,8 @@ def with_hidden_sides(
 
         wanted = set(np.unique(result.labels).tolist()) - {0}
         if surface != "both":
-            wanted &= {label for label, one in enumerate(opened([part.surfaces for part in divided]), 1) if one.rims}
+            rims = opened([part.surfaces for part in divided])
+            wanted &= {part.label for part, one in zip(result.parts, rims, strict=True) if one.rims}
         result = with_fields(result, sorted(wanted), networks, settings, scene)
     if close == "cap":
         return result, capped(divided)
@@ -58,7 +59,7 @@ def with_hidden_sides(
         camera, fields = scene.camera, scene.fields(result.parts)
         pixel = 2 * camera.distance * np.tan(np.radians(camera.fov_deg) / 2) / camera.size
         with step("Hidden sides"):
-            shapes = [_shape(fields, label, scene.params) for label in range(1, len(divided) + 1)]
+            shapes = [_shape(fields, part.label, scene.params) for part in result.parts]
             return result, completed(divided, shapes, TOLERANCE_PX * pixel)
     return result, divided
 

@@ -42,7 +42,7 @@ def take_apart(
     names = unique_names(known.get(label) or (told[label].name if label in told else HIDDEN_NAME) for label in grids)
     fields = fields_of(scene, grids)
     used = (*source.models, *SegmentationPipeline.tasks[:1])
-    models = networks.digests(*used, *CompletionPipeline.tasks[:1], *scene.models)
+    models = networks.digests(*used, *CompletionPipeline.tasks[:1]) | networks.reconstructing(scene.params)
     parts = [
         Part(
             label,
@@ -103,7 +103,7 @@ def with_fields(
         replace(part, grid=grids[part.label], field=fields[part.label]) if part.label in fields else part
         for part in result.parts
     ]
-    models = networks.digests(*CompletionPipeline.tasks[:1], *scene.models)
+    models = networks.digests(*CompletionPipeline.tasks[:1]) | networks.reconstructing(scene.params)
     made_with = {**result.settings, "steps": networks.steps, "complete": completing.deciding("seed", "methods")}
     return replace(result, parts=parts, models={**result.models, **models}, settings=made_with)
 

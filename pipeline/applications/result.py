@@ -24,20 +24,22 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
 from pipeline.applications.export import beside, check_formats, export
-from pipeline.errors import NotFound, UserError
+from pipeline.errors import NotFound, UserError, nearest
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
-from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
+from pipeline.surface.division import Division
+from pipeline.surface.stored import restored
 from pipeline.views.palette import PART_COLOURS
 
 FORMAT, VERSION, READ = "partgen-result", 2, (1, 2)
@@ -76,6 +78,8 @@ class Part:
     """Of such a part, what of the hierarchy it is made of."""
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Digests of the models that made its surface, or what closes it, by their names; none where that is the file's."""
+    colour: str = ""
+    """What shows it in label maps, such as `#3cb44b`; empty: that of its label in `PART_COLOURS`."""
 
     @property
     def stem(self) -> str:
@@ -102,6 +106,18 @@ class OwnSurface:
     """As of `pipeline.surface.stored`."""
     atoms_HW: np.ndarray
     """(H, W) uint8, what of it each pixel of the grid shows, from 1; 0 is the background."""
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes], atoms_HW: np.ndarray, division: Division) -> Self:
+        """With the division of which these are the files, which need not be read again."""
+        surface = cls(files, atoms_HW)
+        vars(surface)["division"] = division
+        return surface
+
+    @cached_property
+    def division(self) -> Division:
+        """All the ways to divide it; ValueError when the files are not of one."""
+        return restored(self.files)
 
 
 @dataclass(frozen=True, repr=False)
@@ -195,7 +211,11 @@ class PartObject:
         write_sums(out, KIND)
 
     def _write(self, folder: Path) -> None:
-        files = {**self.animations, "grid.png": encode_png(self.grid), "labels.png": _label_png(self.labels)}
+        files = {
+            **self.animations,
+            "grid.png": encode_png(self.grid),
+            "labels.png": _label_png(self.labels, self.parts),
+        }
         if self.glb is not None:
             files["object.glb"] = self.glb
         if self.picture is not None:
@@ -238,7 +258,7 @@ class PartObject:
         return {
             **{
                 name: getattr(part, name)
-                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models")
+                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models", "colour")
             },
             "atoms": list(part.atoms),
             "pixels": int((self.labels == part.label).sum()),
@@ -328,6 +348,7 @@ def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
         original=row.get("original", False),
         atoms=row.get("atoms", ()),
         models=row.get("models", {}),
+        colour=row.get("colour", ""),
     )
     grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes()) if row["grid"] else None
     glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
@@ -338,5 +359,9 @@ def _field_file(label: int) -> str:
     return f"fields/{label:02d}.safetensors"
 
 
-def _label_png(labels: np.ndarray) -> bytes:
-    return encode_png(labels, palette=PART_COLOURS[: int(labels.max()) + 1])
+def _label_png(labels: np.ndarray, parts: Sequence[Part] = ()) -> bytes:
+    palette = PART_COLOURS[: int(labels.max()) + 1].copy()
+    for part in parts:
+        if part.colour and part.label < len(palette):
+            palette[part.label] = list(bytes.fromhex(part.colour.removeprefix("#")))
+    return encode_png(labels, palette=palette)

@@ -4,7 +4,7 @@ Shape suffixes: H W pixels of the 2x2 grid, N atoms.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -45,6 +45,16 @@ class Wanted:
     surface: Literal["original", "both"]
     """With `both` there are also the same parts made of fields."""
     seed: int
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which part each atom of an object's own surface is of."""
+
+    label_N: np.ndarray
+    """Labels, from 1, at most 255; there may be gaps."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """By label, what comes before all other names, which get a number where they are the same."""
 
 
 def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
@@ -88,54 +98,64 @@ def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: S
             "surface": wanted.surface,
         },
         history=[{"command": "decompose", "origin": source.origin, **asdict(wanted), "models": models}],
-        surface=OwnSurface(files, atoms_HW),
+        surface=OwnSurface.of(files, atoms_HW, division),
     )
     with step("Names"):
         whole = name_parts(settings.captions, source.grid, np.minimum(atoms_HW, 1), source.subject, quick=True)[WHOLE]
-    return _divided(replace(made, caption=whole.caption), division, wanted.parts, networks, settings, scene)
+    made = replace(made, caption=whole.caption)
+    return grouped(made, in_number(made, wanted.parts), networks, settings, scene)
 
 
-def regrouped(
-    result: PartObject, parts: int | None, networks: Networks, settings: Settings, scene: Scene
-) -> PartObject:
-    """The same object in another number of parts out of the hierarchy that it keeps, None: as at first; closed as it
-    was, and with fields where it had them. `scene` is as of the result.
+def in_number(result: PartObject, parts: int | None) -> Grouping:
+    """Another number of parts out of the hierarchy that an object keeps, None: as at first; Invalid when it cannot be
+    divided so, or as of `division_of`.
+    """
+    return Grouping(division_of(result).part_of_atoms(parts) + 1)
 
-    Parts that stay as they are keep their names and captions. Invalid when it cannot be divided so, or when it was
-    not made of its own surface or was edited since.
+
+def division_of(result: PartObject) -> Division:
+    """The surface of an object and all the ways to divide it; Invalid when it was not made of its own surface or was
+    edited since.
     """
     if result.surface is None:
         edited = any(entry["command"] in ("edit", "add") for entry in result.history)
         why = "was edited since; regroup the result that was edited" if edited else "has no surface of its own"
         raise Invalid(f"{result.name} {why}, so its parts cannot be regrouped.")
-    return _divided(result, restored(result.surface.files), parts, networks, settings, scene)
+    return result.surface.division
 
 
-def _divided(
-    result: PartObject, division: Division, parts: int | None, networks: Networks, settings: Settings, scene: Scene
-) -> PartObject:
+def grouped(result: PartObject, grouping: Grouping, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
+    """The same object in other parts of the same atoms; closed as it was, and with fields where it had them. `scene` is
+    as of the result.
+
+    Parts that stay as they are keep their names, captions and colours.
+    """
     assert result.surface is not None
-    part_N = division.part_of_atoms(parts)
-    labels_HW = np.concatenate([[0], part_N + 1]).astype(np.uint8)[result.surface.atoms_HW]
+    label_N, division = grouping.label_N, division_of(result)
+    labels, part_N = np.unique(label_N, return_inverse=True)
+    labels_HW = np.concatenate([[0], label_N]).astype(np.uint8)[result.surface.atoms_HW]
     kept = {tuple(one.atoms): one for one in result.parts if one.atoms}
     divided = division.parts(part_N)
-    atoms = {label: tuple(np.flatnonzero(part_N == label - 1).tolist()) for label in range(1, len(divided) + 1)}
+    atoms = {label: tuple(np.flatnonzero(label_N == label).tolist()) for label in labels.tolist()}
     known = {
-        label: kept[atoms[label]].name if atoms[label] in kept else part.name for label, part in enumerate(divided, 1)
-    }
+        label: kept[atoms[label]].name if atoms[label] in kept else part.name
+        for label, part in zip(atoms, divided, strict=True)
+    } | dict(grouping.names)
     unnamed = [label for label in known if atoms[label] not in kept]
     told: Mapping[int, PartName] = {}
     if unnamed:
         told = name_parts(settings.captions, result.grid, labels_HW, result.name, unnamed, quick=True)
+    order = sorted(known, key=lambda label: (label not in grouping.names, label))
     names = unique_names(
-        name or (told[label].name if label in told and (labels_HW == label).any() else HIDDEN_NAME)
-        for label, name in known.items()
+        known[label] or (told[label].name if label in told and (labels_HW == label).any() else HIDDEN_NAME)
+        for label in order
     )
-    captions = {label: kept[atoms[label]].caption if atoms[label] in kept else told[label].caption for label in known}
-    bare = [
-        Part(label, name, captions[label], None, original=True, atoms=atoms[label])
-        for label, name in zip(known, names, strict=True)
-    ]
+    called = dict(zip(order, names, strict=True))
+    bare = []
+    for label, mine in atoms.items():
+        before = kept.get(mine)
+        caption, colour = (told[label].caption, "") if before is None else (before.caption, before.colour)
+        bare.append(Part(label, called[label], caption, None, original=True, atoms=mine, colour=colour))
     made = replace(result, labels=labels_HW, parts=bare, neural=None, animations={})
     made, closed = with_hidden_sides(made, divided, networks, settings, scene)
     drawn_by = {name: digest for name, digest in made.models.items() if name != GROUPING}

@@ -16,9 +16,10 @@ from scipy.spatial import cKDTree
 from pipeline.assets.surface import Material, Surface, total_area
 from pipeline.surface.division import SurfacePart
 from pipeline.surface.patches import filled, with_points
-from pipeline.surface.points import base_colour, sampled
+from pipeline.surface.points import sampled
 from pipeline.surface.raise_caps import raised
 from pipeline.surface.rims import Opened, Rim, edge_key, inside, opened, plane
+from pipeline.views.looks import base_colour
 
 Close = Literal["none", "cap", "complete"]
 """What becomes of openings that a division makes: they stay, or are filled as in `capped` or `completed`."""

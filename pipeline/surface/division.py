@@ -83,6 +83,10 @@ class Division:
         by_piece = self._triangles.split(part_N[self.atom_F])
         return [_part(self.pieces, by_piece, part) for part in range(int(part_N.max()) + 1)]
 
+    def area(self, atoms: np.ndarray) -> float:
+        """Of some atoms together."""
+        return float(self._area_N[atoms].sum())
+
     @cached_property
     def _triangles(self) -> Triangles:
         return Triangles([piece.surface for piece in self.pieces])

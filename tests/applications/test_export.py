@@ -25,7 +25,7 @@ from pipeline.assets.surface import REPEAT, Material, Piece, Surface, total_area
 from pipeline.errors import UserError
 from pipeline.folders import changed_files
 from pipeline.surface.merge import merge_glbs
-from pipeline.surface.points import base_colour
+from pipeline.views.looks import base_colour
 from tests.applications.test_result import NAMES, an_object
 from tests.assets.blender_oracle import Allowed, Importers, differences, take_ours
 
