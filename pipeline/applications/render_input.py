@@ -46,8 +46,12 @@ class RenderedGrid:
     """(4, 4): from the file's frame to that which was drawn, of +Y up, front +Z, within the unit sphere."""
 
 
-def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up = "y") -> RenderedGrid:
+def draw_object(
+    path: Path, assets: AssetsParams, render: RenderParams, up: Up = "y", turn_44: np.ndarray | None = None
+) -> RenderedGrid:
     """Draw a GLB, glTF, OBJ, PLY or STL of one mesh or many, whatever its scale; `up` is up, its front +Z or -Y.
+
+    Stood upright, it is turned by the rotation `turn_44`, if there is one.
 
     UserError when the file is missing, broken, empty or too large, needs something outside its folder, or cannot be
     drawn.
@@ -56,10 +60,11 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
         raise UserError(f"{path} is no regular file; give a 3D object ({', '.join(FORMATS)}).")
     if not path.is_file():
         raise NotFound(f"There is no file {path}; give a 3D object ({', '.join(FORMATS)}).")
+    turn_44 = np.eye(4) if turn_44 is None else turn_44
     try:
         bundle = read_object(path, int(assets.max_file_mb * 2**20))
         pieces, warnings = load_pieces(
-            bundle, assets.texture_px, assets.min_opacity, _most_triangles(assets), matrix=np.eye(4), up=up
+            bundle, assets.texture_px, assets.min_opacity, _most_triangles(assets), matrix=turn_44, up=up
         )
     except ObjectDropped as error:
         raise UserError(f"{path} cannot be taken apart: {error}.") from None
@@ -71,7 +76,7 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
         (views,) = _draw(glb, [Series(None, poses)], render)
     except (BlenderDied, BlenderRefused) as error:
         raise UserError(f"{path} could not be drawn: {error}.") from None
-    return RenderedGrid(tile(views), _notice(bundle), (*bundle.warnings, *warnings), matrix @ UPRIGHT[up])
+    return RenderedGrid(tile(views), _notice(bundle), (*bundle.warnings, *warnings), matrix @ turn_44 @ UPRIGHT[up])
 
 
 def original_pieces(path: Path, assets: AssetsParams, from_file: np.ndarray, up: Up = "y") -> list[Piece]:
