@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 READY = "#bench[data-state=ready]"
 QUIET = ("GPU stall due to ReadPixels",)
 """What a browser without a graphics card says."""
+expect.set_options(timeout=30_000)
 HOSTILE = "<img src=x onerror=window.hit=1>"
 
 
@@ -48,7 +49,7 @@ def browser() -> Iterator[Browser]:
 def opened(browser: Browser, address: str, wrong: list[str]) -> Page:
     """The page in a tab of its own; what goes wrong in it is added to `wrong`."""
     page = browser.new_context(viewport={"width": 900, "height": 640}, accept_downloads=True).new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)
 
     def said(kind: str, text: str) -> None:
         if kind in ("error", "warning") and not any(known in text for known in QUIET):
@@ -334,7 +335,6 @@ def test_a_part_is_replaced_by_text(tab: Page) -> None:
     tab.locator("#confirm [value=yes]").click()
     tab.wait_for_selector("#running progress")
     expect(tab.locator("[data-act=rename]")).to_be_disabled()
-    tab.set_default_timeout(120_000)
     before = version(tab)
     tab.wait_for_selector(f"#bench[data-version]:not([data-version='{before}'])")
     assert any("cushion" in name for name in names(tab))
