@@ -127,6 +127,8 @@ class PartGenPipeline:
             )
         if close not in get_args(Close):
             raise Invalid(f"Openings are closed by {close!r}; give {' or '.join(get_args(Close))}.")
+        if parts_from not in get_args(PartsFrom):
+            raise Invalid(f"Parts are made from {parts_from!r}; give {' or '.join(get_args(PartsFrom))}.")
         if frame not in get_args(Frame):
             raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
         _check_up(up)
