@@ -302,6 +302,22 @@ def test_a_page_that_is_loaded_again_finds_its_job(browser: Browser, server: str
     page.context.close()
 
 
+def test_a_part_is_replaced_by_text(tab: Page) -> None:
+    changes(tab, lambda: tab.locator("#number").fill("2"))
+    row(tab, 2).click()
+    tab.locator("#edit-text").fill("a red cushion")
+    tab.locator("#edit-go").click()
+    tab.locator("#confirm [value=yes]").click()
+    tab.wait_for_selector("#running progress")
+    expect(tab.locator("[data-act=rename]")).to_be_disabled()
+    before = version(tab)
+    tab.wait_for_selector(f"#bench[data-version]:not([data-version='{before}'])")
+    assert any("cushion" in name for name in names(tab))
+    assert tab.locator("#number-box").is_hidden()
+    changes(tab, tab.get_by_role("button", name="Undo").click)
+    assert tab.locator("#number-box").is_visible()
+
+
 def test_a_picture_is_cut_out_and_its_job_cancelled(browser: Browser, server: str, tmp_path: Path) -> None:
     wrong: list[str] = []
     page = opened(browser, server, wrong)
@@ -325,22 +341,6 @@ def test_a_picture_is_cut_out_and_its_job_cancelled(browser: Browser, server: st
     assert time.monotonic() - began < 4  # of which 2 are the server's
     assert not wrong
     page.context.close()
-
-
-def test_a_part_is_replaced_by_text(tab: Page) -> None:
-    changes(tab, lambda: tab.locator("#number").fill("2"))
-    row(tab, 2).click()
-    tab.locator("#edit-text").fill("a red cushion")
-    tab.locator("#edit-go").click()
-    tab.locator("#confirm [value=yes]").click()
-    tab.wait_for_selector("#running progress")
-    expect(tab.locator("[data-act=rename]")).to_be_disabled()
-    before = version(tab)
-    tab.wait_for_selector(f"#bench[data-version]:not([data-version='{before}'])")
-    assert any("cushion" in name for name in names(tab))
-    assert tab.locator("#number-box").is_hidden()
-    changes(tab, tab.get_by_role("button", name="Undo").click)
-    assert tab.locator("#number-box").is_visible()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

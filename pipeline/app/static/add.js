@@ -17,6 +17,7 @@ export class AddPanel {
     this.form.addEventListener("change", () => this.show());
     for (const field of this.fields()) field.addEventListener("input", () => this.toBox());
     for (const mode of this.form.querySelectorAll("[name=mode]")) mode.addEventListener("change", () => this.gizmo?.setMode(mode.value));
+    find("#add-file").addEventListener("change", () => this.preview());
     bench.addEventListener("doc", () => (find("#add-go").disabled = Boolean(bench.doc.busy)));
   }
 
@@ -43,6 +44,10 @@ export class AddPanel {
     const wanted = Boolean(this.visible && byHand && this.bench.doc);
     if (wanted && !this.box) this.putBox();
     if (this.box) {
+      if (this.thing) {
+        this.box.add(this.thing);
+        this.thing.visible = kind === "object";
+      }
       this.box.visible = this.handle.visible = wanted;
       this.gizmo.enabled = wanted;
       this.toBox();
@@ -63,6 +68,27 @@ export class AddPanel {
     this.handle.userData.beside = true;
     this.stage.gizmo = this.gizmo;
     this.stage.scene.add(this.box, this.handle);
+  }
+
+  /** A GLB is shown where it will be; of other files, and of what is not yet drawn, the box alone. */
+  async preview() {
+    const [file] = find("#add-file").files;
+    if (this.thing) {
+      this.box?.remove(this.thing);
+      this.thing = null;
+    }
+    if (file && /\.glb$/i.test(file.name)) {
+      try {
+        const { scene } = await new THREE.GLTFLoader().parseAsync(await file.arrayBuffer(), "");
+        const box = new THREE.Box3().setFromObject(scene), size = box.getSize(new THREE.Vector3()).length() / 2;
+        scene.position.sub(box.getCenter(new THREE.Vector3()));
+        this.thing = new THREE.Group().add(scene);
+        this.thing.scale.setScalar(1 / Math.max(size, 1e-9));
+      } catch {
+        this.thing = null; // the server says what is wrong with it
+      }
+    }
+    this.show();
   }
 
   number(name) {
