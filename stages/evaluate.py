@@ -12,6 +12,7 @@ from pipeline.evaluation.conventions import conventions, lines
 from pipeline.evaluation.evaluate_object import CONTRACT, FIGURES, EvaluateTask, evaluate_object
 from pipeline.evaluation.paper_tables import print_tables
 from pipeline.evaluation.summary import Summary, headlines, summarise, write_recall
+from pipeline.evaluation.surface_regimes import DIVISIONS
 from pipeline.folders import content_digest
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.build import Item, Report, build_shards
@@ -42,6 +43,7 @@ TABLES = {
     "glbs": ("assets/glbs", ["glb"]),
     "assembled": ("segmentations/parts", ["labels"]),
     "atoms": ("atoms/atoms", ["regime", "arrays"]),
+    "surfaces": ("atoms/surfaces", ["regime", "glb", "atom", "part"]),
 }
 """By the field of a task, the table and the columns that count."""
 STAGES = ("generations", "segmentations", "completions", "reconstructions")
@@ -55,7 +57,7 @@ def run(params: EvaluateParams, data: Path = Path("data"), force: bool = False) 
     report = build_shards(
         stage="evaluate",
         out=data / "evaluation",
-        tables=(FIGURES,),
+        tables=(FIGURES, DIVISIONS),
         items=work,
         function=evaluate_object,
         shards=settings["shards"],

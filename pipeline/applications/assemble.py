@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from pipeline.applications.diagnostics import Diagnostic, diagnose
-from pipeline.applications.models import LRM
 from pipeline.applications.result import ANIMATIONS, Part
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import PartMesh, mesh_parts
@@ -57,11 +56,6 @@ class Scene:
     def fields(self, parts: Sequence[Part]) -> dict[int, Field]:
         """The fields of the parts that have one by label, where they are computed with."""
         return {part.label: _on(part.field, self.device) for part in parts if part.field is not None}
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models that reconstruct."""
-        return (LRM,) if self.params.reconstructor == LRM else ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pipeline.applications.photo import as_read, cut_out, doubts, object_view, r
 from pipeline.applications.render_input import draw_object
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
 from pipeline.assets.reasons import as_text
-from pipeline.assets.surface import Up
+from pipeline.assets.surface import Piece, Up
 from pipeline.errors import Invalid, UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
@@ -50,6 +50,8 @@ class Source:
     """What was missing in its file, or is doubtful in its picture or drawing."""
     picture: np.ndarray | None = None
     """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was drawn from, if it was."""
+    pieces: Sequence[Piece] = ()
+    """Of a 3D object, as its file has them, in the frame of the drawing."""
 
     @property
     def shown(self) -> np.ndarray:
@@ -81,6 +83,7 @@ def from_object(
         {"kind": "object", "file": file, "from_file": drawn.from_file.tolist()},
         drawn.notice,
         remarks=[Diagnostic(INPUT, None, 1.0, f"{file}: {warning}.") for warning in drawn.warnings],
+        pieces=drawn.pieces,
     )
     if not source.shown.any():
         raise UserError(f"{path} shows nothing from any side; give an object with a visible surface.")

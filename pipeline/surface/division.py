@@ -35,7 +35,9 @@ class SurfacePart:
     name: str
     """The artist's, in plain words; empty where there is none for the whole part."""
     surfaces: list[Surface]
-    """One for each piece of the file that has triangles in it."""
+    """One for each piece of the file that has triangles in it, and what closes it."""
+    generated: bool = False
+    """Whether models have made some of it."""
 
 
 @dataclass(frozen=True)
