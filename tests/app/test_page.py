@@ -1,5 +1,6 @@
 """The page of `partgen app` in a real browser, against the real server: what a user does, one thing after another."""
 
+import base64
 import io
 import re
 import shutil
@@ -69,13 +70,27 @@ def tab(browser: Browser, server: str, tmp_path_factory: pytest.TempPathFactory)
     page = opened(browser, server, wrong)
     file = tmp_path_factory.mktemp("files") / "table.glb"
     write_table(file)
-    page.set_input_files("#file", file)
+    dropped(page, file)
     page.wait_for_selector("#waiting progress")
     expect(page.get_by_role("heading", name="table.glb").first).to_be_visible()
     page.wait_for_selector(READY)
     yield page
     assert page.evaluate("window.hit") is None
     assert not wrong
+
+
+def dropped(page: Page, file: Path) -> None:
+    """The file is dropped somewhere on the page."""
+    data = page.evaluate_handle(
+        """([name, text]) => {
+          const data = new DataTransfer(), bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          data.items.add(new File([bytes], name));
+          return data;
+        }""",
+        [file.name, base64.b64encode(file.read_bytes()).decode()],
+    )
+    page.dispatch_event("main", "dragenter", {"dataTransfer": data})
+    page.dispatch_event("main", "drop", {"dataTransfer": data})
 
 
 def write_table(path: Path) -> None:
@@ -283,6 +298,46 @@ def test_of_two_tabs_the_later_one_is_told(tab: Page, browser: Browser, server: 
     assert names(other)[0] == "board"
     assert [one for one in said if "409" not in one] == []  # browsers name each refusal
     other.context.close()
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser, server: str) -> None:
+    wrong: list[str] = []
+    page = opened(browser, server, wrong)
+
+    def tab_to(selector: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"{selector} is not reached")
+
+    tab_to("#gallery a")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(READY)
+    tab_to("#canvas")
+    before = pixels(page)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(500)
+    assert (pixels(page) != before).any()
+    tab_to("#tab-parts")
+    page.keyboard.press("ArrowRight")
+    tab_to("#grid")
+    for _ in range(30):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    tab_to("body, #skip")
+    tab_to("#tab-views")
+    page.keyboard.press("ArrowLeft")
+    tab_to("#parts")
+    page.keyboard.press("Control+a")
+    assert page.locator("#parts [aria-selected=false]").count() == 0
+    page.keyboard.press("Escape")
+    assert page.locator("#parts [aria-selected=true]").count() == 0
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    assert not wrong
+    page.context.close()
 
 
 def test_a_page_that_is_loaded_again_finds_its_job(browser: Browser, server: str) -> None:

@@ -46,5 +46,5 @@ def test_an_object_that_is_turned_is_drawn_like_one_that_was_built_so(tmp_path: 
     turn_44 = trimesh.transformations.rotation_matrix(np.pi / 2, (0, 0, 1))
     turned = draw_object(tmp_path / "lying.glb", assets, render, turn_44=turn_44)
     np.testing.assert_allclose(turned.grid, draw_object(tmp_path / "standing.glb", assets, render).grid, atol=2)
-    end = turned.from_file @ (1.5, 0, 0, 1)
-    np.testing.assert_allclose(end, (0, 1.5 / np.linalg.norm((1.5, 0.5, 1)), 0, 1), atol=1e-6)
+    end = turned.from_file @ np.array([1.5, 0.0, 0.0, 1.0])
+    np.testing.assert_allclose(end, np.array([0, 1.5 / np.linalg.norm((1.5, 0.5, 1)), 0, 1]), atol=1e-6)

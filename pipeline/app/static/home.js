@@ -5,7 +5,7 @@ import { confirmed, el, find, icon, several, toast, told, bytes } from "./dom.js
 import { cutOut } from "./cutout.js";
 import { jobs } from "./jobs.js";
 
-const CHOICES = { parts_from: ["model", "nodes", "materials", "pieces"], close: ["none", "cap"], surface: ["original", "neural"] };
+const CHOICES = { parts_from: ["model", "nodes", "materials", "pieces"], close: ["none", "cap", "complete"], surface: ["original", "neural", "both"] };
 
 const NUMBERS = ["parts", "max_parts", "samples", "seed"];
 
