@@ -16,6 +16,7 @@ import trimesh
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from pipeline.surface.hierarchy import cut, hierarchy
 from tests.app.running import Server
 from tests.report.test_report import BROWSERS, SOFTWARE_WEBGL
 
@@ -188,6 +189,23 @@ def test_the_slider_answers_at_once_and_the_server_follows(tab: Page) -> None:
     changes(tab, lambda: None)
     assert len(names(tab)) == 5
     assert version(tab) == before + 1
+
+
+def test_the_page_cuts_hierarchies_as_the_server_does(tab: Page) -> None:
+    rng = np.random.default_rng(0)
+    cut_all = """async ([merges, areas]) => {
+      const { cut, colourNumbers } = await import("/static/dendrogram.js");
+      return [areas.map((_, at) => cut(merges, areas, at + 1)), colourNumbers(merges, areas)];
+    }"""
+    for count in (2, 3, 9, 40):
+        merges, area_N = hierarchy(rng.random((count, count))), rng.random(count)
+        cuts, colours = tab.evaluate(cut_all, [merges[:, :2].astype(int).tolist(), area_N.tolist()])
+        for number, found in enumerate(cuts, start=1):
+            part_N = cut(merges, number)
+            order = np.argsort(-np.bincount(part_N, area_N), kind="stable")
+            assert found == np.argsort(order)[part_N].tolist()
+            first = {min(colour for part, colour in zip(found, colours, strict=True) if part == one) for one in found}
+            assert first == set(range(number))  # every part has a colour of its own, and no other number of parts has
 
 
 def test_parts_are_selected_in_3d_in_the_list_and_in_the_views(tab: Page) -> None:
