@@ -320,6 +320,9 @@ def add(
     up: Up = "y",
     place: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Where its centre is; else beside.")] = None,
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
+    turn: Annotated[
+        str | None, typer.Option(metavar="X,Y,Z", help="Turns a 3D object by so many degrees around its own axes.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
     out: Out = None,
     *,
@@ -330,6 +333,7 @@ def add(
     For example: partgen add results/chair --object lamp.glb --place 0,0.6,0 --scale 0.4
     """
     at = None if place is None else numbers(place, 3, float, "--place", "0,0.6,0")
+    turned = (0, 0, 0) if turn is None else tuple(numbers(turn, 3, float, "--turn", "0,90,0"))
     if object_ is not None:
         _check_file(object_, "3D object", FORMATS)
     if image is not None:
@@ -338,8 +342,8 @@ def add(
     with _next_folder(out, result) as folder:
         pipeline = options.pipeline()
         made = pipeline.add(
-            found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=options.seed,
-            reconstructor=options.reconstructor,
+            found, text=text, image=image, object=object_, up=up, place=at, scale=scale, turn=turned, name=name,
+            seed=options.seed, reconstructor=options.reconstructor,
         )  # fmt: skip
         return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 

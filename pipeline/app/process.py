@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 _LONGEST_LINE = 2**26
-GRACE_S = 5.0
-"""Between two starts of a process that ends by itself at once."""
 
 
 class TaskFailed(Exception):
@@ -38,6 +36,7 @@ class WorkerProcess:
         self.turn = asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None
         self.closed = False
+        self._ending: asyncio.subprocess.Process | None = None
 
     @property
     def pid(self) -> int | None:
@@ -46,7 +45,7 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Begin a process unless one is there; it loads its libraries while it waits for the first task."""
-        if self.closed or (self.process is not None and self.process.returncode is None):
+        if self.closed or self.process is not None:
             return
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -89,21 +88,29 @@ class WorkerProcess:
         return answer["result"]
 
     def kill(self) -> None:
-        """End the process and all that it has started, at once."""
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        """End the process and all that it has started, at once; the next task gets a new one."""
+        process, self.process = self.process, None
+        if process is not None:
+            self._ending = process
+            _kill(process)
 
     async def close(self) -> None:
         """End it for good."""
         self.closed = True
         self.kill()
-        if self.process is not None:
-            await self.process.wait()
+        if self._ending is not None:
+            await self._ending.wait()
 
     async def _ended(self, process: asyncio.subprocess.Process) -> str:
-        self.kill()  # what it has started
+        self.process = None
+        _kill(process)  # what it has started
         code = await process.wait()
         if code < 0:
             return f"it was ended by the signal {signal.Signals(-code).name}"
         return f"it ended with the status {code}"
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """The process and its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -97,7 +97,7 @@ def begin(settings: AppSettings) -> State:
     database = open_database(settings.state / "app.sqlite")
     samples = find_samples()
     objects, jobs, uploads = Objects(settings.results, database), Jobs(database), Uploads(settings.state / "uploads")
-    worker, quick = (WorkerProcess([str(settings.models)]) for _ in range(2))
+    worker, quick = (WorkerProcess([str(settings.models), str(os.getpid()), name]) for name in ("jobs", "quick"))
     runner = Runner(settings, jobs, objects, uploads, worker, {name: one.path for name, one in samples.items()})
     uploads.remove_old({job.request.get("upload") or "" for job in jobs.queue})
     return State(settings, samples, objects, jobs, uploads, Documents(), worker, quick, runner, lock)

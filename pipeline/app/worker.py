@@ -1,8 +1,10 @@
 """A process that computes for the server: it takes a task a line and keeps its models.
 
-    python -m pipeline.app.worker MODELS
+    python -m pipeline.app.worker MODELS SERVER NAME
 
-Answers are lines on what was standard output; all that libraries print goes to standard error.
+SERVER is the process id of the server, with which this one ends. The name, `jobs` or `quick`, is for whoever looks at a
+list of processes. Answers are lines on what was standard output;
+all that libraries print goes to standard error.
 """
 
 import json
@@ -26,6 +28,8 @@ SAID_EVERY_S = 0.2
 def main() -> None:
     """Answer until the server is gone."""
     die_with_parent()
+    if os.getppid() != int(sys.argv[2]):  # it has died meanwhile
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server hears Ctrl-C and ends this process
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

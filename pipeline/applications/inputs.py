@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from pipeline.applications.backgrounds import find_object
 from pipeline.applications.diagnostics import Diagnostic
@@ -58,10 +59,22 @@ class Source:
         return shown(self.grid)
 
 
-def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks: Networks, up: Up = "y") -> Source:
-    """A GLB, glTF, OBJ, PLY or STL, +Y or +Z up, drawn as the models' grids were; UserError if it cannot be."""
+def from_object(
+    path: Path,
+    assets: AssetsParams,
+    render: RenderParams,
+    networks: Networks,
+    up: Up = "y",
+    turn: Sequence[float] = (0, 0, 0),
+) -> Source:
+    """A GLB, glTF, OBJ, PLY or STL, +Y or +Z up, drawn as the models' grids were; UserError if it cannot be.
+
+    Stood upright, it is turned by so many degrees around its own X, Y and Z, one after another.
+    """
+    turn_44 = np.eye(4)
+    turn_44[:3, :3] = Rotation.from_euler("XYZ", turn, degrees=True).as_matrix()
     with step("Drawing"):
-        drawn = draw_object(path, assets, render.model_copy(update=dict(networks.cameras)), up)
+        drawn = draw_object(path, assets, render.model_copy(update=dict(networks.cameras)), up, turn_44)
     name, file = clean_name(as_text(os.fsencode(path.stem))), as_text(os.fsencode(path.name))
     source = Source(
         name or "object",

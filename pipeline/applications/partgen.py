@@ -327,6 +327,7 @@ class PartGenPipeline:
         up: Up = "y",
         place: Sequence[float] | None = None,
         scale: float | None = None,
+        turn: Sequence[float] = (0, 0, 0),
         name: str = "",
         seed: int = 0,
         reconstructor: str | None = None,
@@ -336,7 +337,7 @@ class PartGenPipeline:
         A text alone is drawn by the network of edits, in place among the parts that are there. With `place` or `scale`
         it is drawn by itself, as pictures and objects are, and stands with its centre at `place` (x, y, z) in `scale`
         times its size (1/2 unless given); 1 is the radius of the object's bounding sphere. Without a `place` it stands
-        beside the object.
+        beside the object. A 3D object is first turned by `turn` degrees around its own X, Y and Z, one after another.
         """
         from pipeline.applications.decompose import with_fields
         from pipeline.applications.edit import changed, imagined, in_place, stand
@@ -347,6 +348,10 @@ class PartGenPipeline:
         _check_up(up)
         if place is not None and len(place) != 3:
             raise Invalid(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
+        if len(turn) != 3 or not np.isfinite(turn).all():
+            raise Invalid(f"The turn {tuple(turn)} is not three numbers; give degrees around x, y and z.")
+        if any(turn) and object is None:
+            raise Invalid("Only a 3D object can be turned; what is drawn after a text or a picture stands upright.")
         label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
@@ -360,7 +365,7 @@ class PartGenPipeline:
             models: Sequence[str] = EditingPipeline.tasks
             origin: Mapping[str, Any] = {"kind": "text", "prompt": prompt}
         else:
-            source = self._source(prompt, image, object, seed, up)
+            source = self._source(prompt, image, object, seed, up, turn)
             grid = (over_white(source.grid) * 255).round().astype(np.uint8)
             field = stand(fields_of(scene, {label: grid})[label], result.parts, place, size)
             called, models, origin = source.name, source.models, in_place(source.origin, field)
@@ -372,6 +377,7 @@ class PartGenPipeline:
         new = Part(label, called, prompt or called, None, grid, field, models=used)
         placement = {"offset": field.offset_3, "scale": field.scale}
         entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
+        entry |= {"turn": list(turn)} if any(turn) else {}
         return self._allowed(changed(result, [*result.parts, new], new, scene, used, entry))
 
     def animated(self, result: PartObject) -> PartObject:
@@ -477,16 +483,22 @@ class PartGenPipeline:
         return Scene(params, load, self.networks.camera, self.networks.cameras["elevation_deg"], self.networks.device)
 
     def _source(
-        self, prompt: str, image: str | Path | Image.Image | None, object: str | Path | None, seed: int, up: Up
+        self,
+        prompt: str,
+        image: str | Path | Image.Image | None,
+        object: str | Path | None,
+        seed: int,
+        up: Up,
+        turn: Sequence[float],
     ) -> Source:
         if object is not None:
-            return self._object(object, up)
+            return self._object(object, up, turn)
         if image is not None:
             return from_picture(image, self.networks, seed, self._allowed)
         return from_prompt(prompt, self.networks, seed)
 
-    def _object(self, path: str | Path, up: Up) -> Source:
-        return from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
+    def _object(self, path: str | Path, up: Up, turn: Sequence[float] = (0, 0, 0)) -> Source:
+        return from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up, turn)
 
     def _require_completion(self, scene: Scene) -> None:
         """UserError, before anything is drawn, when a model is not there that fields of parts need."""

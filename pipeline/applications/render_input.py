@@ -49,8 +49,12 @@ class DrawnObject:
     """As the file has them, textures in full, in the frame that was drawn."""
 
 
-def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up = "y") -> DrawnObject:
+def draw_object(
+    path: Path, assets: AssetsParams, render: RenderParams, up: Up = "y", turn_44: np.ndarray | None = None
+) -> DrawnObject:
     """Draw a GLB, glTF, OBJ, PLY or STL of one mesh or many, whatever its scale; `up` is up, its front +Z or -Y.
+
+    Stood upright, it is turned by the rotation `turn_44`, if there is one.
 
     UserError when the file is missing, broken, empty or too large, needs something outside its folder, or cannot be
     drawn.
@@ -59,9 +63,10 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
         raise UserError(f"{path} is no regular file; give a 3D object ({', '.join(FORMATS)}).")
     if not path.is_file():
         raise NotFound(f"There is no file {path}; give a 3D object ({', '.join(FORMATS)}).")
+    turn_44 = np.eye(4) if turn_44 is None else turn_44
     try:
         bundle = read_object(path, int(assets.max_file_mb * 2**20))
-        read, warnings = load_pieces(bundle, MOST_TEXTURE_PX, 0.0, _most_triangles(assets), matrix=np.eye(4), up=up)
+        read, warnings = load_pieces(bundle, MOST_TEXTURE_PX, 0.0, _most_triangles(assets), matrix=turn_44, up=up)
     except ObjectDropped as error:
         raise UserError(f"{path} cannot be taken apart: {_reason(str(error), assets)}.") from None
     stem = as_text(os.fsencode(path.stem))
@@ -74,7 +79,7 @@ def draw_object(path: Path, assets: AssetsParams, render: RenderParams, up: Up =
     except (BlenderDied, BlenderRefused) as error:
         raise UserError(f"{path} could not be drawn: {error}.") from None
     warnings = [*bundle.warnings, *warnings]
-    return DrawnObject(tile(views), _notice(bundle), tuple(warnings), matrix @ UPRIGHT[up], pieces)
+    return DrawnObject(tile(views), _notice(bundle), tuple(warnings), matrix @ turn_44 @ UPRIGHT[up], pieces)
 
 
 def _plainer(surfaces: Sequence[Surface], assets: AssetsParams) -> list[Surface]:

@@ -50,3 +50,15 @@ def test_limits_and_point_clouds_are_said_with_what_to_do(tmp_path: Path, monkey
     monkeypatch.setattr("pipeline.applications.render_input.MOST_TRIANGLES", 0)
     with pytest.raises(UserError, match="more than 1,000 triangles; make it coarser"):
         draw_object(tmp_path / "ball.glb", assets.model_copy(update={"max_triangles": 1000}), render)
+
+
+def test_an_object_that_is_turned_is_drawn_like_one_that_was_built_so(tmp_path: Path) -> None:
+    render = load_group(RenderParams).model_copy(update={"view_size": 16, "samples": 1})
+    assets = load_group(AssetsParams)
+    trimesh.creation.box((3, 1, 2)).export(tmp_path / "lying.glb")
+    trimesh.creation.box((1, 3, 2)).export(tmp_path / "standing.glb")
+    turn_44 = trimesh.transformations.rotation_matrix(np.pi / 2, (0, 0, 1))
+    turned = draw_object(tmp_path / "lying.glb", assets, render, turn_44=turn_44)
+    np.testing.assert_allclose(turned.grid, draw_object(tmp_path / "standing.glb", assets, render).grid, atol=2)
+    end = turned.from_file @ np.array([1.5, 0.0, 0.0, 1.0])
+    np.testing.assert_allclose(end, np.array([0, 1.5 / np.linalg.norm((1.5, 0.5, 1)), 0, 1]), atol=1e-6)

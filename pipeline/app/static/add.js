@@ -17,6 +17,7 @@ export class AddPanel {
     this.form.addEventListener("change", () => this.show());
     for (const field of this.fields()) field.addEventListener("input", () => this.toBox());
     for (const mode of this.form.querySelectorAll("[name=mode]")) mode.addEventListener("change", () => this.gizmo?.setMode(mode.value));
+    find("#add-file").addEventListener("change", () => this.preview());
     bench.addEventListener("doc", () => (find("#add-go").disabled = Boolean(bench.doc.busy)));
   }
 
@@ -36,9 +37,17 @@ export class AddPanel {
     find("#add-file-box").hidden = kind === "text";
     find("#add-file").accept = kind === "picture" ? ".png,.jpg,.jpeg,.webp" : ".glb,.zip,.obj,.ply,.stl";
     find("#add-where").hidden = !byHand;
+    const turns = kind === "object"; // what is drawn stands upright
+    find("#add-turn").hidden = !turns;
+    find("[value=rotate]", this.form).disabled = !turns;
+    if (!turns && new FormData(this.form).get("mode") === "rotate") find("[value=translate]", this.form).click();
     const wanted = Boolean(this.visible && byHand && this.bench.doc);
     if (wanted && !this.box) this.putBox();
     if (this.box) {
+      if (this.thing) {
+        this.box.add(this.thing);
+        this.thing.visible = kind === "object";
+      }
       this.box.visible = this.handle.visible = wanted;
       this.gizmo.enabled = wanted;
       this.toBox();
@@ -61,6 +70,27 @@ export class AddPanel {
     this.stage.scene.add(this.box, this.handle);
   }
 
+  /** A GLB is shown where it will be; of other files, and of what is not yet drawn, the box alone. */
+  async preview() {
+    const [file] = find("#add-file").files;
+    if (this.thing) {
+      this.box?.remove(this.thing);
+      this.thing = null;
+    }
+    if (file && /\.glb$/i.test(file.name)) {
+      try {
+        const { scene } = await new THREE.GLTFLoader().parseAsync(await file.arrayBuffer(), "");
+        const box = new THREE.Box3().setFromObject(scene), size = box.getSize(new THREE.Vector3()).length() / 2;
+        scene.position.sub(box.getCenter(new THREE.Vector3()));
+        this.thing = new THREE.Group().add(scene);
+        this.thing.scale.setScalar(1 / Math.max(size, 1e-9));
+      } catch {
+        this.thing = null; // the server says what is wrong with it
+      }
+    }
+    this.show();
+  }
+
   number(name) {
     return Number(find(`[name=${name}]`, this.form).value) || 0;
   }
@@ -69,7 +99,7 @@ export class AddPanel {
     if (!this.box) return;
     this.box.position.set(this.number("x"), this.number("y"), this.number("z"));
     this.box.scale.setScalar(Math.max(0.01, this.number("scale")));
-    this.box.rotation.set(...["turn_x", "turn_y", "turn_z"].map((name) => THREE.MathUtils.degToRad(this.number(name))));
+    this.box.rotation.set(...["turn_x", "turn_y", "turn_z"].map((name) => THREE.MathUtils.degToRad(find("#add-turn").hidden ? 0 : this.number(name))));
     this.stage.invalidate();
   }
 
@@ -92,7 +122,7 @@ export class AddPanel {
       options.place = ["x", "y", "z"].map((axis) => this.number(axis));
       options.scale = this.number("scale");
       const turn = ["turn_x", "turn_y", "turn_z"].map((axis) => this.number(axis));
-      if (turn.some(Boolean)) options.turn = turn;
+      if (kind === "object" && turn.some(Boolean)) options.turn = turn;
     }
     const body = { command: "add", object: doc.id, version: doc.version, options };
     await told(async () => {

@@ -21,7 +21,7 @@ export class Bench extends EventTarget {
     this.selected = new Set();
     this.hidden = new Set();
     this.preview = null; // the number of parts that the slider shows and the server does not know yet
-    this.look = { own: false, wireframe: false };
+    this.look = { own: false, wireframe: false, neural: false };
     this.seeding = false; // whether a click takes out what is there
     this.modelKey = null;
     this.stage.setModel(null);
@@ -55,12 +55,19 @@ export class Bench extends EventTarget {
     this.doc = doc;
     this.preview = null;
     if (before?.id === doc.id) this.carryOver(before, atoms, hiddenAtoms);
-    const atRest = this.ofAtoms && !this.closed;
-    await this.showModel(atRest ? `${doc.id} atoms` : `${doc.id} ${doc.version}`, atRest ? doc.files.atoms : doc.files.object, atRest);
+    this.look.neural &&= Boolean(doc.files.neural);
+    await this.showModel(...this.atRest());
     if (this.doc !== doc) return;
     this.regroup();
     this.emit("doc");
     this.emit("selection");
+  }
+
+  /** What shows the document: its key, its address, and whether it has a node for every atom. */
+  atRest() {
+    const { id, version, files } = this.doc;
+    if (this.look.neural) return [`${id} ${version} neural`, files.neural, false];
+    return this.ofAtoms && !this.closed ? [`${id} atoms`, files.atoms, true] : [`${id} ${version}`, files.object, false];
   }
 
   async showModel(key, address, ofAtoms) {
@@ -182,22 +189,30 @@ export class Bench extends EventTarget {
 
   /** What is under a point of the views or of the surface becomes a part of its own; then it is selected. */
   async takeOut(where, atom) {
-    this.setSeeding(false);
     const { doc } = this;
     if (!doc.own_surface) {
+      this.setSeeding(false);
       if (!where.points) return toast("Click in one of the four views: this object has no surface of its own.", "error");
       return told(() => this.submit({ command: "take-out", object: doc.id, version: doc.version, ...where, options: {} }));
     }
     const made = await this.change("take-out", where);
+    await this.setSeeding(false);
     const part = made?.parts.find((one) => one.atoms.includes(atom));
     if (!part) return;
     this.select([part.label]);
     announce(`Taken out: ${part.name}.`);
   }
 
-  setSeeding(on) {
+  /** For a click the pieces must be there to be hit, also where something else is shown at rest. */
+  async setSeeding(on) {
+    if (on === this.seeding) return;
     this.seeding = on;
     this.emit("look");
+    if (!this.ofAtoms || this.preview !== null) return;
+    const wanted = on ? [`${this.doc.id} atoms`, this.doc.files.atoms, true] : this.atRest();
+    if (wanted[0] === this.modelKey) return;
+    await this.showModel(...wanted);
+    this.regroup();
   }
 
   select(labels) {
@@ -236,8 +251,13 @@ export class Bench extends EventTarget {
     this.emit("parts");
   }
 
-  setLook(look) {
+  async setLook(look) {
+    const other = this.look.neural;
     this.look = { ...this.look, ...look };
+    if (this.look.neural !== other) {
+      await this.showModel(...this.atRest());
+      this.regroup();
+    }
     this.stage.model?.paint(this.look);
     this.stage.invalidate();
     this.emit("look");

@@ -1,7 +1,7 @@
 // The cut-out of a picture, before it goes on: corrected with a brush, or replaced by a mask of one's own.
 
 import { post, put } from "./api.js";
-import { ask, el, find, told } from "./dom.js";
+import { ask, el, find, meanwhile, told } from "./dom.js";
 
 const MOST_STEPS = 30; // strokes that can be undone
 
@@ -90,7 +90,7 @@ class Brush {
 /** Shows the cut-out of an uploaded picture; true once it may go on, its mask being at the server. */
 export async function cutOut({ id, name }) {
   const address = `uploads/${encodeURIComponent(id)}`;
-  const made = await told(() => post(`${address}/cutout`));
+  const made = await told(() => meanwhile(`Finding the object in ${name} …`, () => post(`${address}/cutout`)));
   if (!made) return false;
   const dialog = find("#cutout"), controller = new AbortController(), { signal } = controller;
   const [picture, automatic] = await Promise.all([image(made.picture ?? `/api/v1/${address}/picture`), image(made.mask ?? `/api/v1/${address}/mask`)]);

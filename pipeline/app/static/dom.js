@@ -35,6 +35,17 @@ export function toast(text, kind = "info") {
   setTimeout(gone, kind === "error" ? 12000 : 5000);
 }
 
+/** A message that stays while something is waited for. */
+export async function meanwhile(text, work) {
+  const note = el("div", { class: "toast" }, el("p", {}, text), el("progress", { "aria-label": text }));
+  find("#notes").append(note);
+  try {
+    return await work();
+  } finally {
+    note.remove();
+  }
+}
+
 /** Runs what may be refused; the server's sentence is shown, and the answer is then null. */
 export async function told(work) {
   try {

@@ -5,7 +5,9 @@ import { confirmed, el, find, icon, several, toast, told, bytes } from "./dom.js
 import { cutOut } from "./cutout.js";
 import { jobs } from "./jobs.js";
 
-const CHOICES = { parts_from: ["model", "nodes", "materials", "pieces"], close: ["none", "cap"], surface: ["original", "neural"] };
+const CHOICES = { parts_from: ["model", "nodes", "materials", "pieces"], close: ["none", "cap", "complete"], surface: ["original", "neural", "both"] };
+
+const NUMBERS = ["parts", "max_parts", "samples", "seed"];
 
 export class Home {
   constructor(about) {
@@ -52,7 +54,7 @@ export class Home {
     find("#text").addEventListener("submit", (event) => {
       event.preventDefault();
       const prompt = find("#prompt").value.trim();
-      if (prompt) this.submit({ command: "from-text", prompt, options: this.options(["seed"]) });
+      if (prompt) this.submit({ command: "from-text", prompt, options: this.options(["max_parts", "samples", "seed"]) });
     });
     this.drop = drop;
   }
@@ -62,7 +64,7 @@ export class Home {
     const values = new FormData(find("#options")), options = {};
     for (const name of names) {
       const value = String(values.get(name) ?? "").trim();
-      if (value && value !== CHOICES[name]?.[0]) options[name] = ["parts", "max_parts", "seed"].includes(name) ? Number(value) : value;
+      if (value && value !== CHOICES[name]?.[0]) options[name] = NUMBERS.includes(name) ? Number(value) : value;
     }
     return options;
   }
@@ -95,11 +97,11 @@ export class Home {
   }
 
   ofObject() {
-    return this.options(["parts", "max_parts", "parts_from", "close", "surface", "seed", "up"]);
+    return this.options(["parts", "max_parts", "parts_from", "close", "surface", "samples", "seed", "up"]);
   }
 
   async takePicture(sent) {
-    if (await cutOut(sent)) await this.submit({ command: "from-image", upload: sent.id, options: this.options(["seed", "max_parts"]) });
+    if (await cutOut(sent)) await this.submit({ command: "from-image", upload: sent.id, options: this.options(["max_parts", "samples", "seed"]) });
   }
 
   async submit(body, look = true) {

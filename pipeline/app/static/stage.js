@@ -4,6 +4,7 @@ import { Outline } from "./outline.js";
 
 const FOV = 40, AZIMUTH = Math.PI / 6, ELEVATION = Math.PI / 9; // as the renders, from a corner
 const TURN = Math.PI / 18, ZOOM = 1.15; // a key's step
+const TOOLS = 24; // pixels that the picture is moved up, away from the tools below
 const STILL = 5; // pixels that a pointer may move within a click
 
 /** Events: "pick" {label, piece, extend}, "hover" {label}, "moved" while the gizmo is dragged. */
@@ -135,7 +136,7 @@ export class Stage extends EventTarget {
 
   /** Pulls the parts apart; the camera goes back so far that they are still in sight. */
   explode(amount) {
-    const step = this.camera.position.clone().sub(this.controls.target).multiplyScalar((1 + 0.6 * amount) / (1 + 0.6 * this.amount));
+    const step = this.camera.position.clone().sub(this.controls.target).multiplyScalar((1 + 0.7 * amount) / (1 + 0.7 * this.amount));
     this.camera.position.copy(this.controls.target).add(step);
     this.controls.update();
     this.amount = amount;
@@ -147,7 +148,7 @@ export class Stage extends EventTarget {
   home() {
     const flat = Math.cos(ELEVATION);
     const towards = new THREE.Vector3(Math.sin(AZIMUTH) * flat, Math.sin(ELEVATION), Math.cos(AZIMUTH) * flat);
-    this.look(towards, this.model?.middle ?? new THREE.Vector3(), (this.model?.radius ?? 1) * (1 + 0.6 * this.amount));
+    this.look(towards, this.model?.middle ?? new THREE.Vector3(), (this.model?.radius ?? 1) * (1 + 0.7 * this.amount));
   }
 
   /** The camera so that the parts of these labels fill the view, all that are shown where there are none. */
@@ -193,7 +194,7 @@ export class Stage extends EventTarget {
     const { width, height } = this.size();
     this.camera.aspect = width / height;
     this.camera.fov = (360 / Math.PI) * Math.atan(Math.tan((FOV * Math.PI) / 360) * Math.max(1, height / width));
-    this.camera.updateProjectionMatrix();
+    this.camera.setViewOffset(width, height, 0, TOOLS, width, height);
   }
 
   invalidate() {

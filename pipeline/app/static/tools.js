@@ -11,7 +11,7 @@ export class Tools {
     this.parts = parts;
     this.card = null;
     for (const radio of document.querySelectorAll("[name=look]")) {
-      radio.addEventListener("change", () => bench.setLook({ own: radio.value === "own" }));
+      radio.addEventListener("change", () => bench.setLook({ own: radio.value !== "parts", neural: radio.value === "neural" }));
     }
     find("#explode").addEventListener("input", (event) => this.stage.explode(Number(event.target.value)));
     const acts = {
@@ -48,8 +48,9 @@ export class Tools {
   }
 
   show() {
-    const { bench, stage } = this, { own, wireframe } = bench.look;
-    find(`[name=look][value=${own ? "own" : "parts"}]`).checked = true;
+    const { bench, stage } = this, { own, wireframe, neural } = bench.look;
+    find(`[name=look][value=${neural ? "neural" : own ? "own" : "parts"}]`).checked = true;
+    find("#look-neural").hidden = !bench.doc?.files.neural;
     find("#wire").setAttribute("aria-pressed", String(wireframe));
     find("#compare").setAttribute("aria-pressed", String(stage.wipe !== null));
     for (const id of ["seed", "seed-views"]) find(`#${id}`).setAttribute("aria-pressed", String(bench.seeding));
@@ -123,7 +124,7 @@ export class Tools {
     const keys = {
       h: press("[data-act=hide]"), i: press("[data-act=isolate]"), m: press("[data-act=merge]"), s: press("[data-act=split]"),
       t: press("#seed"), w: press("#wire"), b: press("#compare"), f: press("#fit"), r: press("#reset"), F2: press("[data-act=rename]"),
-      c: () => bench.setLook({ own: !bench.look.own }),
+      c: () => bench.setLook({ own: !bench.look.own, neural: false }),
       e: () => this.stage.explode(this.stage.amount > 0.02 ? 0 : 0.6),
       "?": () => ask(find("#help")),
       Escape: () => (bench.seeding ? bench.setSeeding(false) : bench.select([])),
