@@ -206,7 +206,7 @@ def pack(
 ) -> None:
     """Write decoded training samples for a machine with a GPU and little else.
 
-    `python -m pipeline.diffusion.packed TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
+    `python -m pipeline.packs.train TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
     diffusers, accelerate, safetensors and numpy. For example: partgen pack packs/parts --trainings segment,complete
     """
     from stages.pack import pack as write
