@@ -65,12 +65,14 @@ def run(
     settings, schedule = pack.settings, pack.schedules[task_name]
     loop, diffusion = settings.loop, settings.diffusion
     folder = out / "training" / task_name
-    _check_same(folder, task_name, pack, init)
+    network = _network_of(task, init, out)
     torch.manual_seed(loop.seed)
     model_folder = pack.folder / "models" / task_name
     autoencoder = load_autoencoder(model_folder / "autoencoder").eval().requires_grad_(False)
     text: Any = NullText(pack.null_text)
-    unet = _start(task, pack, init, latent_channels(autoencoder), 2 * settings.view_size // latent_factor(autoencoder))
+    side = 2 * settings.view_size // latent_factor(autoencoder)
+    unet = _start(task, pack, network, latent_channels(autoencoder), side)
+    _check_same(folder, task_name, pack, network)
     task = task.of_network(unet.config.in_channels, unet.config.out_channels)
     if schedule.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -111,18 +113,27 @@ def run(
     return ended
 
 
-def _start(task: Task, pack: Pack, init: Path | None, channels: int, side: int) -> MultiViewUNet:
+def _network_of(task: Task, init: Path | None, out: Path) -> Path | None:
+    """The folder of the network to start from; None for random weights."""
+    if init is None:
+        if task.name != BASE:
+            raise UserError(f"{task.name} is fine-tuned from {BASE}; name a folder that has it (--init).")
+        return None
+    # What this training itself made, where one folder holds all networks, is not what it started from.
+    names = [BASE] if init.resolve() == out.resolve() else [task.name, BASE]
+    return next((init / name / "unet" for name in names if (init / name / "unet").is_dir()), init / BASE / "unet")
+
+
+def _start(task: Task, pack: Pack, network: Path | None, channels: int, side: int) -> MultiViewUNet:
+    """The denoiser as the training starts."""
     diffusion, embed_width = pack.settings.diffusion, pack.settings.image_embed_width
-    if init is not None and (init / task.name / "unet").is_dir():
-        return load_unet(init / task.name / "unet")
-    if init is not None and task.name != BASE:
-        return fine_tuned_from(load_unet(init / BASE / "unet"), task, diffusion, embed_width)
-    if task.name != BASE:
-        raise UserError(f"{task.name} is fine-tuned from {BASE}; name a folder that has it (--init).")
-    return build_unet(diffusion, task, channels, side, pack.null_text.shape[-1], embed_width)
+    if network is None:
+        return build_unet(diffusion, task, channels, side, pack.null_text.shape[-1], embed_width)
+    found = load_unet(network)
+    return found if network.parent.name == task.name else fine_tuned_from(found, task, diffusion, embed_width)
 
 
-def _check_same(folder: Path, task: str, pack: Pack, init: Path | None) -> None:
+def _check_same(folder: Path, task: str, pack: Pack, network: Path | None) -> None:
     """UserError when `folder` has checkpoints of other samples, settings or weights to start from."""
     deciding = {
         key: value
@@ -130,16 +141,15 @@ def _check_same(folder: Path, task: str, pack: Pack, init: Path | None) -> None:
         for key, value in vars(group).items()
         if key not in NOT_DECIDING
     }
-    networks = [init / name / "unet" for name in (task, BASE) if init is not None and (init / name / "unet").is_dir()]
     about = {
-        "pack": content_digest(pack.folder / SUMS),
+        "samples": content_digest(pack.folder / SUMS),
         "settings": deciding,
-        "init": content_digest(networks[0]) if networks else "",
+        "weights": content_digest(network) if network else "",
     }
     file = folder / "about.json"
     if file.exists() and (other := json.loads(file.read_text(encoding="utf-8"))) != about:
         what = next(key for key in about if other.get(key) != about[key])
-        raise UserError(f"{folder} has a training with another {what}; name another folder (--out).")
+        raise UserError(f"{folder} has a training that began with other {what}; name another folder (--out).")
     with written(file) as partial:
         partial.write_text(json.dumps(about, indent=2), encoding="utf-8")
 

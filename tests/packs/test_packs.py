@@ -131,9 +131,11 @@ def test_a_training_in_many_sittings_is_that_of_the_stage(
     curve = np.loadtxt(folder / "curve.csv", delimiter=",", skiprows=1)
     assert np.array_equal(curve, np.loadtxt(project / "plots/train/segment.csv", delimiter=",", skiprows=1))
 
+    shutil.copytree(project / "init" / BASE, tmp_path / BASE)
+    assert packed.run("segment", Pack(project / "pack"), tmp_path, tmp_path)  # it is finished, and not its own start
     pack = Pack(project / "pack")
     pack.schedules["segment"].learning_rate = 0.5
-    with pytest.raises(UserError, match="a training with another settings; name another folder"):
+    with pytest.raises(UserError, match="a training that began with other settings; name another folder"):
         packed.run("segment", pack, project / "init", tmp_path)
 
 
