@@ -76,8 +76,9 @@ class Pack:
         if not known:
             raise UserError(f"{folder} is no pack of this version; make one with `partgen pack`.")
         check_sums(folder)
-        self.settings = json.loads(json.dumps(manifest), object_hook=lambda values: SimpleNamespace(**values))
-        self.schedules: dict[str, SimpleNamespace] = vars(self.settings.schedules)
+        # Attributes as the params have them, whose classes need pydantic; they were checked when the pack was made.
+        self.settings: Any = json.loads(json.dumps(manifest), object_hook=lambda values: SimpleNamespace(**values))
+        self.schedules: dict[str, Any] = vars(self.settings.schedules)
         rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
         arrays = load_file(folder / INDEX)
         self.null_text = torch.from_numpy(arrays.pop("null_text"))

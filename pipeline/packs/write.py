@@ -18,7 +18,7 @@ from pipeline.diffusion.frozen import FrozenOutputs, image_outputs, text_outputs
 from pipeline.diffusion.image import build_image_encoder
 from pipeline.diffusion.models import save_model
 from pipeline.diffusion.networks import Model, load_autoencoder
-from pipeline.diffusion.samples import FIELDS
+from pipeline.diffusion.samples import FIELDS, DecodedTable
 from pipeline.diffusion.schedule import training_schedule
 from pipeline.diffusion.tasks import TASKS, Task
 from pipeline.diffusion.text import build_text_encoder
@@ -67,8 +67,7 @@ def write_pack(out: Path, tasks: Sequence[str], params: TrainParams, training: T
         for table, column in PICTURES.items():
             if table in tables:
                 with step(f"{len(used[table])} rows of {table}"):
-                    read = tables[table]
-                    _write_pieces(partial, table, lambda row, read=read, column=column: read[row][column], used[table])
+                    _write_pieces(partial, table, _reader(tables[table], column), used[table])
         if "grids" in tables:
             rows["grids"] = {"object_id": [tables["grids"][row]["object_id"] for row in used["grids"].tolist()]}
         tokens: dict[str, FrozenOutputs] = {}
@@ -123,6 +122,16 @@ def _write_pieces(folder: Path, name: str, read: Callable[[int], np.ndarray], ro
         if place + 1 == len(rows) or (len(held) + 1) * held[0].nbytes > PIECE_BYTES - 4096:  # what a header takes
             save_file({name: np.stack(held)}, folder / f"{name}-{number:05d}.safetensors")
             held, number = [], number + 1
+
+
+def _reader(table: DecodedTable, column: str) -> Callable[[int], np.ndarray]:
+    """What a column of a table has in a row."""
+
+    def read(row: int) -> np.ndarray:
+        values: np.ndarray = table[row][column]
+        return values
+
+    return read
 
 
 def _write_tokens(folder: Path, name: str, tokens: FrozenOutputs, rows: np.ndarray) -> None:

@@ -75,6 +75,8 @@ def test_trainings_are_started_watched_ended_and_gone_on_with(project: Path) -> 
     for options in (["--status"], ["--stop"]):
         assert train_all(*options).stderr.startswith("partgen: No trainings ")
 
+    assert "There is no stage `train@segments`" in train_all("train@segments").stderr
+
     started = train_all("--preset", "nano", "--background")
     assert started.returncode == 0, started.stderr
     copy = project / ".partgen/runs/train-all-nano"

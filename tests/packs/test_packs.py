@@ -102,8 +102,8 @@ def test_with_nothing_else_installed_and_gone_on_with_elsewhere(project: Path, t
     linked = link_packages(tmp_path / "site", NEEDED)
     assert not linked & {"pyarrow", "pydantic", "transformers", "scipy", "dvc", "typer", "rich", "tensorboard"}
     out = tmp_path / "out"
-    command = [*bare_python(), "-m", "pipeline.packs.train", "edit", "--pack", project / "pack"]
-    command += ["--init", project / "init", "--out", out, "--minutes", "0"]
+    command = [*bare_python(), "-m", "pipeline.packs.train", "edit", "--pack", str(project / "pack")]
+    command += ["--init", str(project / "init"), "--out", str(out), "--minutes", "0"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "OMP_NUM_THREADS": "1"}
     said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert said.returncode == 3, said.stderr
