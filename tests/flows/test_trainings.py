@@ -67,7 +67,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def train_all(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stages.cli", "train-all", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_trainings_are_started_watched_ended_and_gone_on_with(project: Path) -> None:
@@ -83,7 +83,7 @@ def test_trainings_are_started_watched_ended_and_gone_on_with(project: Path) -> 
     assert f"Results: data/models, metrics/train and plots/train in {copy}." in started.stdout
 
     checkpoint = project / ".partgen/checkpoint-autoencoder"
-    wait_for(lambda: checkpoint.exists() and checkpoint.read_text() == "29")
+    wait_for(lambda: checkpoint.exists() and checkpoint.read_text() == "29", seconds=200)
     said = train_all("--status").stdout
     assert re.search(
         r"train@autoencoder  running, step 29 of 0, [\d.]+ samples/s, about \d+ s left, "

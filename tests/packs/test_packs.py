@@ -105,7 +105,7 @@ def test_with_nothing_else_installed_and_gone_on_with_elsewhere(project: Path, t
     command = [*bare_python(), "-m", "pipeline.packs.train", "edit", "--pack", str(project / "pack")]
     command += ["--init", str(project / "init"), "--out", str(out), "--minutes", "0"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert said.returncode == 3, said.stderr
     assert "edit: the time is up" in said.stderr
     assert [path.name for path in (out / "training/edit").glob("step-*")] == ["step-00000001-1-of-1.safetensors"]
