@@ -208,7 +208,7 @@ def pack(
 ) -> None:
     """Write decoded training samples for a machine with a GPU and little else.
 
-    `python -m pipeline.diffusion.packed TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
+    `python -m pipeline.packs.train TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
     diffusers, accelerate, safetensors and numpy. For example: partgen pack packs/parts --trainings segment,complete
     """
     from stages.pack import pack as write
@@ -241,6 +241,9 @@ def serve() -> None:
 
 @app.command("train-all")
 def train_all(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Only these and what they need, in this order: train@segment ...")
+    ] = None,
     preset_: Annotated[
         str | None,
         typer.Option("--preset", metavar="NAME", help="Train with this preset, in a copy of the project."),
@@ -255,10 +258,10 @@ def train_all(
     With --preset it works in a copy of the project under .partgen/runs, made when it is first started: what is changed
     in the project meanwhile changes nothing there. For example: partgen train-all --preset corpus --background
     """
-    if status + stop + (background or preset_ is not None) > 1:
+    if status + stop + (background or preset_ is not None or bool(stages)) > 1:
         raise UserError("Give --status or --stop alone; they are of the trainings that were started last.")
     command = "status" if status else "stop" if stop else "start"
-    values = {"preset": preset_, "background": background} if command == "start" else {}
+    values = {"preset": preset_, "background": background, "stages": stages or []} if command == "start" else {}
     _become_flow("flows.trainings", command, json.dumps(values))
 
 
