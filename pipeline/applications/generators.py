@@ -93,7 +93,7 @@ def from_views(
             raise UserError(f"{name} shows no object; give four pictures of one object, or cut it out yourself.")
     text = origin.get("prompt", "")
     return Source(
-        short_name(text) or clean_name(Path(origin.get("file", files[0])).stem) or "object",
+        short_name(text) or clean_name(Path(origin.get("file", "")).stem) or "object",
         text,
         tile(views_VHW4),
         {**origin, "views": files},

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -93,7 +94,7 @@ def part123_views(path: Path, foreground: np.ndarray, camera: Camera, elevation_
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices (N, 3), triangles (T, 3) and, from 1, the triangles' parts (T,), the one of most triangles first."""
     try:
-        mesh = trimesh.load(path, file_type="ply", process=False)
+        mesh: Any = trimesh.load(path, file_type="ply", process=False)
         vertices_N3, faces_T3 = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces)
         colours_N = np.ascontiguousarray(mesh.visual.vertex_colors[:, :3]).astype(np.int64) @ (1, 256, 256**2)
         if not len(faces_T3) or not np.isfinite(vertices_N3).all():

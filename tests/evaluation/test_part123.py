@@ -1,6 +1,7 @@
 """Part123's meshes, made here of known objects: aligned, seen by the grid's cameras, and read as one segmentation."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def as_part123(folder: Path, turn_deg: float, scale: float) -> Path:
         box = trimesh.creation.box(bounds=(low, high)).subdivide().subdivide().subdivide()
         box.visual = trimesh.visual.ColorVisuals(box, vertex_colors=np.tile(colour, (len(box.vertices), 1)))
         meshes.append(box)
-    whole = trimesh.util.concatenate(meshes)
+    whole: Any = trimesh.util.concatenate(meshes)
     whole.apply_transform(trimesh.transformations.rotation_matrix(np.radians(turn_deg), (0, 1, 0)))
     whole.vertices = scale * whole.vertices @ UPRIGHT + [0.03, -0.02, 0.05]
     folder.mkdir(parents=True)
