@@ -28,14 +28,14 @@ from pipeline.views.labels import draw_labels
 MESH = "samauto_vis.ply"
 UPRIGHT = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 """Their +Z is up, and their first view looks from +X: to +Y and +Z."""
-POINTS, COMPARED_PX = 8_000, 32
+POINTS, COMPARED_PX = 16_000, 64
 """Of a surface, by which outlines are found, and the side of the views in which they are compared."""
 TURNS_DEG = np.arange(0.0, 360.0, 5.0)
 SCALES = np.array([0.7, 0.8, 0.9, 1.0, 1.1])
-FINE_TURNS_DEG = np.arange(-4.0, 5.0, 2.0)
-FINE_SCALES = np.array([0.95, 1.0, 1.05])
-SHIFTS = np.array([-0.08, 0.0, 0.08])
-"""Up or down; 1 is the object's radius."""
+FINER = (1.0, 0.4)
+STEP_DEG, STEP_SCALE, STEP_SHIFT = 2.0, 0.04, 0.06
+"""Around the best of these are tried two turns and one scale and shift upwards on either side, in these steps times
+each of FINER; 1 is the object's radius."""
 MOST_REGIONS = 255
 """Of a label map; the largest are kept."""
 
@@ -139,11 +139,13 @@ def _aligned(
         both, any_ = (seen_VHW & target_VHW).sum(), (seen_VHW | target_VHW).sum()
         return float(both / max(any_, 1)), turn_deg, scale, shift
 
-    _, turn_deg, scale, _ = max(tried(turn, scale, 0.0) for turn, scale in product(TURNS_DEG, SCALES))
-    iou, turn_deg, scale, shift = max(
-        tried(turn_deg + turn, scale * factor, shift)
-        for turn, factor, shift in product(FINE_TURNS_DEG, FINE_SCALES, SHIFTS)
-    )
+    iou, turn_deg, scale, shift = max(tried(turn, scale, 0.0) for turn, scale in product(TURNS_DEG, SCALES))
+    for finer in FINER:
+        turns = turn_deg + finer * STEP_DEG * np.arange(-2, 3)
+        scales, shifts = (
+            middle + finer * step * np.arange(-1, 2) for middle, step in ((scale, STEP_SCALE), (shift, STEP_SHIFT))
+        )
+        iou, turn_deg, scale, shift = max(tried(*one) for one in product(turns, scales, shifts))
     return _turned(turn_deg, scale), shift, iou
 
 
