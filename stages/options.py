@@ -33,7 +33,12 @@ class Options:
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another result.")] = 0
     steps: Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")] = None
     reconstructor: Annotated[
-        str | None, typer.Option("--reconstructor", metavar="lrm|carve", help="How grids become 3D.")
+        str | None,
+        typer.Option(
+            "--reconstructor",
+            metavar="NAME",
+            help="How grids become 3D: lrm, carve, or another of docs/reconstructors.md.",
+        ),
     ] = None
     samples: Annotated[int, typer.Option(min=1, help="Segmentations to keep, the best first.")] = 1
     use: Annotated[int, typer.Option(min=1, help="Which of them is made 3D.")] = 1
@@ -144,12 +149,14 @@ def command(
     return decorated
 
 
-def numbers(text: str, count: int, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
-    """So many numbers out of the text of an option; UserError that shows the example."""
+def numbers(text: str, count: int | None, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
+    """So many numbers out of the text of an option, None: one or more; UserError that shows the example."""
     try:
         numbers = [kind(word) for word in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != count:
-        raise Invalid(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
+    if not numbers or len(numbers) != (count or len(numbers)):
+        raise Invalid(
+            f"{option} is {text!r}; give {count or 'one or more'} numbers with commas between them, such as {example}."
+        )
     return numbers

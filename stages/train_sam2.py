@@ -21,7 +21,7 @@ from pipeline.params.base import load_group, nearest
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
-from pipeline.training.checkpoints import training_folder
+from pipeline.training.folder import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report

@@ -79,7 +79,7 @@ class Networks:
         self.cameras = _cameras(models / LRM, render)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._loaded: dict[str, MultiViewPipeline] = {}
-        self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
+        self._reconstructors: dict[str, Reconstructor] = {}
         self._digests: dict[Path, str] = {}
 
     @cached_property
@@ -125,12 +125,12 @@ class Networks:
 
     def reconstructor(self, params: ReconstructParams, reconstruction: ReconstructionParams) -> "Reconstructor":
         """The one that `params` names; UserError when it needs a model that is not there."""
-        key = (params.reconstructor, params.carve_resolution)
+        key = params.model_dump_json()
         if key not in self._reconstructors:
             from pipeline.reconstruction.reconstructor import find_reconstructor
 
             self._reconstructors[key] = find_reconstructor(
-                params, reconstruction, self.models / LRM, self.cameras, self.device
+                params, reconstruction, self.models, self.cameras, self.device
             )
         return self._reconstructors[key]
 
@@ -138,8 +138,12 @@ class Networks:
         """Of the models of these names."""
         return {name: self.digest(self.models / name) for name in names}
 
+    def reconstructing(self, params: ReconstructParams) -> dict[str, str]:
+        """Digests of the model that reconstructs, by its name; empty where none does."""
+        return {name: self.digest(file) for name, file in params.files(self.models).items()}
+
     def digest(self, folder: Path) -> str:
-        """Of the model in a folder."""
+        """Of the model in a folder, or in a file."""
         if folder not in self._digests:
             self._digests[folder] = content_digest(folder)
         return self._digests[folder]
