@@ -33,13 +33,15 @@ app.add_typer(assets_app, name="assets")
 app.add_typer(applications)
 app.add_typer(application)
 
+OF_SAM2 = ("sam2_mask_decoder", "sam2_grid")
+"""Trainings that are no stages of dvc.yaml, since they need the user's weights."""
 STAGES = (
     "assets",
     "render",
     "masks",
     "atoms",
     "captions",
-    *(f"train@{name}" for name in TRAININGS),
+    *(f"train@{name}" for name in (*TRAININGS, *OF_SAM2)),
     "train_lrm",
     "train_grouping",
     "generate",
@@ -115,6 +117,11 @@ def stage(
         os.environ["PARTGEN_WORKERS"] = str(workers)
     if ray:
         os.environ["PARTGEN_RAY_ADDRESS"] = ray
+    if name.removeprefix("train@") in OF_SAM2:
+        from stages.train_sam2 import launch as launch_sam2
+
+        launch_sam2(name.removeprefix("train@"), set_ or (), force=force)
+        return
     if name.startswith("train@"):
         from stages.train import launch
 
