@@ -4,6 +4,7 @@
     parts/NN-NAME.glb       each part alone and in place; missing for a part without a surface
     parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed, if it was
     fields/NN.safetensors   its field, if it has one
+    splats/NN-NAME.ply      the gaussians that the field was made of, if it was
     surface.glb             the object's own surface before it was divided, if its parts are made of that
     hierarchy.safetensors   all the ways to divide it: `partgen regroup`
     atoms.png               which piece of the surface that is never divided each pixel of the grid shows
@@ -35,6 +36,7 @@ from pipeline.errors import NotFound, UserError
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
 from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
+from pipeline.reconstruction.gaussian_files import encoded_gaussians
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
 from pipeline.views.palette import PART_COLOURS
@@ -208,6 +210,10 @@ class PartObject:
                 files[f"parts/{part.stem}.glb"] = part.glb
             if part.field is not None:
                 part.field.save(folder / _field_file(part.label))
+                splats = part.field.splats()
+                if splats is not None:
+                    (folder / "splats").mkdir(exist_ok=True)
+                    files[f"splats/{part.stem}.ply"] = encoded_gaussians(splats)
         for name, content in files.items():
             (folder / name).write_bytes(content)
         write_json(folder / "result.json", self._values())
