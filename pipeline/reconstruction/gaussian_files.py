@@ -1,8 +1,8 @@
 """The files that viewers of gaussian splats read.
 
-They are those of 3D Gaussian Splatting (Kerbl et al. 2023): a binary PLY whose vertices have centres, logits of opacity,
-logarithms of scales, quaternions (w, x, y, z), and colours as the constant term of spherical harmonics. Terms that
-change with the direction are left out when a file is read.
+They are those of 3D Gaussian Splatting (Kerbl et al. 2023): a binary PLY whose vertices have centres, logits of
+opacity, logarithms of scales, quaternions (w, x, y, z), and colours as the constant term of spherical harmonics. Terms
+that change with the direction are left out when a file is read.
 
 Shape suffixes: N gaussians.
 """
