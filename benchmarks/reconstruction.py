@@ -177,7 +177,9 @@ def table(shown: list[Example], results: dict[str, list[Result]]) -> Iterator[st
     """A line for each reconstructor, and for each further one's difference to the first; wholes and parts apart."""
     yield f"{'':<22}" + "".join(f"{measure:^29}" for measure in MEASURES)
     groups = [("wholes", False, (0.0, np.inf)), ("parts", True, (0.0, np.inf))]
-    groups += [(f"parts {low:g} to {high:g} from the centre", True, (low, high)) for low, high in pairwise(DISTANCES)]
+    for low, high in pairwise(DISTANCES):
+        title = f"parts {low:g} to {high:g} from the centre" if high < np.inf else f"parts beyond {low:g}"
+        groups.append((title, True, (low, high)))
     for title, wanted, (low, high) in groups:
         chosen = [
             number
