@@ -7,7 +7,8 @@
     partgen.animated(chair).save("results/chair")
 
 `PartGenPipeline` has the applications, `PartObject` is what all of them return, and `Choice` says which parts are
-wanted. `table("evaluation/figures")` is a table of a run as a DataFrame. What they raise for input that is of no use
+wanted. `Client` is a client of a running `partgen app`.
+`table("evaluation/figures")` is a table of a run as a DataFrame. What they raise for input that is of no use
 is a `UserError`, whose kinds are `NotFound`, `Invalid`, `Refused`, `NoObjects` and `NoSurface`. The libraries of the
 models are imported when a name that needs them is first asked for.
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import Invalid, NoObjects, NoSurface, NotFound, UserError
 
 if TYPE_CHECKING:
+    from pipeline.app.client import Client
     from pipeline.applications.partgen import PartGenPipeline
     from pipeline.applications.result import PartObject
     from pipeline.applications.safety import Refused
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = version("partgen")
 __all__ = [
     "Choice",
+    "Client",
     "Invalid",
     "NoObjects",
     "NoSurface",
@@ -41,6 +44,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Client": "pipeline.app.client",
     "PartGenPipeline": "pipeline.applications.partgen",
     "PartObject": "pipeline.applications.result",
     "Refused": "pipeline.applications.safety",

@@ -149,12 +149,14 @@ def command(
     return decorated
 
 
-def numbers(text: str, count: int, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
-    """So many numbers out of the text of an option; UserError that shows the example."""
+def numbers(text: str, count: int | None, kind: type[NumberT], option: str, example: str) -> list[NumberT]:
+    """So many numbers out of the text of an option, None: one or more; UserError that shows the example."""
     try:
         numbers = [kind(word) for word in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != count:
-        raise Invalid(f"{option} is {text!r}; give {count} numbers with commas between them, such as {example}.")
+    if not numbers or len(numbers) != (count or len(numbers)):
+        raise Invalid(
+            f"{option} is {text!r}; give {count or 'one or more'} numbers with commas between them, such as {example}."
+        )
     return numbers

@@ -23,7 +23,7 @@ from pipeline.reconstruction.examples import Examples
 from pipeline.reconstruction.lrm import LRM, build_lrm, load_lrm
 from pipeline.reconstruction.objective import LRMObjective
 from pipeline.shards.read import read_manifest
-from pipeline.training.checkpoints import training_folder
+from pipeline.training.folder import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report

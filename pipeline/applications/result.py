@@ -5,6 +5,7 @@
     parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed, if it was
     fields/NN.safetensors   its field, if it has one
     splats/NN-NAME.ply      the gaussians that the field was made of, if it was
+    neural.glb              the same parts made of their fields, beside their own surface, if that was asked for
     surface.glb             the object's own surface before it was divided, if its parts are made of that
     hierarchy.safetensors   all the ways to divide it: `partgen regroup`
     atoms.png               which piece of the surface that is never divided each pixel of the grid shows
@@ -24,25 +25,27 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
 from pipeline.applications.export import beside, check_formats, export
-from pipeline.errors import NotFound, UserError
+from pipeline.errors import NotFound, UserError, nearest
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
-from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.reconstruction.gaussian_files import encoded_gaussians
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
+from pipeline.surface.division import Division
+from pipeline.surface.stored import restored
 from pipeline.views.palette import PART_COLOURS
 
 FORMAT, VERSION, READ = "partgen-result", 2, (1, 2)
-PICTURE, ATOMS = "input.png", "atoms.png"
+PICTURE, ATOMS, NEURAL = "input.png", "atoms.png", "neural.glb"
 KIND = "result"
 """Of the folder, in its SHA256SUMS."""
 ANIMATIONS = ("turntable.gif", "exploded.gif")
@@ -65,18 +68,20 @@ class Part:
     grid: np.ndarray | None = None
     """(H, W, 3) uint8: the part alone, from which its field was made."""
     field: Field | None = None
-    """Of every part but those of the object's own surface, which have one from the first edit on."""
+    """Of every part but those of the object's own surface, which have one once something needs it."""
     glb: bytes | None = None
     """The part alone and in place; None when it has no surface."""
     triangles: int = 0
     absent: str = ""
     """Why it has no surface; empty when it has one."""
     original: bool = False
-    """Whether its surface is that of the file it comes from, and not its field's."""
+    """Whether its surface is that of the file it comes from, and not its field's; what closes it may be of that."""
     atoms: Sequence[int] = ()
     """Of such a part, what of the hierarchy it is made of."""
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Digests of the models that made its surface, by their names; none of one that is the file's."""
+    """Digests of the models that made its surface, or what closes it, by their names; none where that is the file's."""
+    colour: str = ""
+    """What shows it in label maps, such as `#3cb44b`; empty: that of its label in `PART_COLOURS`."""
 
     @property
     def stem(self) -> str:
@@ -103,6 +108,18 @@ class OwnSurface:
     """As of `pipeline.surface.stored`."""
     atoms_HW: np.ndarray
     """(H, W) uint8, what of it each pixel of the grid shows, from 1; 0 is the background."""
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes], atoms_HW: np.ndarray, division: Division) -> Self:
+        """With the division of which these are the files, which need not be read again."""
+        surface = cls(files, atoms_HW)
+        vars(surface)["division"] = division
+        return surface
+
+    @cached_property
+    def division(self) -> Division:
+        """All the ways to divide it; ValueError when the files are not of one."""
+        return restored(self.files)
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,6 +159,8 @@ class PartObject:
     """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was made from, if it was."""
     surface: OwnSurface | None = None
     """Of an object in parts of its own surface, until it is edited."""
+    neural: bytes | None = None
+    """Of such an object a GLB of the same parts made of their fields, where it was asked for."""
     animations: Mapping[str, bytes] = field(default_factory=dict)
     """GIFs by the names of their files, `ANIMATIONS`: from all around, as it is and with its parts pulled apart; empty
     until `PartGenPipeline.animated` draws them."""
@@ -194,11 +213,17 @@ class PartObject:
         write_sums(out, KIND)
 
     def _write(self, folder: Path) -> None:
-        files = {**self.animations, "grid.png": encode_png(self.grid), "labels.png": _label_png(self.labels)}
+        files = {
+            **self.animations,
+            "grid.png": encode_png(self.grid),
+            "labels.png": _label_png(self.labels, self.parts),
+        }
         if self.glb is not None:
             files["object.glb"] = self.glb
         if self.picture is not None:
             files[PICTURE] = encode_png(self.picture)
+        if self.neural is not None:
+            files[NEURAL] = self.neural
         if self.surface is not None:
             files |= {**self.surface.files, ATOMS: encode_png(self.surface.atoms_HW)}
         for number, segmentation in enumerate(self.segmentations, start=1):
@@ -231,6 +256,7 @@ class PartObject:
             "diagnostics": [asdict(one) for one in self.diagnostics],
             "picture": None if self.picture is None else PICTURE,
             "surface": None if self.surface is None else [*self.surface.files, ATOMS],
+            "neural": None if self.neural is None else NEURAL,
         }
 
     def _part_values(self, part: Part) -> dict[str, Any]:
@@ -238,7 +264,7 @@ class PartObject:
         return {
             **{
                 name: getattr(part, name)
-                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models")
+                for name in ("label", "name", "caption", "score", "triangles", "absent", "original", "models", "colour")
             },
             "atoms": list(part.atoms),
             "pixels": int((self.labels == part.label).sum()),
@@ -272,6 +298,7 @@ class PartObject:
                 # Results of before this file have no such value.
                 picture=decode_png(regular(path / PICTURE).read_bytes()) if values.get("picture") else None,
                 surface=_read_surface(path, values["surface"]) if values.get("surface") else None,
+                neural=regular(path / NEURAL).read_bytes() if values.get("neural") else None,
                 animations={name: regular(path / name).read_bytes() for name in ANIMATIONS if (path / name).exists()},
             )
         except FileNotFoundError as error:
@@ -327,6 +354,7 @@ def _read_part(folder: Path, row: Mapping[str, Any]) -> Part:
         original=row.get("original", False),
         atoms=row.get("atoms", ()),
         models=row.get("models", {}),
+        colour=row.get("colour", ""),
     )
     grid = decode_png(regular(folder / f"parts/{part.stem}.png").read_bytes()) if row["grid"] else None
     glb = regular(folder / f"parts/{part.stem}.glb").read_bytes() if row["glb"] else None
@@ -337,5 +365,9 @@ def _field_file(label: int) -> str:
     return f"fields/{label:02d}.safetensors"
 
 
-def _label_png(labels: np.ndarray) -> bytes:
-    return encode_png(labels, palette=PART_COLOURS[: int(labels.max()) + 1])
+def _label_png(labels: np.ndarray, parts: Sequence[Part] = ()) -> bytes:
+    palette = PART_COLOURS[: int(labels.max()) + 1].copy()
+    for part in parts:
+        if part.colour and part.label < len(palette):
+            palette[part.label] = list(bytes.fromhex(part.colour.removeprefix("#")))
+    return encode_png(labels, palette=palette)

@@ -164,14 +164,14 @@ def _heard(crew: list[_Worker]) -> list[_Worker]:
     return [worker for worker in crew if worker.connection in signs or worker.process.sentinel in signs]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let the kernel end this process when its parent dies, however it dies (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _work(connection: Connection, function: Callable[[Any], Any]) -> None:
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears Ctrl-C and ends its processes
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,16 +1,49 @@
 """Progress of many items, a bar on a terminal or a line now and then in a log, and the time that a step took."""
 
+from __future__ import annotations
+
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 LOG_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step that begins, goes on or has ended."""
+
+    what: str
+    seconds: float | None = None
+    """How long it took; None until it has ended."""
+    done: int = 0
+    total: int = 0
+    """Of its items, where it counts any."""
+
+
+_listeners: list[Callable[[Event], object]] = []
+
+
+@contextmanager
+def listening(listener: Callable[[Event], object]) -> Iterator[None]:
+    """Within, every `step` and `Progress` of this process is also told to `listener`."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def _tell(event: Event) -> None:
+    for listener in _listeners:
+        listener(event)
 
 
 class Progress:
@@ -24,18 +57,12 @@ class Progress:
         self.done = self.before = done
         self.failed = 0
         self.started = self.logged = time.monotonic()
-        self.bar: Bar | None = None
-        if sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self.bar = Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+        self.bar = _bar() if sys.stderr.isatty() else None
+        if self.bar:
             self.task = self.bar.add_task(description, total=total, completed=done, note="")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
+        _tell(Event(self.description, None, self.done, self.total))
         if self.bar:
             self.bar.start()
         return self
@@ -43,6 +70,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _tell(Event(self.description, time.monotonic() - self.started, self.done, self.total))
         if self.bar:
             self.bar.stop()
 
@@ -55,6 +83,7 @@ class Progress:
         """One more object is finished or has failed; `note` says what else is of interest."""
         self.done += 1
         self.failed += failed
+        _tell(Event(self.description, None, self.done, self.total))
         note = ", ".join(filter(None, (note, f"{self.failed} failed" if self.failed else "")))
         if self.bar:
             self.bar.update(self.task, completed=self.done, note=note)
@@ -71,12 +100,26 @@ class Progress:
 def step(what: str) -> Iterator[None]:
     """Say on stderr what begins, and how long it took when it has ended."""
     print(f"{what} ... ", end="", file=sys.stderr, flush=True)
+    _tell(Event(what))
     started, how = time.monotonic(), "stopped after "
     try:
         yield
         how = ""
     finally:
+        _tell(Event(what, time.monotonic() - started))
         print(f"{how}{time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+
+
+def _bar() -> Bar | None:
+    """A bar on the terminal; None where rich is not installed, as on a machine that only trains."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+    except ModuleNotFoundError:
+        return None
+    words = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    return Bar(*words, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def _duration(seconds: float) -> str:

@@ -40,3 +40,36 @@ def cut(merges: np.ndarray, parts: int) -> np.ndarray:
 def number_of_parts(merges: np.ndarray, level: float, most: int) -> int:
     """How many parts are left when all atoms closer than `level` are joined; at most `most`."""
     return min(most, len(merges) + 1 - int(np.sum(merges[:, 2] < level)))
+
+
+def halves(merges: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two or more atoms in two groups, where the hierarchy divides them first; ascending, with the first atom first."""
+    count = len(merges) + 1
+    node_N = np.arange(count)
+    for number, (one, other) in enumerate(merges[:, :2].astype(int)):
+        before = node_N.copy()
+        node_N[(node_N == one) | (node_N == other)] = count + number
+        if np.all(node_N[atoms] == node_N[atoms[0]]):
+            mine = before[atoms] == before[atoms[0]]
+            return np.sort(atoms[mine]), np.sort(atoms[~mine])
+    raise ValueError("there is one atom only")
+
+
+def most_itself(merges: np.ndarray, atom: int, within: np.ndarray) -> np.ndarray:
+    """Of the groups of atoms around one atom that the hierarchy has within some atoms, all but these themselves, the
+    one that stays by itself over the widest range of distances; the smallest of equals. Its atoms, ascending.
+    """
+    count = len(merges) + 1
+    node_N = np.arange(count)
+    group, since, best, longest = np.array([atom]), 0.0, np.array([atom]), -1.0
+    for number, (one, other, distance) in enumerate(merges[:, :3]):
+        node_N[(node_N == one) | (node_N == other)] = count + number
+        grown = within[node_N[within] == node_N[atom]]
+        if len(grown) == len(group):
+            continue
+        if distance - since > longest:
+            best, longest = group, distance - since
+        if len(grown) == len(within):
+            break
+        group, since = grown, distance
+    return np.sort(best)

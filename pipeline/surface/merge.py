@@ -61,6 +61,15 @@ def merge_glbs(glbs: Sequence[bytes]) -> bytes:
     return _written({kind: value for kind, value in merged.items() if value != []}, bytes(buffer))
 
 
+def renamed_glb(glb: bytes, name: str) -> bytes:
+    """The GLB of one part, as `pack` has written it, under another name; all else stays as it is."""
+    tree, binary = _read(glb)
+    for node in tree["nodes"]:
+        if "mesh" in node:
+            node["name"] = tree["meshes"][node["mesh"]]["name"] = name
+    return _written(tree, binary)
+
+
 def _appended(merged: dict[str, Any], buffer: bytearray, view: dict[str, Any], content: bytes) -> int:
     buffer.extend(b"\0" * (-len(buffer) % ALIGNMENT))
     merged.setdefault("bufferViews", []).append({**view, "byteOffset": len(buffer)})

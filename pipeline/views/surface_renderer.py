@@ -1,5 +1,7 @@
 """pyrender with the segmentation pass that label maps need; importing it loads EGL and OpenGL."""
 
+import contextlib
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,11 @@ import numpy as np
 os.environ.setdefault("PYOPENGL_PLATFORM", "egl")  # read by the first import of OpenGL
 if not hasattr(np, "infty"):
     np.infty = np.inf  # type: ignore[attr-defined]  # pyrender 0.1.45 was written for numpy 1
+
+# Mesa draws with LLVM, and so does triton, which torch imports for diffusers. Where Mesa's is loaded first, triton's
+# crashes the process.
+with contextlib.suppress(ImportError):
+    importlib.import_module("triton")
 
 import pyrender
 from OpenGL import GL

@@ -29,6 +29,8 @@ from pipeline.plan.gpus import GPUS, find_gpu
 from pipeline.plan.networks import Network, Preset
 from pipeline.plan.reconstructors import inferences
 from pipeline.plan.trace import Cost, SavedStorages, fused_attention, training_cost
+from pipeline.surface.features import PAIRS
+from pipeline.surface.superfaces import MOST
 from pipeline.training.average import Average
 from stages.plan import _from_nothing, plan
 
@@ -99,6 +101,7 @@ def test_inputs_follow_the_tasks() -> None:
         "edit": (9, 16, 16),
         "complete_no_context": (9, 16, 16),
         "complete_single_view": (13, 8, 8),
+        "grouping": (len(PAIRS), MOST, MOST),
     }
 
 

@@ -1,5 +1,8 @@
 """Animations of meshes: what is seen is the parts' own colours, in place."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +35,7 @@ def cube(x: float, colour: tuple[float, ...], by: str) -> Surface:
 def test_parts_are_seen_in_their_colours_and_moved_apart(by: str) -> None:
     frame = np.diag([2.0, 2.0, 2.0, 1.0])  # the file's frame is half as large
     glbs = [
-        surface_glb("part", number, [cube(x, colour, by)], "", np.linalg.inv(frame))
+        surface_glb("part", number, [cube(x, colour, by)], "", {}, np.linalg.inv(frame))
         for number, (x, colour) in enumerate([(-0.5, RED), (0.0, GREEN), (0.5, BLUE)], 1)
     ]
     gaps = []
@@ -48,3 +51,14 @@ def test_parts_are_seen_in_their_colours_and_moved_apart(by: str) -> None:
         assert behind[0] > behind[2]
         gaps.append(where[1].min() - where[0].max())
     assert gaps[1] > gaps[0]
+
+
+def test_what_diffusers_imports_can_be_imported_after_something_was_drawn() -> None:
+    pytest.importorskip("triton")
+    program = (
+        "from pipeline.views.surface_renderer import pyrender\n"
+        "pyrender.OffscreenRenderer(8, 8)\n"
+        "import triton"
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr  # -11 where Mesa's LLVM was loaded before triton's

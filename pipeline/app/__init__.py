@@ -1,0 +1,1 @@
+"""`partgen app`: the applications as a local web server, and its client."""
