@@ -36,6 +36,7 @@ from pipeline.params.base import load_group, validate
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.carving import HULL_CELLS, INSIDE, Carver, silhouettes
+from pipeline.reconstruction.gaussian_files import encoded_gaussians
 from pipeline.reconstruction.others import Splatted
 from pipeline.reconstruction.rays import split_views, view_rays
 from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstructor
@@ -148,7 +149,7 @@ def measured(
         gaussians = reconstructor.gaussians(grid)
         if splats:
             splats.mkdir(parents=True, exist_ok=True)
-            (splats / f"{example.object_id}-{example.part_id}.ply").write_bytes(gaussians.encoded())
+            (splats / f"{example.object_id}-{example.part_id}.ply").write_bytes(encoded_gaussians(gaussians))
         poses = [camera_to_world(*where, camera.distance) for where in example.cameras]
         drawn = [one.colour_HW3.cpu().numpy() for one in draw_views(gaussians, poses, camera.fov_deg, camera.size)]
         baked, views = float(psnr(views, np.stack(drawn)).mean()), np.stack(drawn)
@@ -176,7 +177,9 @@ def table(shown: list[Example], results: dict[str, list[Result]]) -> Iterator[st
     """A line for each reconstructor, and for each further one's difference to the first; wholes and parts apart."""
     yield f"{'':<22}" + "".join(f"{measure:^29}" for measure in MEASURES)
     groups = [("wholes", False, (0.0, np.inf)), ("parts", True, (0.0, np.inf))]
-    groups += [(f"parts {low:g} to {high:g} from the centre", True, (low, high)) for low, high in pairwise(DISTANCES)]
+    for low, high in pairwise(DISTANCES):
+        title = f"parts {low:g} to {high:g} from the centre" if high < np.inf else f"parts beyond {low:g}"
+        groups.append((title, True, (low, high)))
     for title, wanted, (low, high) in groups:
         chosen = [
             number

@@ -154,7 +154,9 @@ def _on(field: Field, device: torch.device) -> Field:
         return field
     support = field.support_DHW if field.support_DHW is None else field.support_DHW.to(device)
     decoder = deepcopy(field.decoder).to(device)
-    return replace(field, volume_CDHW=field.volume_CDHW.to(device), decoder=decoder, support_DHW=support)
+    gaussians = None if field.gaussians is None else field.gaussians.to(device)
+    moved = replace(field, volume_CDHW=field.volume_CDHW.to(device), decoder=decoder, support_DHW=support)
+    return replace(moved, gaussians=gaussians)
 
 
 def remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:

@@ -4,6 +4,7 @@
     parts/NN-NAME.glb       each part alone and in place; missing for a part without a surface
     parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed, if it was
     fields/NN.safetensors   its field, if it has one
+    splats/NN-NAME.ply      the gaussians that the field was made of, if it was
     neural.glb              the same parts made of their fields, beside their own surface, if that was asked for
     surface.glb             the object's own surface before it was divided, if its parts are made of that
     hierarchy.safetensors   all the ways to divide it: `partgen regroup`
@@ -36,6 +37,7 @@ from pipeline.applications.export import beside, check_formats, export
 from pipeline.errors import NotFound, UserError, nearest
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
 from pipeline.reconstruction.field import Field, load_field
+from pipeline.reconstruction.gaussian_files import encoded_gaussians
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
 from pipeline.surface.division import Division
@@ -233,6 +235,10 @@ class PartObject:
                 files[f"parts/{part.stem}.glb"] = part.glb
             if part.field is not None:
                 part.field.save(folder / _field_file(part.label))
+                splats = part.field.splats()
+                if splats is not None:
+                    (folder / "splats").mkdir(exist_ok=True)
+                    files[f"splats/{part.stem}.ply"] = encoded_gaussians(splats)
         for name, content in files.items():
             (folder / name).write_bytes(content)
         write_json(folder / "result.json", self._values())

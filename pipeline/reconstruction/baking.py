@@ -8,6 +8,7 @@ a cell, P points on a surface.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -108,7 +109,8 @@ def bake_gaussians(gaussians: Gaussians, resolution: int) -> Field:
         start = stop
     volume = sums.view(4, *3 * (resolution,))
     known_DHW = volume[0] * cell > LEAST_HIDDEN
-    return density_field(volume[0], volume[1:] / volume[0].clamp(min=1e-12), known_DHW)
+    field = density_field(volume[0], volume[1:] / volume[0].clamp(min=1e-12), known_DHW)
+    return field if field.is_empty else replace(field, gaussians=gaussians)
 
 
 def bake_surface(

@@ -31,7 +31,7 @@ from pipeline.errors import UserError
 from pipeline.reconstruction.baking import bake_gaussians, bake_surface
 from pipeline.reconstruction.carving import hull_decoder
 from pipeline.reconstruction.field import Field
-from pipeline.reconstruction.gaussians import is_gaussians, read_gaussians
+from pipeline.reconstruction.gaussian_files import is_gaussians, read_gaussians
 from pipeline.reconstruction.grids import check_grids, shown_grids
 from pipeline.reconstruction.rays import split_views
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world

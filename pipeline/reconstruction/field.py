@@ -28,10 +28,13 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.folders import regular
+from pipeline.reconstruction.gaussians import Gaussians
 from pipeline.reconstruction.rays import BOUND
 
 METADATA = "field"
 """The entry of a file's metadata that holds what is no tensor, as JSON."""
+GAUSSIANS = "gaussians/"
+"""Begins the names of a file's tensors that are gaussians."""
 SUPPORT_CHUNK = 2**16
 """Samples evaluated at once when a support is found."""
 
@@ -112,6 +115,8 @@ class Field:
     """Where the cube's centre stands in the scene: x, y, z."""
     scale: float = 1.0
     """Half the cube's side in the scene, positive."""
+    gaussians: Gaussians | None = None
+    """In the cube's frame, what the field was baked of; kept in its file, and looked at by nothing that renders it."""
 
     @classmethod
     def empty(cls, decoder: Decoder) -> "Field":
@@ -214,6 +219,10 @@ class Field:
             support_DHW &= F.adaptive_max_pool3d(self.support_DHW[None].to(dtype), shape)[0].bool()
         return replace(self, support_DHW=support_DHW)
 
+    def splats(self) -> Gaussians | None:
+        """The gaussians that it was baked of, in the scene."""
+        return None if self.gaussians is None else self.gaussians.placed(self.offset_3, self.scale)
+
     def checked(self, name: str) -> "Field":
         """The field itself; UserError when its features or weights are not finite numbers."""
         for tensor in (self.volume_CDHW, *self.decoder.parameters()):
@@ -227,6 +236,8 @@ class Field:
         tensors["volume"] = self.volume_CDHW
         if self.support_DHW is not None:
             tensors["support"] = self.support_DHW
+        if self.gaussians is not None:
+            tensors |= {f"{GAUSSIANS}{name}": value for name, value in vars(self.gaussians).items()}
         # One entry: safetensors writes several in an order of chance.
         values = {"decoder": self.decoder.config, "offset": self.offset_3, "scale": self.scale}
         metadata = {METADATA: json.dumps(values)}
@@ -253,9 +264,12 @@ def read_field(content: bytes, source: str) -> Field:
         (length,) = struct.unpack_from("<Q", content)  # of the header, which `load` has checked
         values: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
         decoder = Decoder(**values["decoder"]).to(dtype=tensors["volume"].dtype)
-        weights = {name.removeprefix("decoder."): value for name, value in tensors.items() if "." in name}
+        weights = {name.removeprefix("decoder."): value for name, value in tensors.items() if name[:8] == "decoder."}
+        splats = {name.removeprefix(GAUSSIANS): value for name, value in tensors.items() if name.startswith(GAUSSIANS)}
         decoder.load_state_dict(weights)
         field = Field(tensors["volume"], decoder.requires_grad_(False), tensors.get("support"))
+        if splats:
+            field = replace(field, gaussians=Gaussians(**splats))
         return field.placed(values["offset"], values["scale"]).checked(source)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(

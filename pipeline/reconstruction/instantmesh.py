@@ -202,12 +202,11 @@ def layout_of(keys: Sequence[str]) -> Layout:
     """Of the published ones, that which these keys come from: `base` has 12 layers, `large` 16."""
     layers = {int(key.split(".")[2]) for key in keys if key.startswith("transformer.layers.")}
     mesh = any(key.startswith("synthesizer.decoder.net_sdf.") for key in keys)
-    large = max(layers, default=0) >= 12
-    sizes = {"layers": 16, "planes_width": 1024, "features": 80} if large else BASE
-    return Layout(mesh=mesh, **sizes)
+    large = max(layers, default=0) >= BASE["layers"]
+    return Layout(mesh=mesh, **({} if large else BASE))
 
 
-BASE = {"layers": 12, "planes_width": 1024, "features": 40}
+BASE = {"layers": 12, "features": 40}
 """Sizes of the variants `base` that differ."""
 
 

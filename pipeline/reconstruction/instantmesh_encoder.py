@@ -55,13 +55,18 @@ class _EncoderLayer(nn.Module):
         return tokens_NLC + self.output.dense(F.gelu(inner))
 
 
+class _Patches(nn.Module):
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, width, patch, stride=patch)
+
+
 class _Embeddings(nn.Module):
     def __init__(self, width: int, patch: int, positions: int) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + positions**2, width))
-        self.patch_embeddings = nn.Module()
-        self.patch_embeddings.projection = nn.Conv2d(3, width, patch, stride=patch)
+        self.patch_embeddings = _Patches(width, patch)
 
     def forward(self, views_N3HW: Tensor) -> Tensor:
         patches_NCHW = self.patch_embeddings.projection(views_N3HW)
@@ -81,11 +86,16 @@ class _Embeddings(nn.Module):
         return torch.cat((first, enlarged.flatten(2).mT), dim=1)
 
 
+class _Layers(nn.Module):
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(_EncoderLayer(width, heads) for _ in range(layers))
+
+
 class _Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, patch: int, positions: int) -> None:
         super().__init__()
-        self.embeddings, self.encoder = _Embeddings(width, patch, positions), nn.Module()
-        self.encoder.layer = nn.ModuleList(_EncoderLayer(width, heads) for _ in range(layers))
+        self.embeddings, self.encoder = _Embeddings(width, patch, positions), _Layers(width, layers, heads)
         self.layernorm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, views_N3HW: Tensor, camera_NC: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ a gaussian anywhere in the cube. Written from the paper and from what the publis
 Shape suffixes: B grids, V views, N = B * V, or gaussians, L tokens of all views, C channels, H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +92,7 @@ class _Block(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(_Residual(channels, width) for channels in inputs)
         self.attns = nn.ModuleList(_Attention(width) for _ in inputs) if attends else None
+        self.count, self.sampled = len(inputs), sampled
         if sampled:
             self.add_module(sampled, nn.Conv2d(width, width, 3, stride=2 if sampled == "downsample" else 1, padding=1))
 
@@ -98,6 +100,13 @@ class _Block(nn.Module):
         """One residual layer, and its attention."""
         values = self.nets[number](values)
         return values if self.attns is None else self.attns[number](values)
+
+    def resampled(self, values: Tensor) -> Tensor:
+        """What the layer at its end makes."""
+        if self.sampled == "upsample":
+            values = F.interpolate(values, scale_factor=2.0, mode="nearest")
+        result: Tensor = getattr(self, self.sampled)(values)
+        return result
 
 
 class _Middle(nn.Module):
@@ -136,19 +145,19 @@ class _UNet(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         values = self.conv_in(values)
         passed = [values]
-        for block in self.down_blocks:
-            for number in range(len(block.nets)):
+        for block in cast(Iterable[_Block], self.down_blocks):
+            for number in range(block.count):
                 values = block.layer(number, values)
                 passed.append(values)
-            if hasattr(block, "downsample"):
-                values = block.downsample(values)
+            if block.sampled:
+                values = block.resampled(values)
                 passed.append(values)
         values = self.mid_block(values)
-        for block in self.up_blocks:
-            for number in range(len(block.nets)):
+        for block in cast(Iterable[_Block], self.up_blocks):
+            for number in range(block.count):
                 values = block.layer(number, torch.cat((values, passed.pop()), dim=1))
-            if hasattr(block, "upsample"):
-                values = block.upsample(F.interpolate(values, scale_factor=2.0, mode="nearest"))
+            if block.sampled:
+                values = block.resampled(values)
         result: Tensor = self.conv_out(F.silu(self.norm_out(values)))
         return result
 

@@ -24,7 +24,7 @@ from pipeline.plan.trace import inference_flops
 from pipeline.reconstruction import grm, instantmesh, lgm
 from pipeline.reconstruction.baking import cell_centres
 from pipeline.reconstruction.gaussians import Gaussians
-from pipeline.reconstruction.other_cameras import IMAGENET_MEAN, IMAGENET_STD
+from pipeline.reconstruction.other_cameras import IMAGENET_MEAN, IMAGENET_STD, wider_views
 from pipeline.reconstruction.reconstructor import find_reconstructor
 from pipeline.reconstruction.splats import draw_views
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, camera_to_world
@@ -124,6 +124,23 @@ def test_the_whole_networks_have_the_keys_and_the_work_of_the_published_ones() -
     sizes = [sum(weight.numel() for weight in network.parameters()) for network in (big, small, large, base)]
     assert sizes == [415_042_848, 412_958_240, 378_477_332, 313_249_004]
     assert (flops / 1e12, more / 1e12) == (pytest.approx(1.78, abs=0.005), pytest.approx(2.77, abs=0.005))
+
+
+def test_variants_of_instantmesh_are_told_apart_by_their_keys() -> None:
+    for mesh in (False, True):
+        for sizes in ({}, instantmesh.BASE):
+            layout = instantmesh.Layout(mesh=mesh, **sizes)
+            with torch.device("meta"):
+                assert instantmesh.layout_of(list(instantmesh.InstantMesh(layout).state_dict())) == layout
+
+
+def test_a_wider_view_shows_the_same_smaller_and_white_around_it() -> None:
+    grid = scene_grid()[:3]
+    wide = wider_views(grid[None], CAMERA, lgm.FOV_DEG, lgm.SIZE)[0]
+    _, _, _, which = hits(middles(lgm.SIZE), lgm.FOV_DEG, CAMERA.distance)
+    true = torch.tensor([colour for *_, colour in BALLS] + [(1.0, 1.0, 1.0)])[which].movedim(-1, 1)
+    assert -10 * math.log10((wide - true).square().mean()) > 24
+    assert (wide[:, :, :20] == 1).all()
 
 
 def hits(share: np.ndarray, fov_deg: float, distance: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Gaussians: their files, their pictures by both paths, and what a baked field hides."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.reconstruction.baking import bake_gaussians
-from pipeline.reconstruction.gaussians import (
-    COLUMNS,
-    Gaussians,
-    is_gaussians,
-    quaternion,
-    read_gaussians,
-    rotation_matrices,
-)
+from pipeline.reconstruction.field import load_field
+from pipeline.reconstruction.gaussian_files import COLUMNS, encoded_gaussians, is_gaussians, read_gaussians
+from pipeline.reconstruction.gaussians import Gaussians, quaternion, rotation_matrices
 from pipeline.reconstruction.rays import view_rays
 from pipeline.reconstruction.renderer import render
 from pipeline.reconstruction.splats import BLUR, MOST_ALPHA, Drawn, draw, draw_reference, draw_views
@@ -118,7 +114,7 @@ def test_scene_and_camera_move_together() -> None:
 
 def test_a_file_holds_them_and_rubbish_is_one_sentence() -> None:
     gaussians = some(50)
-    content = gaussians.encoded()
+    content = encoded_gaussians(gaussians)
     assert is_gaussians(content)
     assert content.split(b"end_header\n")[1].__len__() == 50 * 4 * len(COLUMNS)
     close(draw(read_gaussians(content, "a.ply"), POSE, FOV, SIZE), draw(gaussians, POSE, FOV, SIZE))
@@ -128,8 +124,8 @@ def test_a_file_holds_them_and_rubbish_is_one_sentence() -> None:
         (content[:-9], "truncated"),
         (content.replace(b"rot_3", b"rot_4"), "no 'rot_3'"),
         (b"solid", "no header"),
-        (nan.encoded(), "not finite"),
-        (some(0).encoded(), "no gaussians"),
+        (encoded_gaussians(nan), "not finite"),
+        (encoded_gaussians(some(0)), "no gaussians"),
     ):
         with pytest.raises(UserError, match=rf"^a\.ply .*{sentence}"):
             read_gaussians(broken, "a.ply")
@@ -141,6 +137,19 @@ def test_a_baked_gaussian_hides_as_much_as_its_splat() -> None:
     seen = render([field], view_rays(camera, 0.0, 0.0)[32:33, 32:33].flat(), 200)
     assert seen.alpha.item() == pytest.approx(alpha, abs=0.02)
     assert seen.colour[0].tolist() == pytest.approx([1 - alpha * (1 - c) for c in (0.9, 0.2, 0.1)], abs=0.02)
+
+
+def test_a_baked_field_keeps_its_gaussians_wherever_it_stands(tmp_path: Path) -> None:
+    gaussians = some(40)
+    bake_gaussians(gaussians, 16).placed((0.5, 0.0, -1.0), 2.0).save(tmp_path / "a.safetensors")
+    again = load_field(tmp_path / "a.safetensors")
+    assert again.gaussians is not None
+    splats = again.splats()
+    assert splats is not None
+    torch.testing.assert_close(again.gaussians.colours_N3, gaussians.colours_N3)
+    torch.testing.assert_close(splats.centres_N3, 2 * gaussians.centres_N3 + torch.tensor([0.5, 0.0, -1.0]))
+    torch.testing.assert_close(splats.scales_N3, 2 * gaussians.scales_N3)
+    assert bake_gaussians(gaussians[:0], 16).is_empty
 
 
 def test_a_baked_wall_of_thin_splats_is_drawn_as_they_are() -> None:
