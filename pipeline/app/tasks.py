@@ -1,4 +1,7 @@
-"""What the server's processes compute: results out of requests, and pictures and files of results."""
+"""What the server's processes compute: results out of requests, and pictures and files of results.
+
+Shape suffixes: H W pixels of a picture.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence

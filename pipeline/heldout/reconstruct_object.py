@@ -20,8 +20,8 @@ from pipeline.heldout.loading import worker_device
 from pipeline.heldout.reconstruct_tables import AT_ONCE, FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS
 from pipeline.params.reconstruct import MeshParams, ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
+from pipeline.programs import ProgramFailed
 from pipeline.reconstruction.assembly import mesh_parts
-from pipeline.reconstruction.command import CommandFailed
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.part_views import render_parts
@@ -123,8 +123,8 @@ def _fields(reconstructor: Reconstructor, grids: Mapping[int, np.ndarray]) -> di
     for start in range(0, len(stack), BATCH):
         try:
             found += reconstructor.fields(torch.stack(stack[start : start + BATCH]).to(worker_device()))
-        except CommandFailed as error:
-            raise ObjectFailed(str(error)) from None
+        except ProgramFailed as error:
+            raise ObjectFailed(error.reason) from None
     return dict(zip(grids, found, strict=True))
 
 

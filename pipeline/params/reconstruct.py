@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.params.base import Group, StageGroup
+from pipeline.params.command import Command, check_places
 
 Positive = Annotated[int, Field(gt=0)]
 Weights = Annotated[str, Field(min_length=1)] | None
-PLACEHOLDERS = ("{views}", "{out}")
+PLACES = ("views", "out")
 """In a command: the folder that it reads, and the one that it writes to."""
 TRAINED = ("lrm",)
 """Reconstructors that are trained here."""
@@ -58,7 +59,7 @@ class ReconstructParams(StageGroup):
     """Cells a side of a carved field; finer than the grids' pixels gains nothing."""
     bake_resolution: Annotated[int, Field(ge=8)]
     """Cells a side of the fields that are made of gaussians, triplanes and meshes."""
-    command: list[str] | None
+    command: Command | None
     """A program and its arguments; `{views}` in them is the folder with the views, `{out}` the one for the result."""
     command_timeout_s: Annotated[float, Field(gt=0)]
     """Seconds that the program may take for one grid."""
@@ -77,15 +78,18 @@ class ReconstructParams(StageGroup):
     timeout_s: Annotated[float, Field(gt=0)]
     """Seconds one object may take."""
 
+    @field_validator("command")
+    @classmethod
+    def _checked(cls, command: Command | None) -> Command | None:
+        if command is not None:
+            check_places(command, PLACES, PLACES)
+        return command
+
     @model_validator(mode="after")
     def complete(self) -> Self:
         """What the reconstructor needs must be there."""
-        if self.reconstructor == "command":
-            if not self.command:
-                raise ValueError("the reconstructor `command` needs reconstruct.command, a program and its arguments")
-            for placeholder in PLACEHOLDERS:
-                if not any(placeholder in argument for argument in self.command):
-                    raise ValueError(f"reconstruct.command is {self.command} and has no {placeholder} in its arguments")
+        if self.reconstructor == "command" and not self.command:
+            raise ValueError("the reconstructor `command` needs reconstruct.command, a program and its arguments")
         if self.reconstructor in OF_OTHERS and self.weights is None:
             raise ValueError(
                 f"the reconstructor `{self.reconstructor}` needs its authors' weights; name the file in "

@@ -8,11 +8,7 @@ Splatting.
 Shape suffixes: B grids, C channels, H W pixels, F triangles, P points.
 """
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +24,7 @@ from pipeline.assets.readers import FolderReader
 from pipeline.assets.reasons import ObjectDropped
 from pipeline.assets.surface import Surface
 from pipeline.errors import UserError
+from pipeline.programs import ProgramFailed, run_program, written
 from pipeline.reconstruction.baking import bake_gaussians, bake_surface
 from pipeline.reconstruction.carving import hull_decoder
 from pipeline.reconstruction.field import Field
@@ -44,12 +41,7 @@ MOST_TRIANGLES = 4_000_000
 TEXTURE_PX = 4096
 POINTS = 400_000
 """On a mesh, at which its colours are read."""
-LAST_WORDS = 200
-"""Characters of what a program said last that are repeated."""
-
-
-class CommandFailed(UserError):
-    """The program died, took too long, or wrote nothing that is an object."""
+COMMAND = "reconstruct.command"
 
 
 class Command:
@@ -63,7 +55,7 @@ class Command:
         self.samples = 3 * resolution // 2
 
     def fields(self, grids_BCHW: Tensor) -> list[Field]:
-        """As `Reconstructor.fields`; CommandFailed too."""
+        """As `Reconstructor.fields`; ProgramFailed too."""
         check_grids(grids_BCHW, self.camera.size)
         empty = Field.empty(hull_decoder(1.0, grids_BCHW.device))
         shown = shown_grids(grids_BCHW).tolist()
@@ -75,7 +67,7 @@ class Command:
             views.mkdir()
             out.mkdir()
             self._write(grid_CHW, views)
-            self._run(views, out, Path(folder, "said"))
+            run_program(self.command, {"views": views, "out": out}, self.timeout_s, COMMAND)
             return self._read(out, grid_CHW.device)
 
     def _write(self, grid_CHW: Tensor, folder: Path) -> None:
@@ -100,40 +92,13 @@ class Command:
         }
         (folder / "cameras.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
 
-    def _run(self, views: Path, out: Path, said: Path) -> None:
-        arguments = [one.replace("{views}", str(views)).replace("{out}", str(out)) for one in self.command]
-        name = self.command[0]
-        with said.open("wb") as file:
-            try:
-                # A session of its own, so that all that it starts ends with it; a file, which nobody waits for.
-                process = subprocess.Popen(
-                    arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-                )
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise UserError(f"{name} cannot be started ({reason}); correct reconstruct.command.") from None
-            try:
-                status = process.wait(self.timeout_s)
-            except subprocess.TimeoutExpired:
-                raise CommandFailed(
-                    f"{name} took more than {self.timeout_s:g} s for one grid and was ended; "
-                    "raise reconstruct.command_timeout_s, or look why."
-                ) from None
-            finally:
-                _end(process)
-        if status:
-            words = said.read_bytes()[-4096:].decode(errors="replace").split("\n")
-            last = next((line.strip() for line in reversed(words) if line.strip()), "it said nothing")
-            raise CommandFailed(
-                f"{name} ended with status {status} ({last[:LAST_WORDS]}); run it by hand on four views."
-            )
-
     def _read(self, out: Path, device: torch.device) -> Field:
-        name = self.command[0]
-        found = sorted(path for path in out.iterdir() if path.suffix.lower() in RESULTS)
+        found = written(out, RESULTS)
         if len(found) != 1:
             names = ", ".join(path.name for path in found) or "nothing of that kind"
-            raise CommandFailed(f"{name} wrote {names}; it must write one file, {', '.join(RESULTS)}, into {{out}}.")
+            raise ProgramFailed(
+                COMMAND, f"the program wrote {names}", f"let it write one {', '.join(RESULTS)} into {{out}}"
+            )
         try:
             reader = FolderReader(out)
             if found[0].suffix.lower() == ".ply":
@@ -144,18 +109,18 @@ class Command:
             bundle = read_bundle(found[0].name, reader, MOST_BYTES)
             pieces, _ = load_pieces(bundle, TEXTURE_PX, 0.0, MOST_TRIANGLES, np.eye(4))
         except (ObjectDropped, UserError) as error:
-            raise CommandFailed(
-                f"{name} wrote {found[0].name}, which cannot be used: {str(error).rstrip('.')}."
-            ) from None
+            reason = f"the program wrote {found[0].name}, which cannot be used: {str(error).rstrip('.')}"
+            raise ProgramFailed(COMMAND, reason, "see what it writes") from None
         surfaces = [piece.surface for piece in pieces]
         triangles = np.concatenate([surface.vertices[surface.faces] for surface in surfaces])
         return self._somewhere(bake_surface(triangles, *coloured_points(surfaces, POINTS), self.resolution, device))
 
     def _somewhere(self, field: Field) -> Field:
         if field.is_empty:
-            raise CommandFailed(
-                f"What {self.command[0]} wrote has nothing in the cube from -1 to 1; "
-                "write it in the frame of cameras.json."
+            raise ProgramFailed(
+                COMMAND,
+                "what the program wrote has nothing in the cube from -1 to 1",
+                "write in the frame of cameras.json",
             )
         return field
 
@@ -174,10 +139,3 @@ def coloured_points(surfaces: Sequence[Surface], count: int) -> tuple[np.ndarray
             np.where(light_P3 <= 0.0031308, 12.92 * light_P3, 1.055 * light_P3.clip(1e-9) ** (1 / 2.4) - 0.055)
         )
     return np.concatenate(points), np.concatenate(colours)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a program and all that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

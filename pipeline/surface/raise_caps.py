@@ -1,7 +1,7 @@
 """A cap that bulges to where a completed shape has its hidden side, and stays welded at its rim.
 
 Shape suffixes: V vertices of a cap, T its triangles, E its inner edges, P points of a completed shape, C numbers that a
-point has.
+point has, K points that are nearest to a vertex.
 """
 
 from dataclasses import replace
