@@ -21,6 +21,7 @@ from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.rays import BOUND
 from pipeline.reconstruction.turntable import exploded, gif, turntable
 from pipeline.shards.progress import Progress, step
+from pipeline.surface.division import UNDIVIDED
 from pipeline.surface.merge import merge_glbs
 from pipeline.views.cameras import Camera, over_white
 from pipeline.views.mesh_turntable import mesh_turntable
@@ -160,7 +161,8 @@ def remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
     """What else a user should know of the parts."""
     if len(parts) == 1:
         advice = "--parts 2, or --parts-from pieces" if parts[0].original else "another seed, or --samples and --use"
-        yield Diagnostic("single", None, 1.0, f"The object has one part only; try {advice}.")
+        why = f": {UNDIVIDED}" if len(parts[0].atoms) == 1 else f"; try {advice}"
+        yield Diagnostic("single", None, 1.0, f"The object has one part only{why}.")
     if not any(part.glb for part in parts):
         message = "No part has a surface, so there is no object.glb; try --reconstructor carve, or train for longer."
         yield Diagnostic("absent", None, 0.0, message)

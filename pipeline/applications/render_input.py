@@ -68,7 +68,7 @@ def draw_object(
         bundle = read_object(path, int(assets.max_file_mb * 2**20))
         read, warnings = load_pieces(bundle, MOST_TEXTURE_PX, 0.0, _most_triangles(assets), matrix=turn_44, up=up)
     except ObjectDropped as error:
-        raise UserError(f"{path} cannot be taken apart: {error}.") from None
+        raise UserError(f"{path} cannot be taken apart: {_reason(str(error), assets)}.") from None
     stem = as_text(os.fsencode(path.stem))
     matrix = to_unit([piece.surface for piece in read])
     pieces = [replace(piece, surface=piece.surface.transformed(matrix)) for piece in read]
@@ -126,6 +126,17 @@ def _draw(glb: bytes, series: Sequence[Series], render: RenderParams) -> list[np
 def _close() -> None:
     if _blender is not None:
         _blender.close()
+
+
+def _reason(dropped: str, assets: AssetsParams) -> str:
+    """Why an object is dropped, with the limit and what to do where that is not said."""
+    if "max_triangles" in dropped:
+        return f"more than {_most_triangles(assets):,} triangles; make it coarser, or divide the file"
+    if "max_file_mb" in dropped:
+        return f"{dropped}, {assets.max_file_mb:g}; make it smaller, or raise that with --set assets.max_file_mb=1000"
+    if "points left out" in dropped:
+        return "a point cloud without faces; make a surface of it first, as MeshLab does"
+    return dropped
 
 
 def _most_triangles(assets: AssetsParams) -> int:

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -106,6 +106,13 @@ class OwnSurface:
     """As of `pipeline.surface.stored`."""
     atoms_HW: np.ndarray
     """(H, W) uint8, what of it each pixel of the grid shows, from 1; 0 is the background."""
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes], atoms_HW: np.ndarray, division: Division) -> Self:
+        """With the division of which these are the files, which need not be read again."""
+        surface = cls(files, atoms_HW)
+        vars(surface)["division"] = division
+        return surface
 
     @cached_property
     def division(self) -> Division:

@@ -98,7 +98,7 @@ def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: S
             "surface": wanted.surface,
         },
         history=[{"command": "decompose", "origin": source.origin, **asdict(wanted), "models": models}],
-        surface=OwnSurface(files, atoms_HW),
+        surface=OwnSurface.of(files, atoms_HW, division),
     )
     with step("Names"):
         whole = name_parts(settings.captions, source.grid, np.minimum(atoms_HW, 1), source.subject, quick=True)[WHOLE]

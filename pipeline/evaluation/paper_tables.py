@@ -12,10 +12,12 @@ from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
 from pipeline.evaluation.surface_tables import (
     CLOSING,
+    LABELLED_FIGURES,
     SURFACE,
     SURFACE_SHAPES,
     SURFACES,
     closing_rows,
+    labelled_rows,
     regime_rows,
     surface_label,
     what_runs_add,
@@ -210,8 +212,9 @@ def _generation(summary: Summary) -> Table:
 
 def _surface(summary: Summary) -> list[Table]:
     tables = [_figures(SURFACES.format(what), rows, SURFACE) for what, rows in regime_rows(summary).items()]
-    closing = closing_rows(summary)
-    return [*tables, _figures(CLOSING, closing, SURFACE_SHAPES)] if closing else tables
+    if closing := closing_rows(summary):
+        tables.append(_figures(CLOSING, closing, SURFACE_SHAPES))
+    return [*tables, *(_figures(title, rows, LABELLED_FIGURES) for title, rows in labelled_rows(summary).items())]
 
 
 def failure_rows(summary: Summary) -> dict[str, Figures]:

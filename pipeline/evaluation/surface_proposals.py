@@ -11,17 +11,20 @@ from pipeline.evaluation.ranking import THRESHOLDS, average_precision
 from pipeline.regions.ranking import SAME_REGION, suppressed
 
 
-def average_precisions(truth_NS: np.ndarray, levels: Sequence[np.ndarray]) -> dict[str, float]:
+def average_precisions(
+    truth_NS: np.ndarray, levels: Sequence[np.ndarray], area_N: np.ndarray | None = None
+) -> dict[str, float]:
     """`ap50` and `ap75`, in percent, of the parts (N,) of some divisions as proposals.
 
-    `truth_NS` is the area of each true part on each atom. As for pixels, a proposal's score is how many of all it
-    overlaps by an IoU above 1/2; on a tie the larger one comes first, then the earlier division; duplicates are
-    dropped.
+    `truth_NS` is the area of each true part on each atom, `area_N` that of the atoms where not all is of a part. As for
+    pixels, a proposal's score is how many of all it overlaps by an IoU above 1/2; on a tie the larger one comes first,
+    then the earlier division; duplicates are dropped.
     """
+    area_N = truth_NS.sum(axis=1) if area_N is None else area_N
     run_P = np.repeat(np.arange(len(levels)), [int(part_N.max()) + 1 for part_N in levels])
     inside_PN = np.concatenate([part_N == np.arange(int(part_N.max()) + 1)[:, None] for part_N in levels]).astype(float)
-    area_P = inside_PN @ truth_NS.sum(axis=1)
-    same_PP = _iou((inside_PN * truth_NS.sum(axis=1)) @ inside_PN.T, area_P, area_P) > SAME_REGION
+    area_P = inside_PN @ area_N
+    same_PP = _iou((inside_PN * area_N) @ inside_PN.T, area_P, area_P) > SAME_REGION
     order_P = np.lexsort((run_P, -area_P, -same_PP.sum(axis=1)))
     ranked = suppressed(order_P, same_PP, area_P > 0)
     truth_NS = truth_NS[:, truth_NS.sum(axis=0) > 0]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from pipeline.evaluation.closed_parts import CAP, CLOSED, FUSED
+from pipeline.evaluation.part_objaverse import LABELS, SETTING
 from pipeline.evaluation.summary import GAIN, Mean, Summary
 from pipeline.evaluation.surface_parts import MODEL_ALONE
 
@@ -27,6 +28,17 @@ SURFACE = {
     **SURFACE_SHAPES,
     "parts": ("parts", 1),
 }
+LABELLED = "PartObjaverse-Tiny, a user's copy: true parts are {}"
+LABELLED_FIGURES = {
+    "iou": ("mean best IoU, %", 1),
+    "iou_levels": ("of all levels, %", 1),
+    "iou_faces": ("by faces, %", 1),
+    "iou_levels_faces": ("by faces, of all levels, %", 1),
+    "ap50": ("AP50, %", 1),
+    "ap75": ("AP75, %", 1),
+    "parts": ("parts", 1),
+}
+NOT_RUN_HERE = "not run: evaluate.part_objaverse_tiny is null"
 CLOSING = "Parts of fused objects beside the true ones, by what becomes of openings (--close)"
 SURFACE_LABELS = {
     "one part": "one part for all",
@@ -69,6 +81,20 @@ def closing_rows(summary: Summary) -> dict[str, Figures]:
     found = summary["surface"]
     capped = found.get(CAP, {}).get(CLOSED)
     return {"none": found[MODEL_ALONE][FUSED], CAP: capped, "complete": {}} if capped else {}
+
+
+def labelled_rows(summary: Summary) -> dict[str, dict[str, Figures]]:
+    """By title the figures of every method on PartObjaverse-Tiny; a row without figures where it was not run."""
+    found = {
+        LABELLED.format(what): {
+            method: settings[SETTING.format(what)]
+            for method in SURFACE_LABELS
+            if SETTING.format(what) in (settings := summary["surface"].get(method, {}))
+        }
+        for what in LABELS
+    }
+    found = {title: rows for title, rows in found.items() if rows}
+    return found or {LABELLED.format(next(iter(LABELS))): {NOT_RUN_HERE: {}}}
 
 
 def what_runs_add(summary: Summary) -> list[str]:

@@ -29,10 +29,12 @@ from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
 from pipeline.evaluation.surface_tables import (
     CLOSING,
+    LABELLED_FIGURES,
     SURFACE,
     SURFACE_SHAPES,
     SURFACES,
     closing_rows,
+    labelled_rows,
     regime_rows,
     surface_label,
 )
@@ -160,8 +162,9 @@ def _completion(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[R
 
 def _surface(summary: Summary) -> list[ResultTable]:
     tables = [_likeness(SURFACES.format(what), rows, SURFACE, {}) for what, rows in regime_rows(summary).items()]
-    closing = closing_rows(summary)
-    return [*tables, _likeness(CLOSING, closing, SURFACE_SHAPES, {})] if closing else tables
+    if closing := closing_rows(summary):
+        tables.append(_likeness(CLOSING, closing, SURFACE_SHAPES, {}))
+    return [*tables, *(_likeness(title, rows, LABELLED_FIGURES, {}) for title, rows in labelled_rows(summary).items())]
 
 
 def _reassembly(summary: Summary) -> list[ResultTable]:

@@ -21,6 +21,8 @@ PULL = 3.0
 """Of a shape's points, beside that of all neighbours of a vertex together."""
 PASSES = 60
 """In which edges are divided, at most; each makes the longest ones half as long."""
+GRADING = 0.5
+"""By how much, for each unit of distance from the border, edges may be shorter than those of the border."""
 
 
 def raised(cap: Surface, rim: Rim, points_P3: np.ndarray, colours_P4: np.ndarray, grain: float) -> Surface:
@@ -69,7 +71,8 @@ def _settled(faces_T3: np.ndarray, start_VC: np.ndarray, wanted_VC: np.ndarray, 
     around = coo_array((np.ones(len(halves)), (halves[:, 0], halves[:, 1])), shape=(len(start_VC),) * 2).tocsr()
     around = around + around.T
     around.data[:] = 1
-    free_V = ~_on_border(faces_T3, len(start_VC))
+    free_V = np.ones(len(start_VC), bool)
+    free_V[_border(faces_T3, start_VC)[0]] = False
     degree_V = np.maximum(around.sum(axis=1), 1)[:, None]
     found_VC, pull_V1 = start_VC.copy(), pull_V[:, None]
     for _ in range(ROUNDS):
@@ -78,25 +81,33 @@ def _settled(faces_T3: np.ndarray, start_VC: np.ndarray, wanted_VC: np.ndarray, 
     return found_VC
 
 
-def _on_border(faces_T3: np.ndarray, count: int) -> np.ndarray:
+def _border(faces_T3: np.ndarray, places_VC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices of the border, and the length of the longer one of the border's edges there."""
     edges = np.sort(faces_T3[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     single, times = np.unique(edges, axis=0, return_counts=True)
-    border_V = np.zeros(count, bool)
-    border_V[single[times == 1]] = True
-    return border_V
+    ends = single[times == 1]
+    length_V = np.zeros(len(places_VC))
+    for side in ends.T:
+        np.maximum.at(length_V, side, np.linalg.norm(places_VC[ends[:, 0], :3] - places_VC[ends[:, 1], :3], axis=1))
+    border = np.unique(ends)
+    return border, length_V[border]
 
 
 def _refined(cap: Surface, longest: float) -> Surface:
-    """A cap whose inner edges are at most so long; those of its border stay whole."""
+    """A cap whose inner edges are at most so long, or near its border, which stays whole, as long as edges there."""
     values_VC = np.column_stack([cap.vertices, cap.colors])  # type: ignore[list-item]
     faces_T3 = cap.faces
+    border, length = _border(faces_T3, cap.vertices)
+    tree = cKDTree(cap.vertices[border])
     for _ in range(PASSES):
         halves = faces_T3[:, [[0, 1], [1, 2], [2, 0]]]
         edges, which, times = np.unique(
             np.sort(halves.reshape(-1, 2), axis=1), axis=0, return_inverse=True, return_counts=True
         )
         length_E = np.linalg.norm(values_VC[edges[:, 0], :3] - values_VC[edges[:, 1], :3], axis=1)
-        length_E = np.where((times == 2) & (length_E > longest), length_E, 0)
+        distance_E, nearest_E = tree.query(values_VC[edges, :3].mean(axis=1))
+        most_E = np.maximum(longest, length[nearest_E] - GRADING * distance_E)
+        length_E = np.where((times == 2) & (length_E > most_E), length_E, 0)
         edge_T3 = which.reshape(-1, 3)
         best_T = length_E[edge_T3].argmax(axis=1)
         chosen_T = edge_T3[np.arange(len(faces_T3)), best_T]

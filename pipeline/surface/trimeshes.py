@@ -1,4 +1,7 @@
-"""Surfaces out of trimesh's meshes, as it reads them from a GLB."""
+"""Surfaces out of trimesh's meshes, as it reads them from a GLB.
+
+Shape suffixes: V vertices.
+"""
 
 from collections.abc import Sequence
 

@@ -34,6 +34,7 @@ PARAMS = EvaluateParams(
     sam2_queries=4,
     clip=None,
     lpips=None,
+    part_objaverse_tiny=None,
     max_failed_share=0.0,
     timeout_s=120.0,
 )

@@ -121,7 +121,7 @@ def test_the_same_inputs_give_the_same_bytes(project: Path, page_file: Path) -> 
 def test_objects_beyond_the_limit_are_counted(tmp_path: Path) -> None:
     page = Html(run(ReportParams(objects=1), write_toy_project(tmp_path)))
     assert page.tags.count("article") == 1
-    assert "1 more is in the tables above and not shown" in " ".join(page.text.split())
+    assert "1 more is in the tables below and not shown" in " ".join(page.text.split())
     assert "plain toy" not in page.text
 
 

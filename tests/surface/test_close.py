@@ -312,6 +312,20 @@ def test_a_completed_shape_fills_in_what_is_behind_the_rim() -> None:
         assert closed_mesh(one).is_watertight
 
 
+@pytest.mark.parametrize(("radius", "noise", "tolerance"), [(0.95, 0.0, 0.05), (0.8, 0.1, 0.05), (0.9, 0.3, 0.2)])
+def test_whatever_the_shape_is_what_was_closed_is_closed_again(radius: float, noise: float, tolerance: float) -> None:
+    """The rims have few and long edges, beside which a cap is not divided into slivers."""
+    vertices, faces, side = cut(icosphere(subdivisions=2), np.array([0.0, 1, 0]), 0.005)
+    parts = parts_of(surface_of(vertices, faces), side)
+    mesh = icosphere(subdivisions=3, radius=radius)
+    mesh.vertices += np.random.default_rng(0).normal(size=mesh.vertices.shape) * noise
+    shape = (mesh.vertices, mesh.faces, np.ones((len(mesh.vertices), 4)))
+    for one in completed(parts, [shape, shape], tolerance):
+        assert one.generated
+        assert one.surfaces[-1].areas().min() > 1e-6
+        assert closed_mesh(one).is_watertight
+
+
 def test_a_shape_with_nothing_behind_the_rim_leaves_a_cap() -> None:
     """The shape that was completed is what the part shows already."""
     _, parts = half_ball()
