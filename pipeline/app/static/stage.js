@@ -152,6 +152,12 @@ export class Stage extends EventTarget {
     this.look(towards, this.model?.middle ?? new THREE.Vector3(), (this.model?.radius ?? 1) * (1 + 0.7 * this.amount));
   }
 
+  /** The camera farther away, so that there is room beside the object. */
+  wide() {
+    const towards = this.camera.position.clone().sub(this.controls.target).normalize();
+    this.look(towards, this.model.middle, 1.8 * this.model.radius);
+  }
+
   /** The camera so that the parts of these labels fill the view, all that are shown where there are none. */
   fit(labels = new Set()) {
     const box = new THREE.Box3();
