@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -99,11 +99,11 @@ def running(pid: int | None) -> str:
     return f"The trainings are running already (process {pid}); see `partgen train-all --status`, or end them (--stop)."
 
 
-def start(preset: str | None, background: bool) -> None:
+def start(preset: str | None, background: bool, stages: Sequence[str] = ()) -> None:
     """Train, here or in a process of its own that this one does not wait for, and say where the results will be.
 
-    With a `preset` in a copy of the project. UserError when trainings run already, a stage fails, or no preset is so
-    called.
+    With a `preset` in a copy of the project; `stages` as in `trainings`. UserError when trainings run already, a stage
+    fails, or no preset or stage is so called.
     """
     from flows.workspace import find_project
 
@@ -111,18 +111,19 @@ def start(preset: str | None, background: bool) -> None:
     if pid := place.holder():
         raise UserError(running(pid))
     check_params(path=find_preset(preset) if preset else place.root / "params.yaml")
-    names = trainings(place.root)
+    names = trainings(place.root, stages)
     folder = place.root / scratch() / "runs" / f"train-all-{preset}" if preset else place.root
     if folder.exists() and preset:
         print(f"Going on in the copy of the project that was made before; remove {folder} to begin anew.")
     print(f"Stages: {', '.join(names)}.\nResults: data/models, metrics/train and plots/train in {folder}.")
     print(f"Log: {place.log}", flush=True)
     if not background:
-        work(preset)
+        work(preset, stages)
         return
     place.log.parent.mkdir(parents=True, exist_ok=True)
     with place.log.open("a") as log:
-        command = [sys.executable, "-m", "flows.trainings", "work", json.dumps({"preset": preset, "echo": False})]
+        values = json.dumps({"preset": preset, "stages": list(stages), "echo": False})
+        command = [sys.executable, "-m", "flows.trainings", "work", values]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     while place.holder() != process.pid or place.read() is None:
         if process.poll() is not None:
@@ -132,7 +133,7 @@ def start(preset: str | None, background: bool) -> None:
     print(f"Training in the background (process {process.pid}): `partgen train-all --status`, and --stop to end it.")
 
 
-def work(preset: str | None, echo: bool = True) -> None:
+def work(preset: str | None, stages: Sequence[str] = (), echo: bool = True) -> None:
     """Bring every stage up to date in this process; with `echo`, its log is also printed."""
     from flows.workspace import find_project, workspace
 
@@ -141,7 +142,7 @@ def work(preset: str | None, echo: bool = True) -> None:
         os.nice(LOWEST_PRIORITY)
         place.record.unlink(missing_ok=True)
         folder = workspace(place.root, f"train-all-{preset}", preset=find_preset(preset) if preset else None)
-        record = Record(str(folder), trainings(folder))
+        record = Record(str(folder), trainings(folder, stages))
         processes = Processes(environment(place.root))
         for name in record.stages:
             record.current = name
@@ -190,15 +191,18 @@ def stop() -> None:
     print(f"The trainings were ended{where}; the same command goes on from the last checkpoint.")
 
 
-def trainings(root: Path) -> list[str]:
-    """The stages of a project that train, and those that they need, in the order of the graph."""
+def trainings(root: Path, stages: Sequence[str] = ()) -> list[str]:
+    """These stages of a project, all that train when none are named, each after those that it needs.
+
+    The named ones come in their order, the others in the graph's. UserError for one that there is not.
+    """
     from flows.graph import read_graph, with_needed
 
     graph = read_graph(root)
-    wanted = [name for name in graph if name.startswith("train")]
+    wanted = stages or [name for name in graph if name.startswith("train")]
     if not wanted:
         raise UserError(f"{root / 'dvc.yaml'} has no stage that trains.")
-    return [stage.name for stage in with_needed(graph, wanted)]
+    return list(dict.fromkeys(stage.name for name in wanted for stage in with_needed(graph, [name])))
 
 
 def _say(line: str, log: TextIO, echo: bool) -> None:

@@ -249,7 +249,7 @@ def from_image(
     for path in [image] if image is not None else views or []:
         _check_file(path, "picture", "a PNG or JPEG file")
     choice, formats = options.choice(), options.formats()
-    with _new_folder(out, (image or (views or [Path()])[0]).stem) as folder:
+    with _new_folder(out, "object" if image is None else image.stem) as folder:
         pipeline = options.pipeline()
         made = pipeline.from_image(
             image, choice, views=views, seed=options.seed, reconstructor=options.reconstructor,

@@ -33,13 +33,15 @@ app.add_typer(assets_app, name="assets")
 app.add_typer(applications)
 app.add_typer(application)
 
+OF_SAM2 = ("sam2_mask_decoder", "sam2_grid")
+"""Trainings that are no stages of dvc.yaml, since they need the user's weights."""
 STAGES = (
     "assets",
     "render",
     "masks",
     "atoms",
     "captions",
-    *(f"train@{name}" for name in TRAININGS),
+    *(f"train@{name}" for name in (*TRAININGS, *OF_SAM2)),
     "train_lrm",
     "train_grouping",
     "generate",
@@ -115,6 +117,11 @@ def stage(
         os.environ["PARTGEN_WORKERS"] = str(workers)
     if ray:
         os.environ["PARTGEN_RAY_ADDRESS"] = ray
+    if name.removeprefix("train@") in OF_SAM2:
+        from stages.train_sam2 import launch as launch_sam2
+
+        launch_sam2(name.removeprefix("train@"), set_ or (), force=force)
+        return
     if name.startswith("train@"):
         from stages.train import launch
 
@@ -208,7 +215,7 @@ def pack(
 ) -> None:
     """Write decoded training samples for a machine with a GPU and little else.
 
-    `python -m pipeline.diffusion.packed TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
+    `python -m pipeline.packs.train TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
     diffusers, accelerate, safetensors and numpy. For example: partgen pack packs/parts --trainings segment,complete
     """
     from stages.pack import pack as write
@@ -241,6 +248,9 @@ def serve() -> None:
 
 @app.command("train-all")
 def train_all(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Only these and what they need, in this order: train@segment ...")
+    ] = None,
     preset_: Annotated[
         str | None,
         typer.Option("--preset", metavar="NAME", help="Train with this preset, in a copy of the project."),
@@ -255,10 +265,10 @@ def train_all(
     With --preset it works in a copy of the project under .partgen/runs, made when it is first started: what is changed
     in the project meanwhile changes nothing there. For example: partgen train-all --preset corpus --background
     """
-    if status + stop + (background or preset_ is not None) > 1:
+    if status + stop + (background or preset_ is not None or bool(stages)) > 1:
         raise UserError("Give --status or --stop alone; they are of the trainings that were started last.")
     command = "status" if status else "stop" if stop else "start"
-    values = {"preset": preset_, "background": background} if command == "start" else {}
+    values = {"preset": preset_, "background": background, "stages": stages or []} if command == "start" else {}
     _become_flow("flows.trainings", command, json.dumps(values))
 
 

@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.conventions import conventions, lines
 from pipeline.evaluation.evaluate_object import CONTRACT, FIGURES, EvaluateTask, evaluate_object
 from pipeline.evaluation.paper_tables import print_tables
+from pipeline.evaluation.part123 import made_objects, mesh_file
 from pipeline.evaluation.part_objaverse import CONTRACT as LABELLED_CONTRACT
 from pipeline.evaluation.part_objaverse import LabelledMesh, labelled_figures, labelled_mesh, mesh_files
 from pipeline.evaluation.summary import Summary, headlines, summarise, write_recall
@@ -104,6 +105,8 @@ def items(data: Path, params: EvaluateParams) -> Iterator[Item]:
             f"evaluate.runs has {max(params.runs)}, and objects were segmented {stored} times; "
             "raise segment.runs and run the stage segment again."
         )
+    if params.part123 is not None and not Path(params.part123).is_dir():
+        raise UserError(f"evaluate.part123 is {params.part123!r}, where there is no folder; give Part123's, or null.")
     tables = {name: ObjectRows(data / folder, columns) for name, (folder, columns) in TABLES.items()}
     weights = {name: content_digest(Path(path)) for name, path in params.weights().items()}
     index = read_table(data / "segmentations/runs", ["object_id", "split"])
@@ -111,14 +114,21 @@ def items(data: Path, params: EvaluateParams) -> Iterator[Item]:
     made = read_manifest(data / "renders/grids").settings
     camera = Camera(made["fov_deg"], made["distance"], made["view_size"])
     wholes = {object_id: tables["grids"].whole(object_id)["image"]["bytes"] for object_id in sorted(splits)}
+    meshes = {}
+    if params.part123 is not None:
+        meshes = {name: mesh_file(params.part123, name) for name in made_objects(params.part123, sorted(splits))}
+        print(f"Part123 has a mesh of {len(meshes)} of {len(splits)} objects.")
     load_grouping(data / "models/grouping")  # says so, before the work, when it is not there
     grouping = content_digest(data / "models/grouping")
     everyone = content_key(*wholes, *wholes.values())
     for object_id, split in sorted(splits.items()):
-        load = partial(_task, tables, wholes, object_id, split, camera, made["elevation_deg"], data, params)
+        mesh = meshes.get(object_id)
+        load = partial(_task, tables, wholes, object_id, split, camera, made["elevation_deg"], data, mesh, params)
         contents = [part for table in tables.values() for row in table.of(object_id) for part in _contents(row)]
         inputs = {"object_id": object_id, "split": split, "weights": weights, "beside": everyone}
         inputs |= asdict(camera) | {"elevation_deg": made["elevation_deg"], "grouping": grouping}
+        if mesh is not None:
+            inputs |= {"part123": content_digest(mesh)}
         key = content_key(CONTRACT, inputs, params.deciding(), *contents)
         yield Item(object_id, key, load)
 
@@ -157,10 +167,11 @@ def _task(
     camera: Camera,
     elevation_deg: float,
     data: Path,
+    part123: Path | None,
     params: EvaluateParams,
 ) -> EvaluateTask:
     rows: dict[str, Any] = {name: table.of(object_id) for name, table in tables.items()}
-    rows |= {"camera": camera, "elevation_deg": elevation_deg, "grouping": data / "models/grouping"}
+    rows |= {"camera": camera, "elevation_deg": elevation_deg, "grouping": data / "models/grouping", "part123": part123}
     return EvaluateTask(object_id=object_id, split=split, wholes=wholes, params=params, **rows)
 
 

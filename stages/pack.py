@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.diffusion.pack import write_pack
 from pipeline.diffusion.tasks import find_task
 from pipeline.diffusion.trainings import TrainingData
+from pipeline.packs.write import write_pack
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.render import RenderParams

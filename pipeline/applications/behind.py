@@ -6,6 +6,7 @@ Shape suffixes: H W pixels of the 2x2 grid, V vertices.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from trimesh.visual import ColorVisuals
 
 from pipeline.applications.assemble import Scene
 from pipeline.applications.diagnostics import Diagnostic
@@ -89,6 +90,7 @@ def _shape(fields: Mapping[int, Field], label: int, params: ReconstructParams) -
         mesh = mesh_field(fields[label], params.mesh.model_copy(update={"texture_px": 0}), others)
     except NoSurface:
         return None
+    assert isinstance(mesh.visual, ColorVisuals)
     colours_V4 = mesh.visual.vertex_colors / 255.0
     colours_V4[:, :3] = linear(colours_V4[:, :3])
     return np.asarray(mesh.vertices), np.asarray(mesh.faces), colours_V4

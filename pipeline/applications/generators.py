@@ -93,7 +93,7 @@ def from_views(
             raise UserError(f"{name} shows no object; give four pictures of one object, or cut it out yourself.")
     text = origin.get("prompt", "")
     return Source(
-        short_name(text) or clean_name(Path(origin.get("file", files[0])).stem) or "object",
+        short_name(text) or clean_name(Path(origin.get("file", "")).stem) or "object",
         text,
         tile(views_VHW4),
         {**origin, "views": files},
@@ -166,7 +166,7 @@ def made_by_program(
         else:
             values["image"] = Path(folder) / "picture.png"
             given.save(values["image"])
-        with step(f"{Path(params.command[0]).name}, a program of yours"):
+        with step(f"`{COMMAND}`"):
             run_program(params.command, values, params.command_timeout_s, COMMAND)
         text = origin.get("prompt", "")
         yield _found(out, file_name(text).replace("-", " ") if text else Path(origin["file"]).stem or "object")

@@ -38,7 +38,10 @@ class Tokens(Protocol):
     """Tokens of a frozen encoder that were computed beforehand."""
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """Those of some rows, float32 (B, N, E); -1 is the last row, the null text's where rows are captions'."""
+        """Those of some rows, float32 (B, N, E); rows and tokens are on the CPU.
+
+        -1 is the last row, the null text's where rows are captions'.
+        """
 
 
 def load_network(folder: Path, kinds: Sequence[type[Loaded]]) -> Loaded:

@@ -158,7 +158,7 @@ class DiffusionObjective:
             pooled_BP = None if null.pooled_BP is None else null.pooled_BP.expand(size, -1)
             return null.text_BLD.expand(size, -1, -1), pooled_BP
         if self._text_outputs is not None:
-            return self._text_outputs[batch["text_row"]].to(self._device), None
+            return self._text_outputs[batch["text_row"].cpu()].to(self._device), None
         tokens: tuple[Tensor, Tensor | None] = self.model.text.encode(batch["caption"])
         return tokens
 
@@ -172,7 +172,7 @@ class DiffusionObjective:
         if self.task.image_tokens is None:
             return None
         if self._image_outputs is not None:
-            return self._image_outputs[batch["image_row"]].to(self._device)
+            return self._image_outputs[batch["image_row"].cpu()].to(self._device)
         assert self.model.image is not None
         return self.model.image.encode(images[self.task.image_tokens])
 

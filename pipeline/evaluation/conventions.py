@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.evaluation import failures, part_objaverse, ranking, shape_metrics, surface_parts, truths, view_measures
 from pipeline.evaluation.bootstrap import CONFIDENCE, RESAMPLES
-from pipeline.evaluation.evaluate_object import SAM2_FORMS, baselines
+from pipeline.evaluation.evaluate_object import PART123, SAM2_FORMS, baselines
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_manifest
 
@@ -51,7 +51,7 @@ def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
     complete = made.get("complete", {})
     shapes = {"points": f"{params.points} of each surface, uniform by area, seed {params.seed}"}
     return {
-        "segmentation": {**ranking.CONVENTIONS, **truths.CONVENTIONS, **baseline, **_sam2(params)},
+        "segmentation": {**ranking.CONVENTIONS, **truths.CONVENTIONS, **baseline, **_part123(params), **_sam2(params)},
         "completion": {**COMPLETION, **{key: complete[key] for key in ("keep_visible", "draws") if key in complete}},
         "reassembly": dict(REASSEMBLY),
         "generation": dict(GENERATION),
@@ -81,6 +81,14 @@ def lines(values: Mapping[str, Any], depth: int = 0) -> list[str]:
         else:
             found.append(f"{text} {_shown(value)}")
     return found
+
+
+def _part123(params: EvaluateParams) -> dict[str, Any]:
+    if params.part123 is None:
+        return {}
+    from pipeline.evaluation.part123 import CONVENTIONS as OF_PART123  # it brings OpenGL
+
+    return {PART123: OF_PART123}
 
 
 def _sam2(params: EvaluateParams) -> dict[str, Any]:

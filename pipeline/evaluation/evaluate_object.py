@@ -75,6 +75,8 @@ ASSEMBLED = {
 """What Table 3 calls the source and the method of what was put together again."""
 NEAREST = 0.9
 """A picture is closer to its own object than to this share of the others, to be in the nearest tenth."""
+PART123, ALIGNED = "part123", "aligned"
+"""That method of Table 1, and the setting of how well its mesh was aligned with the object."""
 SAM2_FORMS = {"sam2": "sam2", "sam2-mask-decoder": "sam2_mask_decoder", "sam2-grid": "sam2_grid"}
 """The method of Table 1 whose weights a key of the params gives."""
 
@@ -120,6 +122,8 @@ class EvaluateTask:
     camera: Camera
     """Of a view of the grids."""
     elevation_deg: float
+    part123: Path | None
+    """The object's mesh by Part123, if there is one."""
     params: EvaluateParams
 
 
@@ -169,6 +173,12 @@ def segmentation(task: EvaluateTask) -> Found:
     pools = {f"partgen {count}": maps[:count] for count in task.params.runs}
     for name, baseline in baselines().items():
         pools[name] = baseline.segment(image, foreground)
+    if task.part123 is not None:
+        from pipeline.evaluation.part123 import part123_views  # it draws with OpenGL
+
+        made = part123_views(task.part123, foreground, task.camera, task.elevation_deg)
+        pools[PART123] = made.labels[None]
+        yield PART123, ALIGNED, {"iou": made.iou}
     for name, regions_RHW in pools.items():
         pool = Pool.of_runs(regions_RHW)
         yield from measured(name, pool.ranked(), pool.ranked_at)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.evaluation import published
-from pipeline.evaluation.evaluate_object import ASSEMBLED, SAM2_FORMS
+from pipeline.evaluation.evaluate_object import ALIGNED, ASSEMBLED, PART123, SAM2_FORMS
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
 from pipeline.evaluation.surface_tables import (
@@ -28,7 +28,7 @@ from pipeline.params.complete import ALONE
 WIDTH = 260
 """Characters a line may have: cells are never cut, and a narrow terminal folds lines itself."""
 NOT_RUN = {
-    "part123": "not run",
+    PART123: "not run",
     **dict.fromkeys(SAM2_FORMS, "no weights given"),
 }
 """Why a method of the paper may have no figures."""
@@ -46,7 +46,7 @@ LABELS = {
     "true parts": "true parts, completed",
     "oracle parts": "true parts, as rendered",
     "whole": "whole, at once",
-    "part123": "Part123",
+    PART123: "Part123",
     "image_to_mv": "from one view",
     "text_to_mv": "from the caption",
     "view": "that view, four times over",
@@ -138,7 +138,7 @@ def _segmentation(summary: Summary) -> list[Table]:
             cells.append(str(published.SEGMENTATION.get(method, {}).get(mode, "")))
         if method not in found:
             cells[0] = NOT_RUN[method]
-        precision.add_row(_label(method), *cells)
+        precision.add_row(segmentation_label(method, found), *cells)
     recall = _table("Recall of IoU > 0.5 and > 0.75 at K, percent, automatic | seeded (Fig. A2)")
     for threshold in THRESHOLDS:
         for k in RECALL_AT:
@@ -150,6 +150,14 @@ def _segmentation(summary: Summary) -> list[Table]:
             cells = [" | ".join(f"{100 * figures[name]['mean']:.1f}" for figures in modes) for name in names]
             recall.add_row(_label(method), *cells)
     return [precision, recall]
+
+
+def segmentation_label(method: str, found: Mapping[str, Mapping[str, Figures]]) -> str:
+    """What a row of Table 1 is called; of Part123 with how well its meshes were aligned."""
+    aligned = found.get(method, {}).get(ALIGNED)
+    return (
+        f"{_label(method)}, one view; outlines fit by IoU {aligned['iou']['mean']:.2f}" if aligned else _label(method)
+    )
 
 
 def precision_title(found: Mapping[str, Mapping[str, Figures]]) -> str:

@@ -69,7 +69,7 @@ def regime_rows(summary: Summary) -> dict[str, dict[str, Figures]]:
         runs = number_of_runs(method)
         return order.index(MODEL_ALONE if runs else method), runs
 
-    found = {
+    found: dict[str, dict[str, Figures]] = {
         what: {method: methods[method][regime] for method in sorted(methods, key=place) if regime in methods[method]}
         for regime, what in SURFACE_REGIMES.items()
     }
@@ -85,7 +85,7 @@ def closing_rows(summary: Summary) -> dict[str, Figures]:
 
 def labelled_rows(summary: Summary) -> dict[str, dict[str, Figures]]:
     """By title the figures of every method on PartObjaverse-Tiny; a row without figures where it was not run."""
-    found = {
+    found: dict[str, dict[str, Figures]] = {
         LABELLED.format(what): {
             method: settings[SETTING.format(what)]
             for method in SURFACE_LABELS

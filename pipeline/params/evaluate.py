@@ -14,7 +14,8 @@ class EvaluateParams(StageGroup):
     """The paper's Tables 1 to 3 on the objects that were segmented; weights that are null leave their rows out."""
 
     name: ClassVar[str] = "evaluate"
-    aside = frozenset({"part_objaverse_tiny", "max_failed_share", "timeout_s"})
+    aside = frozenset({"part123", "part_objaverse_tiny", "max_failed_share", "timeout_s"})
+    # what is in the meshes counts, not where they are
 
     runs: list[Positive] = Field(min_length=1)
     """Table 1 has a row for the first n of an object's segmentations, for each of these n."""
@@ -30,6 +31,9 @@ class EvaluateParams(StageGroup):
     """The same after it was fine-tuned on the grid of four views."""
     sam2_queries: Positive
     """SAM2's query points lie on a grid of so many a side of a view. Not published."""
+    part123: Weights
+    """Folder of what Part123's own program, run by the user, made of the objects: `OBJECT/samauto_vis.ply` each; null:
+    its row says that it was not run."""
     clip: Weights
     """Folder with a CLIP in the layout of transformers, for the image score."""
     lpips: Weights

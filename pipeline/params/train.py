@@ -87,7 +87,8 @@ class LrmParams(TaskParams):
 
 class TrainParams(StageGroup):
     """The schedules. All tasks but the first are fine-tuned from `text_to_mv`; `lrm` is the reconstruction model,
-    `grouping` the one that says which pieces of a surface are of one part."""
+    `grouping` the one that says which pieces of a surface are of one part; the two of SAM2 start from `evaluate.sam2`,
+    and their schedules are not published."""
 
     name: ClassVar[str] = "train"
 
@@ -104,9 +105,11 @@ class TrainParams(StageGroup):
     complete_single_view: DenoiserParams
     lrm: LrmParams
     grouping: TaskParams
+    sam2_mask_decoder: TaskParams
+    sam2_grid: TaskParams
 
     def schedule(self, task: str) -> TaskParams:
-        """The schedule of one task, of the `autoencoder` of the `lrm` or of the `grouping` model."""
+        """The schedule of one task, of the `autoencoder` of the `lrm`, of the `grouping` model or of SAM2."""
         schedule: TaskParams = getattr(self, task)
         return schedule
 

@@ -24,6 +24,7 @@ from pipeline.evaluation.paper_tables import (
     completion_rows,
     failure_rows,
     precision_title,
+    segmentation_label,
 )
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
@@ -141,7 +142,7 @@ def _precision(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> ResultT
             cells.append(Cell(str(published.SEGMENTATION.get(method, {}).get(mode, "")), paper=True))
         if not modes:
             cells[0] = Cell(NOT_RUN[method])
-        rows[_label(method)] = cells
+        rows[segmentation_label(method, found)] = cells
     groups = [group for mode in MODES for group in (*((f"{mode}, {name}", 2) for name in TRUTHS.values()), (mode, 1))]
     titles = ([*["mAP50", "mAP75"] * len(TRUTHS), "paper's"]) * len(MODES)
     return ResultTable(precision_title(found), titles, rows, groups)

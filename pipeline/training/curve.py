@@ -84,7 +84,9 @@ class Journal:
         self.board.flush()
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items() if self.board is not None else ():
+        if self.board is None:
+            return
+        for name, value in values.items():
             self.board.add_scalar(name, value, step)
 
 

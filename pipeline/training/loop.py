@@ -24,16 +24,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DistributedType,
-    broadcast_object_list,
-    gather_object,
-    send_to_device,
-)
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object, send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -145,7 +140,7 @@ class Training:
         accumulated = self.accumulated()
         objective.module.train()
         prepared = self.accelerator.prepare(objective.module)
-        module = torch.compile(prepared) if self.compiled else prepared
+        module = cast(nn.Module, torch.compile(prepared)) if self.compiled else prepared
         parameters = [parameter for parameter in objective.module.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, weight_decay=settings.weight_decay, fused=True)
         average = Average(parameters, settings.ema_decay)

@@ -14,6 +14,7 @@ from pipeline.evaluation.evaluate_object import EvaluateTask, completion, genera
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_table
 from stages.evaluate import items, run, show
+from tests.evaluation.test_part123 import as_part123
 from tests.evaluation.test_perceptual import save_alexnet, save_whole_clip
 from tests.evaluation.test_sam2 import PIXELS, tiny_sam2
 from tests.toy_corpus import write_toy_corpus
@@ -32,6 +33,7 @@ PARAMS = EvaluateParams(
     sam2_mask_decoder=None,
     sam2_grid=None,
     sam2_queries=4,
+    part123=None,
     clip=None,
     lpips=None,
     part_objaverse_tiny=None,
@@ -101,6 +103,19 @@ def test_shapes_are_compared_in_their_place_and_absent_ones_count(data: Path) ->
     assert found["true parts", "overlap"] == {"mean_iou": 0.1, "max_iou": 0.2, "contested": 0.3}
     assert found["whole", "3d"]["psnr"] == pytest.approx(decibels(ERRORS["whole"]), abs=0.05)
     assert ("whole", "overlap") not in found
+
+
+def test_part123_has_a_row_for_the_objects_that_it_was_run_on(data: Path, tmp_path: Path) -> None:
+    as_part123(tmp_path / "toy-001", 40.0, 0.5)
+    params = PARAMS.model_copy(update={"part123": str(tmp_path)})
+    found = {(method, setting): figures for method, setting, figures in segmentation(task_of(data, "toy-001", params))}
+    assert 0 < found["part123", "aligned"]["iou"] <= 1
+    assert 0 <= found["part123", "automatic"]["ap50"] <= 1
+    assert task_of(data, "toy-002", params).part123 is None
+    keys = [[item.key for item in items(data, one)] for one in (PARAMS, params)]
+    assert [mine != theirs for mine, theirs in zip(*keys, strict=True)] == [True, False]
+    with pytest.raises(UserError, match=r"evaluate\.part123 is .*where there is no folder"):
+        list(items(data, PARAMS.model_copy(update={"part123": str(tmp_path / "absent")})))
 
 
 def test_an_object_that_was_not_reconstructed_keeps_the_rest(data: Path) -> None:

@@ -40,7 +40,7 @@ def copy(tmp_path: Path) -> Path:
     mirrored[:3, 3] = 3, 1, 0
     scene.add_geometry(trimesh.creation.box(), node_name="a", geom_name="small", transform=mirrored)
     (folder / MESHES / "one.glb").write_bytes(scene.export(file_type="glb"))
-    loaded = trimesh.load(folder / MESHES / "one.glb").dump(concatenate=True)
+    loaded = trimesh.load_scene(folder / MESHES / "one.glb").to_mesh()
     large_F = np.abs(loaded.triangles[:, :, 0]).max(axis=1) < 1
     instance_F = np.where(large_F, 4, 7)
     instance_F[np.flatnonzero(~large_F)[0]] = -1
@@ -52,7 +52,7 @@ def copy(tmp_path: Path) -> Path:
 def test_triangles_come_in_the_order_of_the_labels(copy: Path) -> None:
     mesh = copy / MESHES / "one.glb"
     corners = np.concatenate([one.surface.vertices[one.surface.faces] for one in read_pieces(mesh.read_bytes())])
-    loaded = trimesh.load(mesh).dump(concatenate=True).triangles
+    loaded = trimesh.load_scene(mesh).to_mesh().triangles
     scale = np.ptp(loaded, axis=(0, 1)).max() / np.ptp(corners, axis=(0, 1)).max()
     middle = corners.mean(axis=1) * scale
     np.testing.assert_allclose(middle - middle[0], loaded.mean(axis=1) - loaded.mean(axis=1)[0], atol=1e-5)

@@ -67,7 +67,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def train_all(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stages.cli", "train-all", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_trainings_are_started_watched_ended_and_gone_on_with(project: Path) -> None:
@@ -75,13 +75,15 @@ def test_trainings_are_started_watched_ended_and_gone_on_with(project: Path) -> 
     for options in (["--status"], ["--stop"]):
         assert train_all(*options).stderr.startswith("partgen: No trainings ")
 
+    assert "There is no stage `train@segments`" in train_all("train@segments").stderr
+
     started = train_all("--preset", "nano", "--background")
     assert started.returncode == 0, started.stderr
     copy = project / ".partgen/runs/train-all-nano"
     assert f"Results: data/models, metrics/train and plots/train in {copy}." in started.stdout
 
     checkpoint = project / ".partgen/checkpoint-autoencoder"
-    wait_for(lambda: checkpoint.exists() and checkpoint.read_text() == "29")
+    wait_for(lambda: checkpoint.exists() and checkpoint.read_text() == "29", seconds=200)
     said = train_all("--status").stdout
     assert re.search(
         r"train@autoencoder  running, step 29 of 0, [\d.]+ samples/s, about \d+ s left, "

@@ -274,6 +274,7 @@ def test_the_slider_pulls_parts_apart_and_the_list_hides_them(browser_page: tupl
 def test_the_part_under_the_pointer_is_named(browser_page: tuple[Page, list[str]]) -> None:
     page, wrong = browser_page
     viewer = viewer_with(page, "Taken apart on its own surface")
+    viewer.locator("canvas").scroll_into_view_if_needed()
     box = viewer.locator("canvas").bounding_box()
     assert box is not None
     found = set()

@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 import stages.train
-from pipeline.diffusion import pack as packing
-from pipeline.diffusion import packed
-from pipeline.diffusion.pack import write_pack
-from pipeline.diffusion.packed import Pack
+from pipeline.diffusion import objective
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.tasks import BASE, TASKS
 from pipeline.diffusion.trainings import TrainingData
 from pipeline.errors import UserError
+from pipeline.packs import train as packed
+from pipeline.packs import write as packing
+from pipeline.packs.read import Pack
+from pipeline.packs.write import write_pack
 from pipeline.training.average import Average
 from pipeline.training.checkpoints import Checkpoints, State
 from tests.bare_environment import bare_python, link_packages
@@ -41,6 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("PARTGEN_SCRATCH", str(folder / ".partgen"))
         patch.setattr(packing, "PIECE_BYTES", 30_000)
+        patch.setattr(objective, "VALIDATION", 8)
         torch.set_num_threads(1)
         write_toy_corpus(folder / "data", objects=6, view_size=VIEW_SIZE)
         params, diffusion = tiny(steps=STEPS, batch=BATCH, micro_batch=BATCH)
@@ -100,10 +102,10 @@ def test_with_nothing_else_installed_and_gone_on_with_elsewhere(project: Path, t
     linked = link_packages(tmp_path / "site", NEEDED)
     assert not linked & {"pyarrow", "pydantic", "transformers", "scipy", "dvc", "typer", "rich", "tensorboard"}
     out = tmp_path / "out"
-    command = [*bare_python(), "-m", "pipeline.diffusion.packed", "edit", "--pack", project / "pack"]
-    command += ["--init", project / "init", "--out", out, "--minutes", "0"]
+    command = [*bare_python(), "-m", "pipeline.packs.train", "edit", "--pack", str(project / "pack")]
+    command += ["--init", str(project / "init"), "--out", str(out), "--minutes", "0"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert said.returncode == 3, said.stderr
     assert "edit: the time is up" in said.stderr
     assert [path.name for path in (out / "training/edit").glob("step-*")] == ["step-00000001-1-of-1.safetensors"]
@@ -117,6 +119,7 @@ def test_a_training_in_many_sittings_is_that_of_the_stage(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed, "CHECKPOINT_BYTES", 2**21)
+    monkeypatch.setattr(objective, "VALIDATION", 8)
     folder, sittings = tmp_path / "training/segment", 1
     while not packed.run("segment", Pack(project / "pack"), project / "init", tmp_path, until=0.0):
         files = sorted(folder.glob("step-*"))
@@ -128,9 +131,11 @@ def test_a_training_in_many_sittings_is_that_of_the_stage(
     curve = np.loadtxt(folder / "curve.csv", delimiter=",", skiprows=1)
     assert np.array_equal(curve, np.loadtxt(project / "plots/train/segment.csv", delimiter=",", skiprows=1))
 
+    shutil.copytree(project / "init" / BASE, tmp_path / BASE)
+    assert packed.run("segment", Pack(project / "pack"), tmp_path, tmp_path)  # it is finished, and not its own start
     pack = Pack(project / "pack")
     pack.schedules["segment"].learning_rate = 0.5
-    with pytest.raises(UserError, match="a training with another settings; name another folder"):
+    with pytest.raises(UserError, match="a training that began with other settings; name another folder"):
         packed.run("segment", pack, project / "init", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A pack: the training samples of diffusion tasks for a machine with a GPU and little else, see `packed`.
+"""A pack: the training samples of diffusion tasks for a machine with a GPU and little else, see `pipeline.packs.train`.
 
 A folder of safetensors pieces. Pictures and label maps are decoded, captions are the tokens of the frozen encoders, the
 settings are values. So what trains there needs neither Parquet nor the encoders; a pack is larger than its shards.
@@ -18,15 +18,15 @@ from pipeline.diffusion.frozen import FrozenOutputs, image_outputs, text_outputs
 from pipeline.diffusion.image import build_image_encoder
 from pipeline.diffusion.models import save_model
 from pipeline.diffusion.networks import Model, load_autoencoder
-from pipeline.diffusion.packed import INDEX, KIND, MANIFEST, ROWS, VERSION
-from pipeline.diffusion.samples import FIELDS
+from pipeline.diffusion.samples import FIELDS, DecodedTable
 from pipeline.diffusion.schedule import training_schedule
 from pipeline.diffusion.tasks import TASKS, Task
 from pipeline.diffusion.text import build_text_encoder
 from pipeline.diffusion.trainings import TrainingData, chosen_objects
 from pipeline.diffusion.unet import build_unet
 from pipeline.errors import UserError
-from pipeline.folders import replaced
+from pipeline.folders import SUMS, replaced
+from pipeline.packs.read import INDEX, KIND, MANIFEST, ROWS, VERSION
 from pipeline.params.train import TrainParams
 from pipeline.shards.progress import step
 from pipeline.shards.write import write_json
@@ -67,8 +67,7 @@ def write_pack(out: Path, tasks: Sequence[str], params: TrainParams, training: T
         for table, column in PICTURES.items():
             if table in tables:
                 with step(f"{len(used[table])} rows of {table}"):
-                    read = tables[table]
-                    _write_pieces(partial, table, lambda row, read=read, column=column: read[row][column], used[table])
+                    _write_pieces(partial, table, _reader(tables[table], column), used[table])
         if "grids" in tables:
             rows["grids"] = {"object_id": [tables["grids"][row]["object_id"] for row in used["grids"].tolist()]}
         tokens: dict[str, FrozenOutputs] = {}
@@ -125,6 +124,16 @@ def _write_pieces(folder: Path, name: str, read: Callable[[int], np.ndarray], ro
             held, number = [], number + 1
 
 
+def _reader(table: DecodedTable, column: str) -> Callable[[int], np.ndarray]:
+    """What a column of a table has in a row."""
+
+    def read(row: int) -> np.ndarray:
+        values: np.ndarray = table[row][column]
+        return values
+
+    return read
+
+
 def _write_tokens(folder: Path, name: str, tokens: FrozenOutputs, rows: np.ndarray) -> None:
     with step(f"{len(rows)} rows of tokens of {name}"):
         _write_pieces(folder, name, lambda row: tokens[[row]][0].numpy().astype(np.float16), rows)
@@ -142,5 +151,5 @@ def _write_models(folder: Path, tasks: Sequence[str], training: TrainingData, mo
         model = Model(unet, autoencoder, text, image if task.image_tokens else None)
         save_model(model, task, training_schedule(diffusion.schedule, task), diffusion, grid_size, folder / name)
         rmtree(folder / name / "unet")
-        (folder / name / "SHA256SUMS").unlink()  # the pack's are of all files
+        (folder / name / SUMS).unlink()  # the pack's are of all files
     return {"text": text, "image": image}
