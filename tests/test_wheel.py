@@ -74,6 +74,9 @@ def test_the_installed_command_works_in_an_empty_folder(partgen: Path, tmp_path:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert run(partgen, folder, "--version").stdout == f"partgen {version}\n"
     assert "decompose" in run(partgen, folder, "--help").stdout
+    packages = next(partgen.parents[1].glob("lib/python*/site-packages"))
+    for page in ("app/static/index.html", "app/static/main.js", "report/static/three.min.js"):
+        assert (packages / "pipeline" / page).is_file()
     for arguments in (["stage", "render"], ["run"], ["serve"]):
         refused = run(partgen, folder, *arguments)
         assert refused.returncode == 2

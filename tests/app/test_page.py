@@ -384,7 +384,7 @@ def test_a_part_is_replaced_by_text(tab: Page) -> None:
     tab.wait_for_selector("#running progress")
     expect(tab.locator("[data-act=rename]")).to_be_disabled()
     before = version(tab)
-    tab.wait_for_selector(f"#bench[data-version]:not([data-version='{before}'])")
+    tab.wait_for_selector(f"#bench[data-version]:not([data-version='{before}'])", timeout=240_000)
     assert any("cushion" in name for name in names(tab))
     assert tab.locator("#number-box").is_hidden()
     changes(tab, tab.get_by_role("button", name="Undo").click)

@@ -43,6 +43,7 @@ export class AddPanel {
     if (!turns && new FormData(this.form).get("mode") === "rotate") find("[value=translate]", this.form).click();
     const wanted = Boolean(this.visible && byHand && this.bench.doc);
     if (wanted && !this.box) this.putBox();
+    if (wanted && !this.box.visible) this.stage.wide();
     if (this.box) {
       if (this.thing) {
         this.box.add(this.thing);
@@ -58,12 +59,16 @@ export class AddPanel {
     const edges = new THREE.EdgesGeometry(new THREE.BoxGeometry(1.15, 1.15, 1.15));
     this.box = new THREE.LineSegments(edges, new THREE.LineBasicMaterial({ color: 0x2f7fd6 }));
     this.box.userData.beside = true;
+    this.box.visible = false;
     this.gizmo = new THREE.TransformControls(this.stage.camera, this.stage.canvas);
     this.gizmo.attach(this.box);
     this.gizmo.setSize(0.8);
     this.gizmo.addEventListener("change", () => this.stage.invalidate());
     this.gizmo.addEventListener("objectChange", () => this.fromBox());
-    this.gizmo.addEventListener("dragging-changed", ({ value }) => (this.stage.controls.enabled = !value));
+    this.gizmo.addEventListener("dragging-changed", ({ value }) => {
+      this.stage.controls.enabled = !value;
+      this.before = this.box.scale.x;
+    });
     this.handle = this.gizmo.getHelper();
     this.handle.userData.beside = true;
     this.stage.gizmo = this.gizmo;
@@ -104,8 +109,8 @@ export class AddPanel {
   }
 
   fromBox() {
-    const { position, scale, rotation } = this.box, before = this.number("scale");
-    const size = [scale.x, scale.y, scale.z].sort((one, other) => Math.abs(other - before) - Math.abs(one - before))[0];
+    const { position, scale, rotation } = this.box, far = (size) => Math.abs(size - this.before);
+    const [size] = [scale.x, scale.y, scale.z].sort((one, other) => far(other) - far(one));
     scale.setScalar(Math.max(0.01, size)); // one size for all axes
     const put = (name, value, digits) => (find(`[name=${name}]`, this.form).value = Number(value.toFixed(digits)));
     for (const axis of ["x", "y", "z"]) {
@@ -137,6 +142,9 @@ export class AddPanel {
         body.upload = sent.id;
       }
       await this.bench.submit(body);
+      find("#add-file").value = find("#add-text").value = "";
+      find("[name=place]", this.form).checked = false;
+      await this.preview();
     });
   }
 }

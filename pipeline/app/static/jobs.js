@@ -13,6 +13,7 @@ class Jobs extends EventTarget {
   followed = null;
 
   async start() {
+    document.addEventListener("visibilitychange", () => document.hidden || this.look());
     await this.look();
   }
 
@@ -102,7 +103,8 @@ export class JobCard {
     this.steps = wide ? el("ol", { class: "steps" }) : null;
     this.cancel = el("button", { onclick: () => jobs.cancel(this.job.id) }, icon("close"), "Cancel");
     this.open = el("a", { class: "button" }, "Open");
-    this.element = el("article", { class: "job" }, this.title, this.bar, this.said, this.steps, el("div", { class: "row" }, this.open, this.cancel));
+    this.back = wide ? el("a", { class: "button", href: "#/" }, "Back to the start") : null;
+    this.element = el("article", { class: "job" }, this.title, this.bar, this.said, this.steps, el("div", { class: "row" }, this.back, this.open, this.cancel));
   }
 
   show(job) {
@@ -119,6 +121,7 @@ export class JobCard {
     this.open.hidden = !(job.state === "done" && job.object);
     if (job.object) this.open.href = `#/objects/${encodeURIComponent(job.object)}`;
     this.open.setAttribute("aria-label", `Open ${job.title}`);
+    if (this.back) this.back.hidden = !isOver(job) || job.state === "done";
     this.steps?.replaceChildren(
       ...job.steps.map(({ name, seconds }) => el("li", {}, name, el("span", { class: "quiet" }, seconds === null ? "" : duration(seconds)))),
     );

@@ -4,6 +4,7 @@ import { Outline } from "./outline.js";
 
 const FOV = 40, AZIMUTH = Math.PI / 6, ELEVATION = Math.PI / 9; // as the renders, from a corner
 const TURN = Math.PI / 18, ZOOM = 1.15; // a key's step
+export const HANDLE = 34; // pixels of the handle between before and after, as in app.css
 const TOOLS = 24; // pixels that the picture is moved up, away from the tools below
 const STILL = 5; // pixels that a pointer may move within a click
 
@@ -26,7 +27,7 @@ export class Stage extends EventTarget {
     this.selected = new Set();
     this.hovered = null;
     this.amount = 0;
-    this.wipe = null; // where "before" ends, as a share of the width
+    this.wipe = null; // where "before" ends, as a share of what the handle can go
     this.original = null; // a model of the object as it came, where the present one cannot show that
     this.ray = new THREE.Raycaster();
     this.listen();
@@ -151,6 +152,12 @@ export class Stage extends EventTarget {
     this.look(towards, this.model?.middle ?? new THREE.Vector3(), (this.model?.radius ?? 1) * (1 + 0.7 * this.amount));
   }
 
+  /** The camera farther away, so that there is room beside the object. */
+  wide() {
+    const towards = this.camera.position.clone().sub(this.controls.target).normalize();
+    this.look(towards, this.model.middle, 1.8 * this.model.radius);
+  }
+
   /** The camera so that the parts of these labels fill the view, all that are shown where there are none. */
   fit(labels = new Set()) {
     const box = new THREE.Box3();
@@ -216,7 +223,7 @@ export class Stage extends EventTarget {
     this.renderer.render(this.scene, this.camera);
     if (this.model) {
       this.outline.draw(this.renderer, this.scene, this.camera, this.model.parts, this.selected, this.hovered);
-      if (this.wipe !== null) this.drawBefore(width * this.wipe, height);
+      if (this.wipe !== null) this.drawBefore(HANDLE / 2 + this.wipe * (width - HANDLE), height);
     }
     this.drawn = (this.drawn ?? 0) + 1;
   }

@@ -3,6 +3,7 @@
 import { isOver } from "./api.js";
 import { ask, find } from "./dom.js";
 import { JobCard, jobs } from "./jobs.js";
+import { HANDLE } from "./stage.js";
 
 export class Tools {
   constructor(bench, parts) {
@@ -69,7 +70,7 @@ export class Tools {
   wipe() {
     const share = Number(find("#wipe").value);
     this.stage.wipe = share;
-    find("#wipe-line").style.left = `${100 * share}%`;
+    find("#wipe-line").style.left = `calc(${HANDLE / 2}px + ${share} * (100% - ${HANDLE}px))`;
     this.stage.invalidate();
   }
 
