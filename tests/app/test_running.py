@@ -193,9 +193,8 @@ def test_a_file_that_is_no_object_fails_with_the_sentence_of_the_command_line(cl
     with pytest.raises(JobFailed, match=r"^flat\.obj cannot be taken apart: zero area") as failed:
         client.decompose(tmp_path / "flat.obj")
     assert failed.value.job["state"] == "failed"
-    bare = {"command": "decompose", "sample": "butter", "options": {"parts_from": "nonsense"}}
     with pytest.raises(JobFailed, match="'nonsense'; give model or nodes"):
-        client.wait(client.submit(**bare))
+        client.wait(client.submit("decompose", sample="butter", options={"parts_from": "nonsense"}))
 
 
 def test_jobs_are_cancelled_survive_a_killed_process_and_a_killed_server(scratch: Path) -> None:
