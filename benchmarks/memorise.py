@@ -19,19 +19,20 @@ import torch
 from benchmarks.solvers import foreground_psnr, right_share
 from pipeline.diffusion.examples import Examples
 from pipeline.diffusion.frozen import image_outputs, text_outputs
-from pipeline.diffusion.models import BASE, load_autoencoder, save_model, start_model
+from pipeline.diffusion.models import save_model, start_model
+from pipeline.diffusion.networks import load_autoencoder
 from pipeline.diffusion.objective import DiffusionObjective
 from pipeline.diffusion.pipelines import pipeline_class
 from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.diffusion.schedule import training_schedule
-from pipeline.diffusion.tasks import TASKS, Task
+from pipeline.diffusion.tasks import BASE, TASKS, Task
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import LoopParams, TaskParams, TrainParams
 from pipeline.shards.read import iter_rows, read_manifest, read_table
 from pipeline.shards.scratch import scratch
 from pipeline.shards.table import decode_png
-from pipeline.training.checkpoints import training_folder
+from pipeline.training.folder import training_folder
 from pipeline.training.loop import train
 from pipeline.views.cameras import over_white
 from pipeline.views.psnr import psnr

@@ -1,7 +1,12 @@
-"""The reconstruction model against the visual hull: novel views of held-out objects and of their parts.
+"""The reconstructors against each other: novel views of held-out objects and of their parts (Fig. A6 as a table).
 
-    python -m benchmarks.reconstruction [--data data] [--model data/models/lrm] [--split val] [--objects N]
-        [--reconstructors lrm carve] [--pictures FILE]
+    python -m benchmarks.reconstruction [--data data] [--models data/models] [--split val] [--objects N]
+        [--reconstructors lrm carve lgm instantmesh grm command] [--pictures FILE] [--splats FOLDER]
+
+Parts are shown once more by the distance of their visual hull's centre from the object's centre, since models that were
+trained on whole objects alone know objects in the middle. A reconstructor whose weights are not named in the params is
+`not run`. Gaussians are drawn as splats; what their baking into a field changes is said below the table. With
+`--splats` they are also written as files that viewers read.
 
 Ground-truth grids go in; the four novel views come out and are compared with the renders. PSNR in dB, of the whole
 picture and of the foreground (pixels whose true alpha exceeds 1/2), and ST-LPIPS (AlexNet); conventions are those of
@@ -16,8 +21,9 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -26,20 +32,26 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.evaluation.bootstrap import mean_interval
 from pipeline.evaluation.image_metrics import StLpips
-from pipeline.params.base import load_group
+from pipeline.params.base import load_group, validate
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
-from pipeline.reconstruction.rays import view_rays
+from pipeline.reconstruction.carving import HULL_CELLS, INSIDE, Carver, silhouettes
+from pipeline.reconstruction.others import Splatted
+from pipeline.reconstruction.rays import split_views, view_rays
 from pipeline.reconstruction.reconstructor import Reconstructor, find_reconstructor
 from pipeline.reconstruction.renderer import render
+from pipeline.reconstruction.splats import draw_views
 from pipeline.report.contact_sheet import Card, Picture, Sheet, write_png
 from pipeline.shards.read import iter_rows, read_manifest
 from pipeline.shards.table import decode_png
-from pipeline.views.cameras import Camera, over_white, tile, untile
+from pipeline.views.cameras import Camera, camera_to_world, over_white, tile, untile
 from pipeline.views.psnr import psnr
 from stages.entry import one_sentence_errors
 
+NAMES = list(get_args(ReconstructParams.model_fields["reconstructor"].annotation))
 MEASURES = ("PSNR, dB", "foreground PSNR, dB", "ST-LPIPS")
+DISTANCES = (0.0, 0.25, 0.5, np.inf)
+"""Between which parts are counted together, by their distance from the centre."""
 SHEET_ROWS = 24
 """Objects and parts on the sheet at most."""
 
@@ -57,6 +69,8 @@ class Example:
     """The views to be seen, (4, H, W, 4) uint8."""
     cameras: list[tuple[float, float]]
     """Azimuth and elevation of each, in degrees."""
+    distance: float
+    """Of the middle of its visual hull from the object's centre; the object's radius is 1."""
 
     @property
     def name(self) -> str:
@@ -73,11 +87,16 @@ class Result:
     """To the field, and for its pictures."""
     views: np.ndarray
     """(4, H, W, 3) uint8."""
+    baked: float
+    """PSNR of the baked field's pictures against those of the gaussians, dB; nan where there are none."""
 
 
 def examples(data: Path, split: str, objects: int | None) -> Iterator[Example]:
     """The first objects of a split with all their parts, in the order of the tables."""
     novel = iter_rows(data / "renders/novel")
+    settings = read_manifest(data / "renders/grids").settings
+    camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
+    carver = Carver(camera, settings["elevation_deg"], HULL_CELLS)
     seen: set[str] = set()
     for row in iter_rows(data / "renders/grids"):
         # Both tables hold the same objects and parts in the same order.
@@ -90,16 +109,31 @@ def examples(data: Path, split: str, objects: int | None) -> Iterator[Example]:
             return
         cameras = list(zip(views["azimuths"], views["elevations"], strict=True))
         pictures = untile(decode_png(views["image"]["bytes"]))
-        yield Example(row["object_id"], row["part_id"], decode_png(row["image"]["bytes"]), pictures, cameras)
+        grid = decode_png(row["image"]["bytes"])
+        yield Example(row["object_id"], row["part_id"], grid, pictures, cameras, off_centre(carver, grid))
+
+
+def off_centre(carver: Carver, grid: np.ndarray) -> float:
+    """The distance of the middle of a grid's visual hull from the centre; 0 where it has none."""
+    rgba_4HW = torch.from_numpy(grid).permute(2, 0, 1).float() / 255
+    occupancy = carver.hull(silhouettes(split_views(rgba_4HW[None])[0])).numpy()
+    cells = np.argwhere(occupancy > INSIDE)
+    return float(np.linalg.norm((cells.mean(axis=0) + 0.5) * carver.cell - 1)) if len(cells) else 0.0
 
 
 def measured(
-    example: Example, reconstructor: Reconstructor, settings: dict[str, Any], distance: StLpips, device: torch.device
+    example: Example,
+    reconstructor: Reconstructor,
+    settings: dict[str, Any],
+    distance: StLpips,
+    device: torch.device,
+    splats: Path | None = None,
 ) -> Result:
-    """Reconstruct, render and compare."""
+    """Reconstruct, render and compare; with `splats`, write gaussians into that folder."""
     started = time.perf_counter()
     rgba = np.concatenate((over_white(example.grid), example.grid[..., 3:].astype(np.float32) / 255), axis=-1)
-    field = reconstructor.fields(torch.from_numpy(rgba).movedim(-1, 0)[None].to(device))[0]
+    grid = torch.from_numpy(rgba).movedim(-1, 0).to(device)
+    field = reconstructor.fields(grid[None])[0]
     reconstructed = time.perf_counter()
     camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
     pictures = []
@@ -109,12 +143,20 @@ def measured(
             colour = render([field], rays, reconstructor.samples).colour
         pictures.append(colour.view(camera.size, camera.size, 3).clamp(0, 1).cpu().numpy())
     seconds = (reconstructed - started, time.perf_counter() - reconstructed)
-    views, targets = np.stack(pictures), over_white(example.novel)
+    views, targets, baked = np.stack(pictures), over_white(example.novel), np.nan
+    if isinstance(reconstructor, Splatted) and not field.is_empty:
+        gaussians = reconstructor.gaussians(grid)
+        if splats:
+            splats.mkdir(parents=True, exist_ok=True)
+            (splats / f"{example.object_id}-{example.part_id}.ply").write_bytes(gaussians.encoded())
+        poses = [camera_to_world(*where, camera.distance) for where in example.cameras]
+        drawn = [one.colour_HW3.cpu().numpy() for one in draw_views(gaussians, poses, camera.fov_deg, camera.size)]
+        baked, views = float(psnr(views, np.stack(drawn)).mean()), np.stack(drawn)
     foreground = example.novel[..., 3] > 127
     shown = foreground.any(axis=(1, 2))
     of_foreground = psnr(views[shown], targets[shown], foreground[shown]).mean() if shown.any() else np.nan
     values = (float(psnr(views, targets).mean()), float(of_foreground), float(distance(views, targets).mean()))
-    return Result(values, seconds, _bytes(views))
+    return Result(values, seconds, _bytes(views), baked)
 
 
 def interval(values: np.ndarray, objects: Sequence[str]) -> str:
@@ -133,8 +175,14 @@ def interval(values: np.ndarray, objects: Sequence[str]) -> str:
 def table(shown: list[Example], results: dict[str, list[Result]]) -> Iterator[str]:
     """A line for each reconstructor, and for each further one's difference to the first; wholes and parts apart."""
     yield f"{'':<22}" + "".join(f"{measure:^29}" for measure in MEASURES)
-    for title, wanted in (("wholes", False), ("parts", True)):
-        chosen = [number for number, example in enumerate(shown) if (example.part_id > 0) == wanted]
+    groups = [("wholes", False, (0.0, np.inf)), ("parts", True, (0.0, np.inf))]
+    groups += [(f"parts {low:g} to {high:g} from the centre", True, (low, high)) for low, high in pairwise(DISTANCES)]
+    for title, wanted, (low, high) in groups:
+        chosen = [
+            number
+            for number, example in enumerate(shown)
+            if (example.part_id > 0) == wanted and (low <= example.distance < high or not wanted)
+        ]
         if not chosen:
             continue
         objects = [shown[number].object_id for number in chosen]
@@ -146,7 +194,9 @@ def table(shown: list[Example], results: dict[str, list[Result]]) -> Iterator[st
             yield f"  {name:<20}" + "".join(f" {interval(column, objects)}" for column in columns.T)
     for name, found in results.items():
         field, pictures = np.mean([one.seconds for one in found], axis=0)
-        yield f"{name}: {field:.2f} s a field, {pictures / 4:.2f} s a view"
+        baked = np.array([one.baked for one in found])
+        said = f", baking {np.nanmean(baked):.1f} dB" if np.isfinite(baked).any() else ""
+        yield f"{name}: {field:.2f} s a field, {pictures / 4:.2f} s a view{said}"
 
 
 def sheet(shown: list[Example], results: dict[str, list[Result]], title: str) -> Sheet:
@@ -174,31 +224,37 @@ def main() -> None:
     """Print the table, and write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the renders")
-    parser.add_argument("--model", type=Path, default=Path("data/models/lrm"), help="folder of the trained model")
+    parser.add_argument("--models", type=Path, default=Path("data/models"), help="folder of trained models")
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
     parser.add_argument("--objects", type=int, help="the first of the split; all by default")
-    parser.add_argument("--reconstructors", nargs="+", default=["lrm", "carve"], choices=["lrm", "carve"])
+    parser.add_argument("--reconstructors", nargs="+", default=NAMES, choices=NAMES)
+    parser.add_argument("--splats", type=Path, metavar="FOLDER", help="write gaussians as PLY files")
     parser.add_argument("--pictures", type=Path, metavar="FILE", help="PNG of inputs, truths and results")
     arguments = parser.parse_args()
     params, reconstruction = load_group(ReconstructParams), load_group(ReconstructionParams)
     settings = read_manifest(arguments.data / "renders/grids").settings
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reconstructors = {
-        name: find_reconstructor(
-            params.model_copy(update={"reconstructor": name}), reconstruction, arguments.model, settings, device
-        )
-        for name in arguments.reconstructors
-    }
+    reconstructors, not_run = {}, []
+    for name in arguments.reconstructors:
+        try:
+            chosen = validate(ReconstructParams, {**params.model_dump(), "reconstructor": name}, ReconstructParams.name)
+            found = find_reconstructor(chosen, reconstruction, arguments.models, settings, device)
+        except UserError as error:
+            not_run.append(f"{name}: not run; {error}")
+        else:
+            reconstructors[name] = found
+    if not reconstructors:
+        raise UserError(" ".join(not_run))
     shown = list(examples(arguments.data, arguments.split, arguments.objects))
     if not shown:
         raise UserError(f"{arguments.data} has no objects of the split {arguments.split}; name another with --split.")
     distance = StLpips(device)
     results = {
-        name: [measured(example, one, settings, distance, device) for example in shown]
+        name: [measured(example, one, settings, distance, device, arguments.splats) for example in shown]
         for name, one in reconstructors.items()
     }
     title = f"Reconstruction of {arguments.data}, split {arguments.split}"
-    print(title, *table(shown, results), sep="\n")
+    print(title, *table(shown, results), *not_run, sep="\n")
     if arguments.pictures:
         write_png(sheet(shown, results, title), arguments.pictures)
 

@@ -29,13 +29,13 @@ SAMPLE, MODELLED = Path("data/samples/antiqueChair.glb"), 10_000
 
 def bumpy(triangles: int) -> trimesh.Scene:
     """A ball with waves, of about so many triangles, and studs all over it."""
-    side = int((triangles * 0.9 / 2) ** 0.5)
+    side = int((triangles * 0.9 / 4) ** 0.5)  # a sphere has twice as many meridians
     ball = trimesh.creation.uv_sphere(count=[side, side])
     direction = ball.vertices.copy()
     ball.vertices *= (1 + 0.08 * np.sin(9 * direction).prod(axis=1))[:, None]
     ball.visual.vertex_colors = np.clip(np.c_[128 + 100 * direction, np.full(len(direction), 255)], 0, 255)
     scene = trimesh.Scene({"ball": ball})
-    small = int((triangles * 0.1 / STUDS / 2) ** 0.5)
+    small = int((triangles * 0.1 / STUDS / 4) ** 0.5)
     for number, at in enumerate(trimesh.sample.sample_surface_even(trimesh.creation.icosphere(), STUDS, seed=0)[0]):
         stud = trimesh.creation.uv_sphere(radius=0.06, count=[max(small, 4)] * 2)
         scene.add_geometry(stud.apply_translation(at * 1.1), node_name=f"stud {number}")

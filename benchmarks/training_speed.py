@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.diffusion.examples import Examples, collate
+from pipeline.diffusion.examples import Examples
 from pipeline.diffusion.frozen import image_outputs, text_outputs
 from pipeline.diffusion.image import build_image_encoder
-from pipeline.diffusion.models import Model, start_autoencoder
+from pipeline.diffusion.models import start_autoencoder
+from pipeline.diffusion.networks import Model
 from pipeline.diffusion.objective import DiffusionObjective
+from pipeline.diffusion.samples import collate
 from pipeline.diffusion.schedule import training_schedule
 from pipeline.diffusion.tasks import TASKS, Task
 from pipeline.diffusion.text import build_text_encoder

@@ -1,6 +1,5 @@
 """The flow: one Prefect task a DVC stage, each a `dvc repro --single-item` of its own, in the order that DVC states."""
 
-import os
 import re
 import sys
 import tempfile
@@ -19,27 +18,14 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.graph import Stage, read_graph, with_needed
 from flows.processes import Processes, Stopped
+from flows.repro import Reader, environment, repro
 from flows.results import Outcome, read_metrics, show_metrics, show_picture
 from flows.watch import watched
 from flows.workspace import find_project, workspace
 from pipeline.errors import UserError
-from pipeline.shards.scratch import scratch
 
 OBJECTS = 4
 """Whose pictures are shown."""
-SAID_BY_DVC = {"didn't change, skipping": "unchanged", "is cached - skipping run": "restored"}
-"""How `dvc repro` says that a stage did not have to run."""
-
-
-def environment(root: Path) -> dict[str, str]:
-    """What the subprocesses of a run are told."""
-    return {
-        # `python` in dvc.yaml is the one that runs this.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONUNBUFFERED": "1",  # logs as they come
-        "PARTGEN_SCRATCH": str(root / scratch()),  # finished objects are shared by all runs
-        "DVC_NO_ANALYTICS": "1",
-    }
 
 
 @dataclass(frozen=True)
@@ -101,13 +87,11 @@ def _run_name() -> str:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def run_stage(stage: Stage, run: Run) -> State:
     """Bring one stage up to date, and show its metrics and pictures."""
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.name]
-    if stage.name in run.forced:
-        command.append("--force")
-    reader = Reader()
+    log = get_run_logger()
+    reader = Reader(lambda line: log.info("%s", line))
     started = time.monotonic()
     try:
-        status = run.processes.run(command, run.folder, reader.read)
+        status = run.processes.run(repro(stage.name, stage.name in run.forced), run.folder, reader.read)
         seconds = time.monotonic() - started
         if status != 0:
             return Failed(message=f"{stage.name}: {reader.error or f'exit status {status}; the logs say more.'}")
@@ -119,24 +103,6 @@ def run_stage(stage: Stage, run: Run) -> State:
         return Cancelled(message=f"{stage.name}: the run was cancelled; finished objects are kept.")
     outcome = Outcome(stage.name, reader.state, seconds, metrics)
     return Completed(name=outcome.state.capitalize(), message=f"{outcome.state} in {seconds:.1f} s", data=outcome)
-
-
-class Reader:
-    """Logs what `dvc repro` and its stage print, and learns from it how the stage went."""
-
-    def __init__(self) -> None:
-        self.log = get_run_logger()
-        self.state = "made"
-        self.error = ""
-
-    def read(self, line: str) -> None:
-        """Take in one line."""
-        self.log.info("%s", line)
-        for words, state in SAID_BY_DVC.items():
-            if words in line:
-                self.state = state
-        if not self.error and (match := re.match(r"(partgen|ERROR): (.*)", line)):
-            self.error = match[2]  # the stage speaks first and says why; DVC only adds that it failed
 
 
 def _show_pictures(stage: Stage, run: Run) -> None:

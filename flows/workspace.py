@@ -27,15 +27,17 @@ def find_project() -> Path:
     return root
 
 
-def workspace(root: Path, name: str, overrides: Sequence[str]) -> Path:
+def workspace(root: Path, name: str, overrides: Sequence[str] = (), preset: Path | None = None) -> Path:
     """The folder for a run: `root` itself without overrides, else `.partgen/runs/NAME`, made when it is not there.
 
-    `overrides` are `group.key=value`; UserError when one does not fit params.yaml.
+    `overrides` are `group.key=value`, of params.yaml or of the file `preset`, which also takes a copy; UserError when
+    one does not fit it.
     """
-    if not overrides:
+    if not overrides and preset is None:
         return root
-    check_params(overrides, root / PARAMS_FILE)
-    params = with_overrides(read_yaml(root / PARAMS_FILE), overrides)
+    source = preset or root / PARAMS_FILE
+    check_params(overrides, source)
+    params = with_overrides(read_yaml(source), overrides)
     folder = root / scratch() / "runs" / name
     if folder.exists():  # the same run, tried again: what it has finished counts
         return folder

@@ -1,7 +1,9 @@
 """Errors that a user can act on."""
 
+import difflib
 import errno
 import os
+from collections.abc import Iterable
 
 REFUSALS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space and run it again"),
@@ -66,3 +68,9 @@ def refused(fault: OSError) -> str:
     """A `system_fault` in a sentence's first half, and what to do about it in its second."""
     file = fault.filename2 or fault.filename or "a file"
     return f"{file} cannot be written or read ({os.strerror(fault.errno or 0)}); {REFUSALS[fault.errno or 0]}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)` with the nearest known name, or nothing when none is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean `{matches[0]}`?)" if matches else ""

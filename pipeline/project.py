@@ -6,8 +6,7 @@ Only the stages need a project. The applications work anywhere, also where this 
 import os
 from pathlib import Path
 
-from pipeline.errors import NotFound, UserError
-from pipeline.params.base import nearest
+from pipeline.errors import NotFound, UserError, nearest
 
 SHIPPED = Path(__file__).parents[1]
 """Holds `presets` and `weights/nano`: the repository, or where pip has put them beside this package."""

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -20,6 +20,7 @@ from stages.options import OF_CHOICE, OF_DRAWING, Options, command, numbers
 from stages.reserve import reserved
 
 if TYPE_CHECKING:
+    from pipeline.applications.generators import OnSurface
     from pipeline.applications.partgen import PartGenPipeline
     from pipeline.applications.result import PartObject
 
@@ -34,17 +35,29 @@ Frame = Annotated[
     typer.Option("--frame", help="unit: the GLBs are 2 across at most; file: they lie over the file's own geometry."),
 ]
 SurfaceKind = Annotated[
-    Literal["original", "neural"],
-    typer.Option("--surface", help="original: the file's own triangles and textures; neural: all from four views."),
+    Literal["original", "neural", "both"],
+    typer.Option(
+        "--surface",
+        help="original: the file's own triangles and textures; neural: all from four views; both: the former, and its "
+        "parts from four views as neural.glb.",
+    ),
 ]
 Parts = Annotated[int | None, typer.Option("--parts", min=1, help="Exactly so many parts of the original surface.")]
 Close = Annotated[
-    Literal["none", "cap"],
-    typer.Option("--close", help="cap: fill what the division opens in a part, in the colours of the rim."),
+    Literal["none", "cap", "complete"],
+    typer.Option(
+        "--close",
+        help="Fill what the division opens in a part: cap, in the colours of the rim; complete, with what the networks "
+        "think lies behind.",
+    ),
 ]
 PartsFrom = Annotated[
     Literal["model", "nodes", "materials", "pieces"],
     typer.Option("--parts-from", help="What its parts are: as the grouping model says, or as the file has them."),
+]
+Views = Annotated[
+    tuple[Path, Path, Path, Path] | None,
+    typer.Option("--views", metavar="FRONT RIGHT BACK LEFT", help="Four square pictures of the object, as rendered."),
 ]
 
 
@@ -74,10 +87,15 @@ def decompose(
     For example: partgen decompose chair.glb --parts 4, or partgen decompose models/*.glb more/ --out results/all
     """
     choice, formats = options.choice(), options.formats()
-    if surface == "original" and (options.texture, options.reconstructor) != (None, None):
+    if surface == "original" and options.texture is not None:
         raise Invalid(
-            "--texture and --reconstructor say how parts are made of four views, and the surface `original` is the "
-            "file's own; leave them out, or add --surface neural."
+            "--texture says how parts are made of four views, and the surface `original` has the file's own textures; "
+            "leave it out, or add --surface neural or both."
+        )
+    if surface == "original" and close != "complete" and options.reconstructor is not None:
+        raise Invalid(
+            "--reconstructor says how parts are made of four views, and the surface `original` is the file's own; "
+            "leave it out, or add --close complete, or --surface neural or both."
         )
     asked: dict[str, Any] = {
         "seed": options.seed, "reconstructor": options.reconstructor, "frame": frame, "up": up, "surface": surface,
@@ -105,7 +123,8 @@ def regroup(
 ) -> Document:
     """Divide a result's own surface into another number of parts; the result becomes a new folder.
 
-    All numbers are cuts of one hierarchy, which the result keeps, so that no model takes part.
+    All numbers are cuts of one hierarchy, which the result keeps, so that no model takes part; but what was completed
+    or reconstructed is made anew.
 
     For example: partgen regroup results/chair --parts 9
     """
@@ -208,35 +227,65 @@ def recolour(
 
 @command(applications, "from-image")
 def from_image(
-    image: Annotated[Path, typer.Argument(help="A picture of one object; its background is removed.")],
+    image: Annotated[Path | None, typer.Argument(help="A picture of one object; its background is removed.")] = None,
+    views: Views = None,
     out: Out = None,
+    up: Up = "y",
+    parts: Parts = None,
+    parts_from: PartsFrom = "model",
+    close: Close = "none",
     *,
     options: Options,
 ) -> Document:
-    """Make a 3D object in parts out of a picture.
+    """Make a 3D object in parts out of a picture, or out of four views.
 
-    For example: partgen from-image chair.jpg
+    Out of a picture, the models that come with PartGen draw views of 64 pixels: a demonstration. For objects of use,
+    let a model of your choice make them (`generate.command`); the parts of its mesh are then found: docs/generators.md.
+
+    For example: partgen from-image chair.jpg, or partgen from-image --views front.png right.png back.png left.png
     """
-    _check_file(image, "picture", "a PNG or JPEG file")
+    if (image is None) == (views is None):
+        raise Invalid("Give a picture or --views with four pictures of one object, one of both.")
+    for path in [image] if image is not None else views or []:
+        _check_file(path, "picture", "a PNG or JPEG file")
     choice, formats = options.choice(), options.formats()
-    with _new_folder(out, image.stem) as folder:
+    with _new_folder(out, (image or (views or [Path()])[0]).stem) as folder:
         pipeline = options.pipeline()
-        made = pipeline.from_image(image, choice, seed=options.seed, reconstructor=options.reconstructor)
+        made = pipeline.from_image(
+            image, choice, views=views, seed=options.seed, reconstructor=options.reconstructor,
+            **on_surface(up, parts, parts_from, close),
+        )  # fmt: skip
         return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
 @command(applications, "from-text")
 def from_text(
-    prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")], out: Out = None, *, options: Options
+    prompt: Annotated[str, typer.Argument(help="What to make, in a few words.")],
+    views: Views = None,
+    out: Out = None,
+    up: Up = "y",
+    parts: Parts = None,
+    parts_from: PartsFrom = "model",
+    close: Close = "none",
+    *,
+    options: Options,
 ) -> Document:
-    """Make a 3D object in parts out of a text.
+    """Make a 3D object in parts out of a text, or out of four views that it describes.
+
+    Out of a text, the models that come with PartGen draw views of 64 pixels: a demonstration. For objects of use, let a
+    model of your choice make them (`generate.command`); the parts of its mesh are then found: docs/generators.md.
 
     For example: partgen from-text "a wooden chair with a red cushion"
     """
+    for path in views or []:
+        _check_file(path, "picture", "a PNG or JPEG file")
     choice, formats = options.choice(), options.formats()
     with _new_folder(out, prompt) as folder:
         pipeline = options.pipeline()
-        made = pipeline.from_text(prompt, choice, seed=options.seed, reconstructor=options.reconstructor)
+        made = pipeline.from_text(
+            prompt, choice, views=views, seed=options.seed, reconstructor=options.reconstructor,
+            **on_surface(up, parts, parts_from, close),
+        )  # fmt: skip
         return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
 
 
@@ -271,6 +320,9 @@ def add(
     up: Up = "y",
     place: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Where its centre is; else beside.")] = None,
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
+    turn: Annotated[
+        str | None, typer.Option(metavar="X,Y,Z", help="Turns a 3D object by so many degrees around its own axes.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
     out: Out = None,
     *,
@@ -281,6 +333,7 @@ def add(
     For example: partgen add results/chair --object lamp.glb --place 0,0.6,0 --scale 0.4
     """
     at = None if place is None else numbers(place, 3, float, "--place", "0,0.6,0")
+    turned = (0, 0, 0) if turn is None else tuple(numbers(turn, 3, float, "--turn", "0,90,0"))
     if object_ is not None:
         _check_file(object_, "3D object", FORMATS)
     if image is not None:
@@ -289,10 +342,16 @@ def add(
     with _next_folder(out, result) as folder:
         pipeline = options.pipeline()
         made = pipeline.add(
-            found, text=text, image=image, object=object_, up=up, place=at, scale=scale, name=name, seed=options.seed,
-            reconstructor=options.reconstructor,
+            found, text=text, image=image, object=object_, up=up, place=at, scale=scale, turn=turned, name=name,
+            seed=options.seed, reconstructor=options.reconstructor,
         )  # fmt: skip
         return finish(pipeline, made, folder, options.no_animation, formats, options.separate)
+
+
+def on_surface(up: str, parts: int | None, parts_from: str, close: str) -> OnSurface:
+    """What of it is not as when it is not said, for a mesh; to say so without one is an error."""
+    asked = {"up": (up, "y"), "parts": (parts, None), "parts_from": (parts_from, "model"), "close": (close, "none")}
+    return cast("OnSurface", {name: value for name, (value, unsaid) in asked.items() if value != unsaid})
 
 
 def _check_file(path: Path, what: str, formats: str) -> None:

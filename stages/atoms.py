@@ -16,7 +16,7 @@ from pipeline.shards.store import content_key
 from pipeline.shards.table import WHOLE
 from pipeline.shards.write import write_metrics
 from pipeline.surface.find_atoms import CONTRACT, AtomsTask, object_atoms
-from pipeline.surface.object_atoms import ATOMS, REGIMES
+from pipeline.surface.object_atoms import ATOMS, REGIMES, SURFACES
 from pipeline.views.cameras import Camera
 from stages.entry import stage_main
 
@@ -27,7 +27,7 @@ def run(params: AtomsParams, data: Path = Path("data"), force: bool = False) -> 
     report = build_shards(
         stage="atoms",
         out=data / "atoms",
-        tables=(ATOMS,),
+        tables=(ATOMS, SURFACES),
         items=list(items(data, cameras)),
         function=object_atoms,
         shards=cameras["shards"],

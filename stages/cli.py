@@ -11,12 +11,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.diffusion.tasks import TRAININGS
-from pipeline.errors import UserError
+from pipeline.diffusion.tasks import TASKS, TRAININGS
+from pipeline.errors import UserError, nearest
 from pipeline.folders import written
 from pipeline.params.all import GROUPS, check_params, check_values
-from pipeline.params.base import PARAMS_FILE, load_group, nearest, read_yaml
-from pipeline.project import find_preset
+from pipeline.params.base import PARAMS_FILE, load_group, read_yaml
+from pipeline.project import find_models, find_preset
 from stages.app import application
 from stages.applications import applications
 from stages.entry import one_sentence_errors
@@ -196,6 +196,28 @@ def export(out: Annotated[Path, typer.Argument(help="Folder of the exported mode
 
 
 @app.command()
+def pack(
+    out: Annotated[Path, typer.Argument(help="Folder of the pack; an older pack there is replaced.")],
+    trainings: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Diffusion tasks, of which the pack has the samples.")
+    ] = ",".join(TASKS),
+    models: Annotated[
+        Path | None, typer.Option(help="Models with the autoencoder; data/models, else weights/nano, when not given.")
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Write decoded training samples for a machine with a GPU and little else.
+
+    `python -m pipeline.diffusion.packed TASK --pack OUT ...` trains there; it needs the folder `pipeline`, torch,
+    diffusers, accelerate, safetensors and numpy. For example: partgen pack packs/parts --trainings segment,complete
+    """
+    from stages.pack import pack as write
+
+    check_params(set_ or ())
+    write(out, trainings.split(","), find_models(models), set_ or ())
+
+
+@app.command()
 def run(
     set_: Overrides = None,
     stages: Annotated[
@@ -208,19 +230,42 @@ def run(
     With --set the run works in a copy of the project under .partgen/runs and leaves this folder as it is.
     """
     check_params(set_ or ())
-    _become_flow("run", json.dumps({"overrides": set_ or [], "stages": stages or [], "force": force}))
+    _become_flow("flows.local", "run", json.dumps({"overrides": set_ or [], "stages": stages or [], "force": force}))
 
 
 @app.command()
 def serve() -> None:
     """Register the flow with the Prefect server at PREFECT_API_URL, so that runs start from its UI."""
-    _become_flow("serve")
+    _become_flow("flows.local", "serve")
 
 
-def _become_flow(*arguments: str) -> NoReturn:
-    """Go on as `python -m flows.local`, in the place of this process: signals and its exit status are its own."""
+@app.command("train-all")
+def train_all(
+    preset_: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Train with this preset, in a copy of the project."),
+    ] = None,
+    background: Annotated[bool, typer.Option("--background", help="Return at once; the trainings go on.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Say how far the trainings are.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the trainings that run.")] = False,
+) -> None:
+    """Bring all trainings and the stages they need up to date, one after the other, at the lowest priority.
+
+    After a kill or a reboot the same command goes on: finished stages are kept, a training goes on from its checkpoint.
+    With --preset it works in a copy of the project under .partgen/runs, made when it is first started: what is changed
+    in the project meanwhile changes nothing there. For example: partgen train-all --preset corpus --background
+    """
+    if status + stop + (background or preset_ is not None) > 1:
+        raise UserError("Give --status or --stop alone; they are of the trainings that were started last.")
+    command = "status" if status else "stop" if stop else "start"
+    values = {"preset": preset_, "background": background} if command == "start" else {}
+    _become_flow("flows.trainings", command, json.dumps(values))
+
+
+def _become_flow(module: str, *arguments: str) -> NoReturn:
+    """Go on as `python -m module`, in the place of this process: signals and its exit status are its own."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "flows.local", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 @assets_app.command()

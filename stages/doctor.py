@@ -13,6 +13,7 @@ from pipeline.params.all import check_params
 from pipeline.params.applications import ApplicationsParams
 from pipeline.params.base import load_group
 from pipeline.params.captions import CaptionsParams
+from pipeline.params.reconstruct import OF_OTHERS, ReconstructParams
 from pipeline.project import default_params
 
 BLENDER_CHECK = """
@@ -130,6 +131,22 @@ def _params() -> Iterator[Finding]:
     yield Finding("safety", bool(safety), f"{text} prompts, pictures and results of the applications{advice}", False)
 
 
+def _reconstructors() -> Iterator[Finding]:
+    try:
+        params = load_group(ReconstructParams, path=default_params())
+    except UserError:
+        return  # `_params` has said so
+    if params.reconstructor == "command" and params.command:
+        found = shutil.which(params.command[0])
+        yield Finding("command", found is not None, found or f"there is no program {params.command[0]}")
+    for name in OF_OTHERS:
+        path = getattr(params, name)
+        if path is not None:
+            there = Path(path).is_file()
+            text = f"{path}, {Path(path).stat().st_size / 2**20:,.0f} MiB" if there else f"there is no file {path}"
+            yield Finding(name, there, text, needed=name == params.reconstructor)
+
+
 def _sources() -> Iterator[Finding]:
     found = len(list(Path("data/sources/sweethome3d").glob("*.sh3f")))
     text = (
@@ -149,7 +166,8 @@ def _disk() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _python, _torch, _blender, _gl, _dvc, _prefect, _packages, _params, _sources, _disk,
+    _python, _torch, _blender, _gl, _dvc, _prefect, _packages, _params, _reconstructors, _sources,
+    _disk,
 )  # fmt: skip
 
 

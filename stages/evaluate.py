@@ -11,7 +11,10 @@ from pipeline.errors import UserError
 from pipeline.evaluation.conventions import conventions, lines
 from pipeline.evaluation.evaluate_object import CONTRACT, FIGURES, EvaluateTask, evaluate_object
 from pipeline.evaluation.paper_tables import print_tables
+from pipeline.evaluation.part_objaverse import CONTRACT as LABELLED_CONTRACT
+from pipeline.evaluation.part_objaverse import LabelledMesh, labelled_figures, labelled_mesh, mesh_files
 from pipeline.evaluation.summary import Summary, headlines, summarise, write_recall
+from pipeline.evaluation.surface_regimes import DIVISIONS
 from pipeline.folders import content_digest
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.build import Item, Report, build_shards
@@ -42,6 +45,7 @@ TABLES = {
     "glbs": ("assets/glbs", ["glb"]),
     "assembled": ("segmentations/parts", ["labels"]),
     "atoms": ("atoms/atoms", ["regime", "arrays"]),
+    "surfaces": ("atoms/surfaces", ["regime", "glb", "atom", "part"]),
 }
 """By the field of a task, the table and the columns that count."""
 STAGES = ("generations", "segmentations", "completions", "reconstructions")
@@ -50,27 +54,28 @@ STAGES = ("generations", "segmentations", "completions", "reconstructions")
 
 def run(params: EvaluateParams, data: Path = Path("data"), force: bool = False) -> Report:
     """Evaluate all objects that were segmented."""
-    work = list(items(data, params))
+    work = [*items(data, params), *labelled_items(data, params)]
     settings = read_manifest(data / "reconstructions/views").settings
     report = build_shards(
         stage="evaluate",
         out=data / "evaluation",
-        tables=(FIGURES,),
+        tables=(FIGURES, DIVISIONS),
         items=work,
-        function=evaluate_object,
+        function=figures_of,
         shards=settings["shards"],
         settings={**settings, "evaluate": params.deciding()},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
     )
+    objects = len({*read_table(data / "segmentations/runs", ["object_id"]).column("object_id").to_pylist()})
     summary = summarise(read_table(data / "evaluation/figures").to_pandas(), params.seed)
     said = conventions(data, params)
     failed = {**_failures(data), "evaluate": len(report.failures)}
-    write_metrics("evaluate", {**summary, "conventions": said, "objects": report.total, "failed": failed})
-    write_metrics("summary", {**headlines(summary), "objects": report.total})
+    write_metrics("evaluate", {**summary, "conventions": said, "objects": objects, "failed": failed})
+    write_metrics("summary", {**headlines(summary), "objects": objects})
     write_recall(RECALL, summary["segmentation"])
-    _print(summary, said, report.total, failed)
+    _print(summary, said, objects, failed)
     return report
 
 
@@ -116,6 +121,27 @@ def items(data: Path, params: EvaluateParams) -> Iterator[Item]:
         inputs |= asdict(camera) | {"elevation_deg": made["elevation_deg"], "grouping": grouping}
         key = content_key(CONTRACT, inputs, params.deciding(), *contents)
         yield Item(object_id, key, load)
+
+
+def labelled_items(data: Path, params: EvaluateParams) -> Iterator[Item]:
+    """The work on every object of the user's copy of PartObjaverse-Tiny; none where there is no such copy."""
+    if params.part_objaverse_tiny is None:
+        return
+    grouping = data / "models/grouping"
+    digest = content_digest(grouping)
+    for mesh in mesh_files(Path(params.part_objaverse_tiny)):
+        task = labelled_mesh(mesh, grouping)
+        named = {"object_id": task.object_id, "grouping": digest, "labels": sorted(task.labels)}
+        key = content_key(LABELLED_CONTRACT, named, task.glb, *task.labels.values())
+        yield Item(task.object_id, key, partial(labelled_mesh, mesh, grouping))
+
+
+def figures_of(task: EvaluateTask | LabelledMesh) -> dict[str, list[dict[str, Any]]]:
+    """The rows of an object that was segmented, or of one of PartObjaverse-Tiny."""
+    if isinstance(task, EvaluateTask):
+        return evaluate_object(task)
+    common = {"object_id": task.object_id, "split": "part-objaverse-tiny", "table": "surface"}
+    return {FIGURES.name: [{**common, **row} for row in labelled_figures(task)]}
 
 
 def _failures(data: Path) -> dict[str, int]:

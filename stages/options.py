@@ -33,7 +33,12 @@ class Options:
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another result.")] = 0
     steps: Annotated[int | None, typer.Option(help="Denoising steps; as the models were saved when not given.")] = None
     reconstructor: Annotated[
-        str | None, typer.Option("--reconstructor", metavar="lrm|carve", help="How grids become 3D.")
+        str | None,
+        typer.Option(
+            "--reconstructor",
+            metavar="NAME",
+            help="How grids become 3D: lrm, carve, or another of docs/reconstructors.md.",
+        ),
     ] = None
     samples: Annotated[int, typer.Option(min=1, help="Segmentations to keep, the best first.")] = 1
     use: Annotated[int, typer.Option(min=1, help="Which of them is made 3D.")] = 1

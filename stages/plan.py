@@ -10,6 +10,7 @@ from pipeline.diffusion.tasks import TASKS
 from pipeline.errors import UserError
 from pipeline.params.base import load_group, read_yaml
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
@@ -17,6 +18,7 @@ from pipeline.plan.data import MEASURED, MOST_SHARD, StageNeed, data_half, shard
 from pipeline.plan.estimate import USABLE, Costs, Estimate, estimate
 from pipeline.plan.gpus import Gpu, find_gpu
 from pipeline.plan.networks import Preset
+from pipeline.plan.reconstructors import Inference, inferences
 from pipeline.project import default_params, find_preset
 
 GIB = 2**30
@@ -55,6 +57,9 @@ def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35,
         console.print(_data(needs))
     console.print(_work(estimates, card, gpus))
     console.print(_memory(estimates, card, train.loop.precision))
+    others = list(inferences(load_group(ReconstructParams, path=path)))
+    if others:
+        console.print(_others(others, card))
     recomputed = [name for name in TASKS if train.denoiser(name).gradient_checkpointing]
     checkpointed = [CHECKPOINTED.format(" and ".join(recomputed))] if recomputed else []
     said = (*_from_nothing(diffusion, train), *networks.assumed, *checkpointed)
@@ -84,6 +89,23 @@ def _work(estimates: list[Estimate], gpu: Gpu, gpus: int) -> Table:
     total = sum(row.gpu_hours for row in estimates)
     table.add_section()
     table.add_row("all", *[""] * 6, _hours(total), _hours(total / gpus))
+    return table
+
+
+def _others(rows: list[Inference], gpu: Gpu) -> Table:
+    table = Table(title="Reconstruction models of others, one grid at a time, fp32", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for heading in ("views", "M", "weights, GiB", "TFLOPs a grid", f"weights fit {gpu.name}"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"4 x {row.views} px",
+            f"{row.parameters / 1e6:,.1f}",
+            f"{row.weights / GIB:,.2f}",
+            f"{row.flops / 1e12:,.3g}",
+            "yes" if row.weights < USABLE * gpu.memory_gib * GIB else "[bold red]no[/]",
+        )
     return table
 
 

@@ -53,11 +53,11 @@ def _deciding(params: ReconstructParams, reconstruction: ReconstructionParams) -
 
 def items(data: Path, params: ReconstructParams, reconstruction: ReconstructionParams) -> Iterator[Item]:
     """The work on every object that was completed; UserError when a table is missing."""
-    tables, model = _Tables(data), data / "models/lrm"
-    digests = {"lrm": content_digest(model)} if params.reconstructor == "lrm" else {}
+    tables, models = _Tables(data), data / "models"
+    digests = {name: content_digest(file) for name, file in params.files(models).items()}
     how = {**_deciding(params, reconstruction), "models": digests}
     for object_id in tables.completions.numbers:
-        load = partial(tables.task, object_id, model, digests, params, reconstruction)
+        load = partial(tables.task, object_id, models, digests, params, reconstruction)
         yield Item(object_id, _key(load(), how), load)
 
 
@@ -87,7 +87,7 @@ class _Tables:
     def task(
         self,
         object_id: str,
-        model: Path,
+        models: Path,
         digests: Mapping[str, str],
         params: ReconstructParams,
         reconstruction: ReconstructionParams,
@@ -113,7 +113,7 @@ class _Tables:
             names={node["extras"]["part"]: node["name"] for node in header["nodes"]},
             notice=header["asset"]["copyright"],
             extras=header["asset"]["extras"],
-            model=model,
+            models=models,
             digests=digests,
             params=params,
             reconstruction=reconstruction,

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.errors import UserError
-from pipeline.params.base import nearest
+from pipeline.errors import UserError, nearest
 from pipeline.report.cards import read_cards, read_failures
 from pipeline.report.contact_sheet import Picture, Sheet, write_html, write_png
 from pipeline.shards.read import MANIFEST, read_manifest

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from pipeline.diffusion.models import BASE, save_model
-from pipeline.diffusion.tasks import TASKS, TRAININGS
+from pipeline.diffusion.models import save_model
+from pipeline.diffusion.tasks import BASE, TASKS, TRAININGS
 from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, chosen_objects, task_objective
-from pipeline.errors import Invalid, UserError
+from pipeline.errors import Invalid, UserError, nearest
 from pipeline.folders import content_digest, replaced
-from pipeline.params.base import load_group, nearest
+from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest
-from pipeline.training.checkpoints import training_folder
+from pipeline.training.folder import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report

@@ -20,7 +20,7 @@ from pipeline.surface.examples import GroupingExamples
 from pipeline.surface.grouping import GroupingModel
 from pipeline.surface.object_atoms import ObjectAtoms
 from pipeline.surface.objective import GroupingObjective
-from pipeline.training.checkpoints import training_folder
+from pipeline.training.folder import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report

@@ -20,11 +20,10 @@ from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
 from pipeline.reconstruction.drawn_objects import CAMERA, TABLES, DrawnObjects
 from pipeline.reconstruction.examples import Examples
-from pipeline.reconstruction.lrm import LRM, build_lrm
+from pipeline.reconstruction.lrm import LRM, build_lrm, load_lrm
 from pipeline.reconstruction.objective import LRMObjective
-from pipeline.reconstruction.reconstructor import load_lrm
 from pipeline.shards.read import read_manifest
-from pipeline.training.checkpoints import training_folder
+from pipeline.training.folder import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report

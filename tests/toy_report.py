@@ -15,11 +15,13 @@ from pipeline.diffusion.tasks import TRAININGS
 from pipeline.evaluation.evaluate_object import ASSEMBLED, FIGURES
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import summarise
+from pipeline.evaluation.surface_regimes import DIVISIONS
 from pipeline.heldout import segment_tables
 from pipeline.heldout.complete_object import COMPLETIONS
 from pipeline.shards.read import iter_rows, read_manifest
 from pipeline.shards.table import FAILURES, Table
 from pipeline.shards.write import write_json, write_tables
+from pipeline.surface.object_atoms import ObjectAtoms
 from pipeline.views.tables import GRIDS
 from tests.stages.test_show import filled
 from tests.toy_corpus import toy_boxes, write_toy_corpus
@@ -32,6 +34,7 @@ STAGES = (
     "assets",
     "renders",
     "masks",
+    "atoms",
     "captions",
     "generations",
     "segmentations",
@@ -60,6 +63,7 @@ def write_toy_project(project: Path) -> Path:
     put(data / "completions", COMPLETIONS, [*completed, *predicted])
     figures = [row for object_id in NUMBERS for row in figures_of(object_id)]
     put(data / "evaluation", FIGURES, figures)
+    put(data / "evaluation", DIVISIONS, divisions_of(data))
     for stage in STAGES:
         failed = {"captions": [{"object_id": "toy-000", "kind": "object", "reason": f"no words {HOSTILE}"}]}
         put(data / stage, FAILURES, failed.get(stage, []))
@@ -107,7 +111,9 @@ def figures_of(object_id: str) -> list[dict[str, Any]]:
     found["completion", "complete", "views"] = {"psnr_exact": 0.25, "psnr_foreground": 21.25, "ssim": 0.5}
     found["generation", "image_to_mv", "views"] = {"closer_than": 0.875, "in_nearest_tenth": 0.0, "st_lpips": 0.0625}
     found["surface", "grouping", "A"] = {"iou": 81.25, "iou_levels": 90.5, "parts": 4.0}
+    found["surface", "grouping", "C"] = {"iou": 50.125, "iou_levels": 66.0, "parts": 5.0, "chamfer": 0.0625}
     found["surface", "grouping + 10 runs", "C"] = {"iou": 51.125, "iou_levels": 66.0, "parts": 5.0}
+    found["surface", "cap", "closed"] = {"chamfer": 0.03125, "f_score_2": 50.0, "f_score_5": 75.0, "f_score_10": 87.5}
     found["failures", "image_to_mv", "views"] = {"agreement": 0.25, "fails": 1.0}
     found["failures", "segment", "grouping"] = {"grouped": 0.75, "fails": 1.0, "beyond_ten": 0.0}
     found["failures", "whole", "depth"] = {"depth": 0.5, "fails": 1.0}
@@ -120,6 +126,18 @@ def figures_of(object_id: str) -> list[dict[str, Any]]:
         for (table, method, setting), figures in found.items()
         for figure, value in figures.items()
     ]
+
+
+def divisions_of(data: Path) -> list[dict[str, Any]]:
+    """Rows of evaluation/divisions: every atom is of the part that has most of it; the first object is said to be the
+    better one.
+    """
+    rows = []
+    for row in iter_rows(data / "atoms/atoms"):
+        found = {name: row[name] for name in ("object_id", "split", "regime")}
+        part_N = ObjectAtoms.unpacked(row["arrays"]).truth_NS.argmax(axis=1) + 1
+        rows.append({**found, "part": part_N.tolist(), "iou": 80.0 - 5 * NUMBERS[row["object_id"]]})
+    return rows
 
 
 def write_metrics(project: Path, figures: list[dict[str, Any]]) -> None:

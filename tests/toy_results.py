@@ -21,7 +21,7 @@ from pipeline.shards.table import FAILURES, decode_png, encode_png, image_cell
 from pipeline.shards.write import write_tables
 from pipeline.surface.find_atoms import AtomsTask, object_atoms
 from pipeline.surface.grouping import GroupingModel
-from pipeline.surface.object_atoms import ATOMS
+from pipeline.surface.object_atoms import ATOMS, SURFACES
 from pipeline.views.cameras import Camera, over_white
 from tests.toy_corpus import DISTANCE, ELEVATION_DEG, FOV_DEG, toy_boxes
 
@@ -48,10 +48,10 @@ def boxes_glb(boxes: np.ndarray) -> bytes:
 
 
 @cache
-def toy_atoms(object_id: str, split: str, glb: bytes, view_size: int) -> list[dict[str, Any]]:
-    """Its rows of the table `atoms`; found once, since to fuse an object takes seconds."""
+def toy_atoms(object_id: str, split: str, glb: bytes, view_size: int) -> dict[str, list[dict[str, Any]]]:
+    """Its rows of the stage `atoms`; found once, since to fuse an object takes seconds."""
     task = AtomsTask(object_id, split, glb, Camera(FOV_DEG, DISTANCE, view_size), ELEVATION_DEG)
-    return object_atoms(task)[ATOMS.name]
+    return object_atoms(task)
 
 
 def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
@@ -62,7 +62,7 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
     object is like itself, from its caption like the next one.
     """
     rows: dict[str, list[dict[str, Any]]] = {
-        table.name: [] for table in (GLBS, RUNS, COMPLETIONS, VIEWS, PARTS, OBJECTS, ATOMS)
+        table.name: [] for table in (GLBS, RUNS, COMPLETIONS, VIEWS, PARTS, OBJECTS, ATOMS, SURFACES)
     }
     found = {
         name: [row for row in iter_rows(data / name) if row["object_id"] in numbers]
@@ -75,7 +75,8 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
         truth = decode_png(row["labels"]["bytes"])
         glb = boxes_glb(boxes)
         rows[GLBS.name].append({**common, "glb": glb})
-        rows[ATOMS.name] += toy_atoms(row["object_id"], row["split"], glb, len(truth) // 2)
+        for name, found_rows in toy_atoms(row["object_id"], row["split"], glb, len(truth) // 2).items():
+            rows[name] += found_rows
         assembled.append({**common, "run": 0, "merged": 0, "labels": row["labels"]})
         for run, labels in enumerate((truth, (truth > 0).astype(np.uint8))):
             rows[RUNS.name].append(
@@ -129,7 +130,7 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
         "assets": (GLBS,),
         "segmentations": (RUNS, segment_tables.PARTS),
         "completions": (COMPLETIONS,),
-        "atoms": (ATOMS,),
+        "atoms": (ATOMS, SURFACES),
     }
     for stage, tables in {**stages, "reconstructions": (VIEWS, PARTS, OBJECTS)}.items():
         contents = {

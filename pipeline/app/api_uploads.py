@@ -14,6 +14,7 @@ from pipeline.app.settings import API, MOST_QUEUED, MOST_UPLOAD_BYTES
 from pipeline.app.sniff import OBJECTS, PICTURES
 from pipeline.app.state import State
 from pipeline.app.uploads import MASK, PICTURE, Upload
+from pipeline.views.palette import PART_COLOURS
 
 NOTE = "Texts and pictures are drawn by the small models that come with PartGen: a demonstration at 64 px a view."
 MOST_MASK_BYTES = 2**26
@@ -35,6 +36,7 @@ def add_about(api: APIRouter, state: State) -> None:
             "pictures_in": [f".{one}" for one in PICTURES],
             "limits": {"upload_bytes": MOST_UPLOAD_BYTES, "queue": MOST_QUEUED},
             "generators": {**drawn, "note": NOTE},
+            "palette": [f"#{bytes(colour).hex()}" for colour in PART_COLOURS[1:].tolist()],
         }
 
     @api.get("/samples")

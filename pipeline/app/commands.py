@@ -9,6 +9,7 @@ _FIRST = ("decompose", "from-image", "from-text")
 DEFAULTS = {
     "seed": 0, "parts": None, "parts_from": "model", "max_parts": None, "close": "none", "surface": "original",
     "samples": 1, "use": 1, "runs": None, "min_part_pixels": None, "seed_point": None, "view": 0, "name": "",
+    "turn": None,
 }  # fmt: skip
 """What need not be said."""
 
@@ -101,7 +102,7 @@ def _options(entry: Entry) -> Iterator[tuple[str, Any]]:
         named = {kind: origin.get("prompt") if kind == "text" else origin.get("file") or "FILE"}
         if any(placed.get("offset", ())) or placed.get("scale", 1) != 1:
             named |= {"place": placed.get("offset"), "scale": placed.get("scale")}
-        named |= {"name": entry.get("part", ""), "seed": entry.get("seed", 0)}
+        named |= {"turn": entry.get("turn"), "name": entry.get("part", ""), "seed": entry.get("seed", 0)}
     for key, value in named.items():
         if value != DEFAULTS.get(key, ...):
             yield key, value

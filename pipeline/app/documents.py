@@ -14,7 +14,8 @@ from pipeline.app.objects import RESULT, Object, Version
 from pipeline.app.refusals import Refusal
 from pipeline.app.settings import API
 
-PREVIEW, ATOMS_GLB, OBJECT_GLB, HIERARCHY = "preview.png", "atoms.glb", "object.glb", "hierarchy.safetensors"
+PREVIEW, ATOMS_GLB, OBJECT_GLB, NEURAL_GLB = "preview.png", "atoms.glb", "object.glb", "neural.glb"
+HIERARCHY = "hierarchy.safetensors"
 KEPT = 64
 """Versions of which the values are kept in memory; they do not change."""
 
@@ -134,7 +135,7 @@ class Documents:
     def files(self, version: Version) -> dict[str, Path]:
         """All files of a version that a client may fetch, by the names that it has for them."""
         values = self.values(version)
-        names = ["grid.png", "labels.png", "turntable.gif", "exploded.gif", OBJECT_GLB]
+        names = ["grid.png", "labels.png", "turntable.gif", "exploded.gif", OBJECT_GLB, NEURAL_GLB]
         names += [row[kind] for row in values["parts"] for kind in ("glb", "grid") if row.get(kind)]
         names += [row["file"] for row in values["segmentations"]]
         names += ["atoms.png"] if values.get("surface") else []
@@ -168,6 +169,7 @@ class Documents:
         named = {
             "object": url(OBJECT_GLB),
             "atoms": None if hierarchy is None else _url(found, ATOMS_GLB),
+            "neural": url(NEURAL_GLB),
             "grid": url("grid.png"),
             "labels": url("labels.png"),
             "atom_map": url("atoms.png"),

@@ -12,7 +12,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "from-image": (*_OF_DRAWING, *_OF_CHOICE),
     "from-text": (*_OF_DRAWING, *_OF_CHOICE),
     "edit": ("name", *_OF_DRAWING),
-    "add": ("place", "scale", "up", "name", *_OF_DRAWING),
+    "add": ("place", "scale", "turn", "up", "name", *_OF_DRAWING),
     "take-out": _OF_DRAWING,
     "animate": (),
 }
@@ -47,6 +47,7 @@ class Options(_Strict):
     view: Annotated[int, Field(ge=0, le=3)] | None = None
     place: tuple[float, float, float] | None = None
     scale: float | None = None
+    turn: tuple[float, float, float] | None = None
     name: Short | None = None
 
     def given(self) -> dict[str, Any]:

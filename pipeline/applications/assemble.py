@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from pipeline.applications.diagnostics import Diagnostic, diagnose
-from pipeline.applications.models import LRM
 from pipeline.applications.result import ANIMATIONS, Part
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import PartMesh, mesh_parts
@@ -22,6 +21,7 @@ from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.rays import BOUND
 from pipeline.reconstruction.turntable import exploded, gif, turntable
 from pipeline.shards.progress import Progress, step
+from pipeline.surface.division import UNDIVIDED
 from pipeline.surface.merge import merge_glbs
 from pipeline.views.cameras import Camera, over_white
 from pipeline.views.mesh_turntable import mesh_turntable
@@ -57,11 +57,6 @@ class Scene:
     def fields(self, parts: Sequence[Part]) -> dict[int, Field]:
         """The fields of the parts that have one by label, where they are computed with."""
         return {part.label: _on(part.field, self.device) for part in parts if part.field is not None}
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models that reconstruct."""
-        return (LRM,) if self.params.reconstructor == LRM else ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,8 @@ def remarks(parts: Sequence[Part]) -> Iterator[Diagnostic]:
     """What else a user should know of the parts."""
     if len(parts) == 1:
         advice = "--parts 2, or --parts-from pieces" if parts[0].original else "another seed, or --samples and --use"
-        yield Diagnostic("single", None, 1.0, f"The object has one part only; try {advice}.")
+        why = f": {UNDIVIDED}" if len(parts[0].atoms) == 1 else f"; try {advice}"
+        yield Diagnostic("single", None, 1.0, f"The object has one part only{why}.")
     if not any(part.glb for part in parts):
         message = "No part has a surface, so there is no object.glb; try --reconstructor carve, or train for longer."
         yield Diagnostic("absent", None, 0.0, message)

@@ -12,9 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.applications.models import Settings
 from pipeline.applications.result import Part, PartObject
-from pipeline.applications.surface import division_of, grouped
+from pipeline.applications.surface import Grouping, division_of
 from pipeline.assets.names import MAX_NAME_BYTES, cut_bytes, unique_names
 from pipeline.errors import Invalid
 from pipeline.surface.hierarchy import halves, most_itself
@@ -25,21 +24,20 @@ SeedPoint = tuple[int, int, int]
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
-def merged(result: PartObject, parts: Sequence[str], name: str, settings: Settings) -> PartObject:
+def merged(result: PartObject, parts: Sequence[str], name: str) -> Grouping:
     """Several parts as one, with the number of the first; without a `name` it has that of the one of most triangles."""
     some = list(dict.fromkeys(result.part(part).label for part in parts))
     if len(some) < 2:
         raise Invalid(f"There are {len(some)} parts to merge in {', '.join(parts) or 'nothing'}; name two or more.")
     chosen = [part for part in result.parts if part.label in some]
     called = _one_line(name) or max(chosen, key=lambda part: part.triangles).name
-    division, label_N = division_of(result), _labels(result)
-    label = min(some)
+    label_N, label = _labels(result), min(some)
     label_N[np.isin(label_N, some)] = label
     others = [part for part in result.parts if part.label not in some]
-    return grouped(result, division, label_N, settings, {**_names(others), label: _free(called, others)})
+    return Grouping(label_N, {**_names(others), label: _free(called, others)})
 
 
-def split(result: PartObject, part: str, settings: Settings) -> PartObject:
+def split(result: PartObject, part: str) -> Grouping:
     """One part in two, where the hierarchy divides it first; the larger one keeps number and name."""
     old, division = result.part(part), division_of(result)
     atoms = np.array(old.atoms)
@@ -48,14 +46,14 @@ def split(result: PartObject, part: str, settings: Settings) -> PartObject:
     _, smaller = sorted(halves(division.merges, atoms), key=lambda group: -division.area(group))
     label_N = _labels(result)
     label_N[smaller] = _free_label(result)
-    return grouped(result, division, label_N, settings, _names(result.parts))
+    return Grouping(label_N, _names(result.parts))
 
 
-def taken_out(result: PartObject, atoms: Sequence[int], settings: Settings) -> PartObject:
+def taken_out(result: PartObject, atoms: Sequence[int]) -> Grouping:
     """Some atoms, of one part or of several, as a part of their own; what is left of a part keeps its number and
     name.
     """
-    division, label_N = division_of(result), _labels(result)
+    label_N = _labels(result)
     some = np.unique(np.asarray(atoms, int))
     if not len(some) or some[0] < 0 or some[-1] >= len(label_N):
         raise Invalid(f"The pieces of {result.name} go from 0 to {len(label_N) - 1}; give one or more of these.")
@@ -66,7 +64,7 @@ def taken_out(result: PartObject, atoms: Sequence[int], settings: Settings) -> P
     label_N[some] = _free_label(result)
     names = _names(part for part in result.parts if part.label not in changed)
     names |= {part.label: part.name for part in result.parts if part.label in changed and (label_N == part.label).any()}
-    return grouped(result, division, label_N, settings, names)
+    return Grouping(label_N, names)
 
 
 def atoms_at(result: PartObject, points: Sequence[SeedPoint]) -> list[int]:
@@ -117,7 +115,8 @@ def recoloured(result: PartObject, part: str, colour: str) -> PartObject:
 
 
 def _labels(result: PartObject) -> np.ndarray:
-    """(N,) The label of every atom."""
+    """(N,) The label of every atom; Invalid as of `division_of`."""
+    division_of(result)
     label_N = np.zeros(sum(len(part.atoms) for part in result.parts), int)
     for part in result.parts:
         label_N[list(part.atoms)] = part.label

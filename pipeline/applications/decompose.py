@@ -3,7 +3,7 @@
 The paper's way, for texts, pictures, and 3D objects of which nothing but four views is to be used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -42,7 +42,7 @@ def take_apart(
     names = unique_names(known.get(label) or (told[label].name if label in told else HIDDEN_NAME) for label in grids)
     fields = fields_of(scene, grids)
     used = (*source.models, *SegmentationPipeline.tasks[:1])
-    models = networks.digests(*used, *CompletionPipeline.tasks[:1], *scene.models)
+    models = networks.digests(*used, *CompletionPipeline.tasks[:1]) | networks.reconstructing(scene.params)
     parts = [
         Part(
             label,
@@ -87,11 +87,13 @@ def take_apart(
     )
 
 
-def with_fields(result: PartObject, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
-    """An object whose parts all have fields, as an edit needs them: those of its own surface get one of what the four
-    views show of them, completed. Its surface itself stays, and can no longer be divided anew.
+def with_fields(
+    result: PartObject, labels: Sequence[int], networks: Networks, settings: Settings, scene: Scene
+) -> PartObject:
+    """An object of whose parts those with these labels have fields: where there are none yet, of what the four views
+    show of the part, completed. Its surface stays.
     """
-    missing = [part.label for part in result.parts if part.field is None]
+    missing = [part.label for part in result.parts if part.field is None and part.label in labels]
     if not missing:
         return result
     completing = settings.complete.model_copy(update={"seed": result.seed})
@@ -101,9 +103,9 @@ def with_fields(result: PartObject, networks: Networks, settings: Settings, scen
         replace(part, grid=grids[part.label], field=fields[part.label]) if part.label in fields else part
         for part in result.parts
     ]
-    models = networks.digests(*CompletionPipeline.tasks[:1], *scene.models)
+    models = networks.digests(*CompletionPipeline.tasks[:1]) | networks.reconstructing(scene.params)
     made_with = {**result.settings, "steps": networks.steps, "complete": completing.deciding("seed", "methods")}
-    return replace(result, parts=parts, models={**result.models, **models}, settings=made_with, surface=None)
+    return replace(result, parts=parts, models={**result.models, **models}, settings=made_with)
 
 
 def _completed(

@@ -42,7 +42,10 @@ def changed(
     models: Mapping[str, str],
     entry: Mapping[str, Any],
 ) -> PartObject:
-    """The object of `parts`, of which `new` was replaced or added; `models` and `entry` go into its history."""
+    """The object of `parts`, of which `new` was replaced or added; `models` and `entry` go into its history.
+
+    It can no longer be divided anew.
+    """
     with step("Joint views"):
         grid, labels = redrawn(result.grid, result.labels, parts, new.label, scene)
     built = build(parts, grid, labels, scene, result.notice, result.origin, result.merged)
@@ -53,6 +56,8 @@ def changed(
         labels=labels,
         parts=built.parts,
         glb=built.glb,
+        surface=None,
+        neural=None,
         animations={},
         overlap=built.overlap,
         diagnostics=[*kept, *built.diagnostics],

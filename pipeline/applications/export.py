@@ -15,9 +15,8 @@ from pipeline.applications.export_obj import obj_files
 from pipeline.assets.bundle import Bundle
 from pipeline.assets.load import load_pieces
 from pipeline.assets.surface import Surface
-from pipeline.errors import Invalid, NoSurface, UserError
+from pipeline.errors import Invalid, NoSurface, UserError, nearest
 from pipeline.folders import written
-from pipeline.params.base import nearest
 
 if TYPE_CHECKING:
     from pipeline.applications.result import PartObject

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.assets.materials import linear
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Material, Surface
-from pipeline.surface.points import base_colour
+from pipeline.views.looks import base_colour
 
 NamedSurfaces = tuple[str, Sequence[Surface]]
 """A part."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from pipeline.applications.backgrounds import find_object
 from pipeline.applications.diagnostics import Diagnostic
@@ -17,7 +18,7 @@ from pipeline.applications.photo import as_read, cut_out, doubts, object_view, r
 from pipeline.applications.render_input import draw_object
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
 from pipeline.assets.reasons import as_text
-from pipeline.assets.surface import Up
+from pipeline.assets.surface import Piece, Up
 from pipeline.errors import Invalid, UserError
 from pipeline.params.assets import AssetsParams
 from pipeline.params.render import RenderParams
@@ -49,6 +50,8 @@ class Source:
     """What was missing in its file, or is doubtful in its picture or drawing."""
     picture: np.ndarray | None = None
     """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was drawn from, if it was."""
+    pieces: Sequence[Piece] = ()
+    """Of a 3D object, as its file has them, in the frame of the drawing."""
 
     @property
     def shown(self) -> np.ndarray:
@@ -56,10 +59,22 @@ class Source:
         return shown(self.grid)
 
 
-def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks: Networks, up: Up = "y") -> Source:
-    """A GLB, glTF, OBJ, PLY or STL, +Y or +Z up, drawn as the models' grids were; UserError if it cannot be."""
+def from_object(
+    path: Path,
+    assets: AssetsParams,
+    render: RenderParams,
+    networks: Networks,
+    up: Up = "y",
+    turn: Sequence[float] = (0, 0, 0),
+) -> Source:
+    """A GLB, glTF, OBJ, PLY or STL, +Y or +Z up, drawn as the models' grids were; UserError if it cannot be.
+
+    Stood upright, it is turned by so many degrees around its own X, Y and Z, one after another.
+    """
+    turn_44 = np.eye(4)
+    turn_44[:3, :3] = Rotation.from_euler("XYZ", turn, degrees=True).as_matrix()
     with step("Drawing"):
-        drawn = draw_object(path, assets, render.model_copy(update=dict(networks.cameras)), up)
+        drawn = draw_object(path, assets, render.model_copy(update=dict(networks.cameras)), up, turn_44)
     name, file = clean_name(as_text(os.fsencode(path.stem))), as_text(os.fsencode(path.name))
     source = Source(
         name or "object",
@@ -68,6 +83,7 @@ def from_object(path: Path, assets: AssetsParams, render: RenderParams, networks
         {"kind": "object", "file": file, "from_file": drawn.from_file.tolist()},
         drawn.notice,
         remarks=[Diagnostic(INPUT, None, 1.0, f"{file}: {warning}.") for warning in drawn.warnings],
+        pieces=drawn.pieces,
     )
     if not source.shown.any():
         raise UserError(f"{path} shows nothing from any side; give an object with a visible surface.")

@@ -19,6 +19,7 @@ from pipeline.params.assets import AssetsParams
 from pipeline.params.base import PARAMS_FILE, load_group
 from pipeline.params.captions import CaptionsParams
 from pipeline.params.complete import CompleteParams
+from pipeline.params.generate import GenerateParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -43,6 +44,7 @@ class Settings:
     assets: AssetsParams
     render: RenderParams
     captions: CaptionsParams
+    generate: GenerateParams
     segment: SegmentParams
     complete: CompleteParams
     reconstruction: ReconstructionParams
@@ -58,6 +60,7 @@ class Settings:
             load_group(AssetsParams, overrides, path),
             load_group(RenderParams, overrides, path),
             load_group(CaptionsParams, overrides, path),
+            load_group(GenerateParams, overrides, path),
             load_group(SegmentParams, overrides, path),
             load_group(CompleteParams, overrides, path),
             load_group(ReconstructionParams, overrides, path),
@@ -76,7 +79,7 @@ class Networks:
         self.cameras = _cameras(models / LRM, render)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._loaded: dict[str, MultiViewPipeline] = {}
-        self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
+        self._reconstructors: dict[str, Reconstructor] = {}
         self._digests: dict[Path, str] = {}
 
     @cached_property
@@ -122,12 +125,12 @@ class Networks:
 
     def reconstructor(self, params: ReconstructParams, reconstruction: ReconstructionParams) -> "Reconstructor":
         """The one that `params` names; UserError when it needs a model that is not there."""
-        key = (params.reconstructor, params.carve_resolution)
+        key = params.model_dump_json()
         if key not in self._reconstructors:
             from pipeline.reconstruction.reconstructor import find_reconstructor
 
             self._reconstructors[key] = find_reconstructor(
-                params, reconstruction, self.models / LRM, self.cameras, self.device
+                params, reconstruction, self.models, self.cameras, self.device
             )
         return self._reconstructors[key]
 
@@ -135,8 +138,12 @@ class Networks:
         """Of the models of these names."""
         return {name: self.digest(self.models / name) for name in names}
 
+    def reconstructing(self, params: ReconstructParams) -> dict[str, str]:
+        """Digests of the model that reconstructs, by its name; empty where none does."""
+        return {name: self.digest(file) for name, file in params.files(self.models).items()}
+
     def digest(self, folder: Path) -> str:
-        """Of the model in a folder."""
+        """Of the model in a folder, or in a file."""
         if folder not in self._digests:
             self._digests[folder] = content_digest(folder)
         return self._digests[folder]

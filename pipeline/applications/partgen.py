@@ -15,13 +15,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args
 
 import numpy as np
 from PIL import Image
 
 from pipeline.applications.assemble import Frame, Scene, animations, fields_of
+from pipeline.applications.behind import closing, needs_networks
 from pipeline.applications.correct import SeedPoint, atoms_at, merged, recoloured, renamed, split, taken_out
+from pipeline.applications.generators import (
+    OnSurface,
+    check_any,
+    check_no_surface,
+    from_views,
+    made_by_program,
+    of_program,
+)
 from pipeline.applications.inputs import (
     INPUT,
     Source,
@@ -32,10 +41,10 @@ from pipeline.applications.inputs import (
     short_name,
 )
 from pipeline.applications.models import Networks, Settings
-from pipeline.applications.render_input import original_pieces
+from pipeline.applications.photo import as_read, read_picture
 from pipeline.applications.result import Part, PartObject
 from pipeline.applications.safety import Safety, SubjectT, allowed, find_safety
-from pipeline.applications.surface import keep_surface, regrouped
+from pipeline.applications.surface import Grouping, Wanted, grouped, in_number, keep_surface
 from pipeline.assets.names import unique_names
 from pipeline.assets.surface import Up
 from pipeline.captions.object_captions import prepare_backend
@@ -53,8 +62,9 @@ from pipeline.views.cameras import over_white
 if TYPE_CHECKING:  # diffusers takes longer to import than a surface to be taken apart
     from pipeline.diffusion.sampling import MultiViewPipeline
 
-Shown = Literal["original", "neural"]
-"""What an object is made of: the surface of its file, or what was reconstructed from four views."""
+Shown = Literal["original", "neural", "both"]
+"""What an object is made of: the surface of its file, or what was reconstructed from four views; or the former, and
+the same parts reconstructed beside it."""
 MOST_LABELS = 255
 ADDED_SCALE = 0.5
 """Size of an added thing beside the object that it is added to, unless said otherwise."""
@@ -108,51 +118,46 @@ class PartGenPipeline:
         """The parts of a 3D object: GLB, glTF, OBJ, PLY or STL, of one mesh or many.
 
         With the surface `original` the parts are made of the file's own triangles, with their textures: `parts` of
-        them, or as many as `parts_from` says; with `close` `cap` what the division opens in a part is filled. With
-        `neural` they are found in the four views alone, and all they are made of is reconstructed from there, as in the
-        paper; `choice` says which.
+        them, or as many as `parts_from` says. What the division opens in a part is filled with `close` `cap`, and with
+        `complete` the networks say what lies behind. With `both` there are also the same parts reconstructed from the
+        four views (`PartObject.neural`). With `neural` they are found in the four views alone, and all they are made
+        of is reconstructed from there, as in the paper; `choice` says which.
         `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
-        if surface not in get_args(Shown):
-            raise Invalid(f"The surface is {surface!r}; give {' or '.join(get_args(Shown))}.")
-        if surface == "original" and replace(choice, max_parts=None) != ANY:
+        kinds = {"The surface is": (surface, Shown), "Openings are closed by": (close, Close)}
+        for what, (value, kind) in {**kinds, "The frame is": (frame, Frame)}.items():
+            if value not in get_args(kind):
+                raise Invalid(f"{what} {value!r}; give {' or '.join(get_args(kind))}.")
+        _check_up(up)
+        if surface != "neural" and replace(choice, max_parts=None) != ANY:
             raise Invalid(
                 "Segmentations are chosen (--samples, --use, --runs, --seed-point, --min-part-pixels) with the surface "
                 "`neural`; leave that out, or add --surface neural."
             )
-        if surface == "neural" and (parts, parts_from, close) != (None, "model", "none"):
-            raise Invalid(
-                "--parts, --parts-from and --close need the surface `original`; leave out --surface neural, or these."
-            )
-        if close not in get_args(Close):
-            raise Invalid(f"Openings are closed by {close!r}; give {' or '.join(get_args(Close))}.")
-        if parts_from not in get_args(PartsFrom):
-            raise Invalid(f"Parts are made from {parts_from!r}; give {' or '.join(get_args(PartsFrom))}.")
-        if frame not in get_args(Frame):
-            raise Invalid(f"The frame is {frame!r}; give {' or '.join(get_args(Frame))}.")
-        _check_up(up)
         if surface == "neural":
+            if (parts, parts_from, close) != (None, "model", "none"):
+                raise Invalid(
+                    "--parts, --parts-from and --close need the surface `original` or `both`; leave out --surface "
+                    "neural, or these."
+                )
             scene = replace(self._begin(choice, reconstructor), frame=frame)
-        else:
-            choice.params(self.settings.segment)
-            scene = replace(self._scene(self.settings.reconstruct.model_dump(), reconstructor), frame=frame)
-        source = from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up)
-        if surface == "neural":
-            return self._taken_apart(source, choice, seed, "decompose", scene)
-        pieces = original_pieces(Path(path), self.settings.assets, np.array(source.origin["from_file"]), up)
-        made = keep_surface(
-            pieces, source, parts, parts_from, choice.max_parts, close, seed, self.networks, self.settings, scene
-        )
-        return self._allowed(made)
+            return self._taken_apart(self._object(path, up), choice, seed, "decompose", scene)
+        choice.params(self.settings.segment)
+        scene = replace(self._scene(self.settings.reconstruct.model_dump(), reconstructor), frame=frame)
+        wanted = Wanted(parts, parts_from, choice.max_parts, close, surface, seed)
+        if needs_networks(close, surface):
+            self._require_completion(scene)
+        return self._allowed(keep_surface(self._object(path, up), wanted, self.networks, self.settings, scene))
 
     def regroup(self, result: PartObject, parts: int | None = None) -> PartObject:
         """An object in parts of its own surface, in another number of parts out of the hierarchy that it keeps.
 
-        None: in as many as it had at first. All parts of the one number are within parts of any smaller one. Invalid
-        when it cannot be divided so, or was edited since.
+        None: in as many as it had at first. All parts of the one number are within parts of any smaller one. Its
+        openings are closed as they were, and with the surface `both` its parts are reconstructed anew. Invalid when it
+        cannot be divided so, or was edited since.
         """
-        return self._corrected(regrouped(result, parts, self.settings), {"command": "regroup", "parts": parts})
+        return self._grouped(result, in_number(result, parts), {"command": "regroup", "parts": parts})
 
     def merge(self, result: PartObject, parts: Sequence[str], *, name: str = "") -> PartObject:
         """An object in parts of its own surface with several of them, by names or numbers, as one.
@@ -161,7 +166,7 @@ class PartGenPipeline:
         """
         labels = [result.part(part).label for part in parts]
         entry = {"command": "merge", "parts": [result.part(part).name for part in parts], "name": name}
-        return self._corrected(merged(result, [str(label) for label in labels], name, self.settings), entry)
+        return self._grouped(result, merged(result, [str(label) for label in labels], name), entry)
 
     def split(self, result: PartObject, part: str) -> PartObject:
         """An object in parts of its own surface with one of them in two, where the hierarchy divides it first.
@@ -169,7 +174,7 @@ class PartGenPipeline:
         The larger one keeps number and name. Invalid as of `regroup`, and for a part of one piece.
         """
         entry = {"command": "split", "part": result.part(part).name}
-        return self._corrected(split(result, part, self.settings), entry)
+        return self._grouped(result, split(result, part), entry)
 
     def take_out(
         self,
@@ -203,7 +208,7 @@ class PartGenPipeline:
             raise Invalid("Give seed points or numbers of pieces, and not both.")
         some = [int(atom) for atom in atoms] or atoms_at(result, points)
         entry = {"command": "take-out", "points": [list(point) for point in points], "atoms": some}
-        return self._corrected(taken_out(result, some, self.settings), entry)
+        return self._grouped(result, taken_out(result, some), entry)
 
     def rename(self, result: PartObject, part: str, name: str) -> PartObject:
         """The object with a part under another name; it gets a number where another part has that name."""
@@ -216,22 +221,63 @@ class PartGenPipeline:
         return self._corrected(recoloured(result, part, colour), entry)
 
     def from_image(
-        self, image: str | Path | Image.Image, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+        self,
+        image: str | Path | Image.Image | None = None,
+        choice: Choice = ANY,
+        *,
+        views: Sequence[str | Path | Image.Image] | None = None,
+        seed: int = 0,
+        reconstructor: str | None = None,
+        **on_surface: Unpack[OnSurface],
     ) -> PartObject:
-        """An object in parts out of a picture of it."""
+        """An object in parts out of a picture of it, or out of four `views` of it: front, right, back, left.
+
+        The views are as the models' cameras see the object, cut out or not. What is between a picture and the parts is
+        the network `image_to_mv`, or `generate.command`: of a mesh that it writes, the parts are found on its surface,
+        and divided as `on_surface` says, like a file's in `decompose`.
+        """
+        if (image is None) == (views is None):
+            raise Invalid("Give a picture of the object or four views of it, one of both.")
+        if views is not None:
+            check_no_surface(on_surface)
+            return self._of_views("from-image", views, {"kind": "image"}, choice, seed, reconstructor)
+        assert image is not None
+        if self.settings.generate.command is not None:
+            called = "" if isinstance(image, Image.Image) else Path(image).name
+            read = as_read(image, "The picture") if isinstance(image, Image.Image) else read_picture(Path(image))
+            origin = {"kind": "image", "file": called}
+            return self._by_program("from-image", self._allowed(read), origin, choice, seed, reconstructor, on_surface)
         from pipeline.diffusion.pipelines import ImageToMultiViewPipeline
 
+        check_no_surface(on_surface)
         scene = self._begin(choice, reconstructor, ImageToMultiViewPipeline)
         source = from_picture(image, self.networks, seed, self._allowed)
         return self._taken_apart(source, choice, seed, "from-image", scene)
 
     def from_text(
-        self, prompt: str, choice: Choice = ANY, *, seed: int = 0, reconstructor: str | None = None
+        self,
+        prompt: str,
+        choice: Choice = ANY,
+        *,
+        views: Sequence[str | Path | Image.Image] | None = None,
+        seed: int = 0,
+        reconstructor: str | None = None,
+        **on_surface: Unpack[OnSurface],
     ) -> PartObject:
-        """An object in parts out of a text."""
+        """An object in parts out of a text; with four `views` of it, the text says what they show.
+
+        Else the network `text_to_mv` draws them, or `generate.command` makes the object; see `from_image`.
+        """
+        text = self._allowed(checked_prompt(prompt))
+        origin = {"kind": "text", "prompt": text}
+        if views is not None:
+            check_no_surface(on_surface)
+            return self._of_views("from-text", views, origin, choice, seed, reconstructor)
+        if self.settings.generate.command is not None:
+            return self._by_program("from-text", text, origin, choice, seed, reconstructor, on_surface)
         from pipeline.diffusion.pipelines import TextToMultiViewPipeline
 
-        text = self._allowed(checked_prompt(prompt))
+        check_no_surface(on_surface)
         scene = self._begin(choice, reconstructor, TextToMultiViewPipeline)
         source = from_prompt(text, self.networks, seed)
         return self._taken_apart(source, choice, seed, "from-text", scene)
@@ -258,13 +304,13 @@ class PartGenPipeline:
 
         old, text = result.part(part), self._allowed(checked_prompt(prompt))
         scene = self._resume(result, reconstructor)
-        result = with_fields(result, self.networks, self.settings, scene)
+        result = with_fields(result, [one.label for one in result.parts], self.networks, self.settings, scene)
         old = result.part(part)
         grid = imagined(result, old.label, text, seed, self.networks)
         called = _free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
         field = fields_of(scene, {old.label: grid})[old.label]
         entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
-        models = self.networks.digests(*EditingPipeline.tasks, *scene.models)
+        models = self.networks.digests(*EditingPipeline.tasks) | self.networks.reconstructing(scene.params)
         new = replace(
             old, name=called, caption=text, score=None, grid=grid, field=field, original=False, models=models, atoms=()
         )
@@ -281,6 +327,7 @@ class PartGenPipeline:
         up: Up = "y",
         place: Sequence[float] | None = None,
         scale: float | None = None,
+        turn: Sequence[float] = (0, 0, 0),
         name: str = "",
         seed: int = 0,
         reconstructor: str | None = None,
@@ -290,7 +337,7 @@ class PartGenPipeline:
         A text alone is drawn by the network of edits, in place among the parts that are there. With `place` or `scale`
         it is drawn by itself, as pictures and objects are, and stands with its centre at `place` (x, y, z) in `scale`
         times its size (1/2 unless given); 1 is the radius of the object's bounding sphere. Without a `place` it stands
-        beside the object.
+        beside the object. A 3D object is first turned by `turn` degrees around its own X, Y and Z, one after another.
         """
         from pipeline.applications.decompose import with_fields
         from pipeline.applications.edit import changed, imagined, in_place, stand
@@ -301,20 +348,24 @@ class PartGenPipeline:
         _check_up(up)
         if place is not None and len(place) != 3:
             raise Invalid(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
+        if len(turn) != 3 or not np.isfinite(turn).all():
+            raise Invalid(f"The turn {tuple(turn)} is not three numbers; give degrees around x, y and z.")
+        if any(turn) and object is None:
+            raise Invalid("Only a 3D object can be turned; what is drawn after a text or a picture stands upright.")
         label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
         check_placement(place or (0, 0, 0), size)  # before anything is drawn
         prompt = "" if text is None else self._allowed(checked_prompt(text))
         scene = self._resume(result, reconstructor)
-        result = with_fields(result, self.networks, self.settings, scene)
+        result = with_fields(result, [one.label for one in result.parts], self.networks, self.settings, scene)
         if prompt and place is None and scale is None:
             grid = imagined(result, label, prompt, seed, self.networks)
             field, called = fields_of(scene, {label: grid})[label], short_name(prompt)
             models: Sequence[str] = EditingPipeline.tasks
             origin: Mapping[str, Any] = {"kind": "text", "prompt": prompt}
         else:
-            source = self._source(prompt, image, object, seed, up)
+            source = self._source(prompt, image, object, seed, up, turn)
             grid = (over_white(source.grid) * 255).round().astype(np.uint8)
             field = stand(fields_of(scene, {label: grid})[label], result.parts, place, size)
             called, models, origin = source.name, source.models, in_place(source.origin, field)
@@ -322,10 +373,11 @@ class PartGenPipeline:
             remarks = [*result.diagnostics, *source.remarks]
             result = replace(result, notice="; ".join(notices), diagnostics=remarks)
         called = _free_name(name.strip() or called, result.parts)
-        used = self.networks.digests(*models, *scene.models)
+        used = self.networks.digests(*models) | self.networks.reconstructing(scene.params)
         new = Part(label, called, prompt or called, None, grid, field, models=used)
         placement = {"offset": field.offset_3, "scale": field.scale}
         entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
+        entry |= {"turn": list(turn)} if any(turn) else {}
         return self._allowed(changed(result, [*result.parts, new], new, scene, used, entry))
 
     def animated(self, result: PartObject) -> PartObject:
@@ -333,6 +385,14 @@ class PartGenPipeline:
         scene = self._resume(result, None)
         to_unit = np.array(result.origin["from_file"]) if scene.frame == "file" else np.eye(4)
         return replace(result, animations=animations(result.parts, scene, to_unit))
+
+    def _grouped(self, result: PartObject, grouping: Grouping, entry: Mapping[str, Any]) -> PartObject:
+        """A result in other parts of its own surface, with an entry in its history."""
+        scene = self._scene(self.settings.reconstruct.model_dump(), None)
+        if needs_networks(*closing(result)):
+            scene = self._resume(result, None)
+            self._require_completion(scene)
+        return self._corrected(grouped(result, grouping, self.networks, self.settings, scene), entry)
 
     def _corrected(self, made: PartObject, entry: Mapping[str, Any]) -> PartObject:
         """What became of a result, with an entry in its history."""
@@ -346,6 +406,45 @@ class PartGenPipeline:
         from pipeline.applications.decompose import take_apart
 
         return self._allowed(take_apart(source, choice, seed, command, self.networks, self.settings, scene))
+
+    def _of_views(
+        self,
+        command: str,
+        views: Sequence[str | Path | Image.Image],
+        origin: Mapping[str, Any],
+        choice: Choice,
+        seed: int,
+        reconstructor: str | None,
+    ) -> PartObject:
+        """Out of four views that somebody else drew."""
+        scene = self._begin(choice, reconstructor)
+        return self._taken_apart(from_views(views, self.networks, self._allowed, origin), choice, seed, command, scene)
+
+    def _by_program(
+        self,
+        command: str,
+        given: str | Image.Image,
+        origin: Mapping[str, Any],
+        choice: Choice,
+        seed: int,
+        reconstructor: str | None,
+        on_surface: OnSurface,
+    ) -> PartObject:
+        """Out of what `generate.command` makes of a text or a picture."""
+        choice.check(self.networks.view_size)
+        choice.params(self.settings.segment)
+        origin = {**origin, "program": self.settings.generate.command}
+        with made_by_program(self.settings.generate, given, origin, seed) as found:
+            if not isinstance(found, Path):
+                check_no_surface(on_surface)
+                with of_program(*found):
+                    return self._of_views(command, found, origin, choice, seed, reconstructor)
+            check_any(choice)
+            with of_program(found):
+                made = self.decompose(found, choice, seed=seed, reconstructor=reconstructor, **on_surface)
+        origin = {**made.origin, **origin}
+        history = [{**made.history[0], "command": command, "origin": origin}]
+        return replace(made, caption=origin.get("prompt") or made.caption, origin=origin, history=history)
 
     def _begin(self, choice: Choice, reconstructor: str | None, *kinds: "type[MultiViewPipeline]") -> Scene:
         """What can be wrong with the request or the models is said before anything is drawn."""
@@ -384,13 +483,29 @@ class PartGenPipeline:
         return Scene(params, load, self.networks.camera, self.networks.cameras["elevation_deg"], self.networks.device)
 
     def _source(
-        self, prompt: str, image: str | Path | Image.Image | None, object: str | Path | None, seed: int, up: Up
+        self,
+        prompt: str,
+        image: str | Path | Image.Image | None,
+        object: str | Path | None,
+        seed: int,
+        up: Up,
+        turn: Sequence[float],
     ) -> Source:
         if object is not None:
-            return from_object(Path(object), self.settings.assets, self.settings.render, self.networks, up)
+            return self._object(object, up, turn)
         if image is not None:
             return from_picture(image, self.networks, seed, self._allowed)
         return from_prompt(prompt, self.networks, seed)
+
+    def _object(self, path: str | Path, up: Up, turn: Sequence[float] = (0, 0, 0)) -> Source:
+        return from_object(Path(path), self.settings.assets, self.settings.render, self.networks, up, turn)
+
+    def _require_completion(self, scene: Scene) -> None:
+        """UserError, before anything is drawn, when a model is not there that fields of parts need."""
+        from pipeline.diffusion.pipelines import CompletionPipeline
+
+        self.networks.require(CompletionPipeline)
+        self.networks.reconstructor(scene.params, self.settings.reconstruction)
 
 
 def _check_up(up: str) -> None:

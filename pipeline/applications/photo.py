@@ -104,13 +104,9 @@ def _is_heic(path: Path) -> bool:
 def cut_out(picture: Image.Image) -> Image.Image:
     """The object of an RGB or RGBA picture, RGBA, in the middle of a transparent square, of whose side it takes 4/5.
 
-    A picture that is cut out (`is_cut_out`) says itself what its object is; of another, as it looks on white, the
-    background is removed by U^2-Net. UserError when nothing is left.
+    Its background is gone, as of `without_background`. UserError when nothing is left.
     """
-    rgba = np.asarray(picture.convert("RGBA"))
-    if not is_cut_out(rgba[..., 3]):
-        rgb = np.rint(over_white(rgba) * 255).astype(np.uint8)
-        rgba = np.dstack([rgb, np.rint(saliency(rgb) * 255).astype(np.uint8)])
+    rgba = without_background(picture)
     shown = rgba[..., 3] >= SHOWN
     if shown.mean() < LEAST_SHARE:
         raise UserError(
@@ -120,6 +116,19 @@ def cut_out(picture: Image.Image) -> Image.Image:
         )
     cut = _cropped(Image.fromarray(rgba))
     return _in_the_middle(cut, round(max(cut.size) / OBJECT_SHARE))
+
+
+def without_background(picture: Image.Image) -> np.ndarray:
+    """An RGB or RGBA picture with its object alone, (H, W, 4) uint8 with straight alpha.
+
+    One that is cut out (`is_cut_out`) says itself what its object is; of another, as it looks on white, the background
+    is removed by U^2-Net.
+    """
+    rgba = np.asarray(picture.convert("RGBA"))
+    if is_cut_out(rgba[..., 3]):
+        return rgba
+    rgb = np.rint(over_white(rgba) * 255).astype(np.uint8)
+    return np.dstack([rgb, np.rint(saliency(rgb) * 255).astype(np.uint8)])
 
 
 def is_cut_out(alpha: np.ndarray) -> bool:

@@ -4,6 +4,7 @@
     parts/NN-NAME.glb       each part alone and in place; missing for a part without a surface
     parts/NN-NAME.png       the 2x2 grid J from which the part was reconstructed, if it was
     fields/NN.safetensors   its field, if it has one
+    neural.glb              the same parts made of their fields, beside their own surface, if that was asked for
     surface.glb             the object's own surface before it was divided, if its parts are made of that
     hierarchy.safetensors   all the ways to divide it: `partgen regroup`
     atoms.png               which piece of the surface that is never divided each pixel of the grid shows
@@ -25,16 +26,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
 from pipeline.applications.export import beside, check_formats, export
-from pipeline.errors import NotFound, UserError
+from pipeline.errors import NotFound, UserError, nearest
 from pipeline.folders import check_free, check_sums, file_name, regular, whole_folder, write_sums, written
-from pipeline.params.base import nearest
 from pipeline.reconstruction.field import Field, load_field
 from pipeline.shards.table import decode_png, encode_png
 from pipeline.shards.write import write_json
@@ -43,7 +43,7 @@ from pipeline.surface.stored import restored
 from pipeline.views.palette import PART_COLOURS
 
 FORMAT, VERSION, READ = "partgen-result", 2, (1, 2)
-PICTURE, ATOMS = "input.png", "atoms.png"
+PICTURE, ATOMS, NEURAL = "input.png", "atoms.png", "neural.glb"
 KIND = "result"
 """Of the folder, in its SHA256SUMS."""
 ANIMATIONS = ("turntable.gif", "exploded.gif")
@@ -66,18 +66,18 @@ class Part:
     grid: np.ndarray | None = None
     """(H, W, 3) uint8: the part alone, from which its field was made."""
     field: Field | None = None
-    """Of every part but those of the object's own surface, which have one from the first edit on."""
+    """Of every part but those of the object's own surface, which have one once something needs it."""
     glb: bytes | None = None
     """The part alone and in place; None when it has no surface."""
     triangles: int = 0
     absent: str = ""
     """Why it has no surface; empty when it has one."""
     original: bool = False
-    """Whether its surface is that of the file it comes from, and not its field's."""
+    """Whether its surface is that of the file it comes from, and not its field's; what closes it may be of that."""
     atoms: Sequence[int] = ()
     """Of such a part, what of the hierarchy it is made of."""
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Digests of the models that made its surface, by their names; none of one that is the file's."""
+    """Digests of the models that made its surface, or what closes it, by their names; none where that is the file's."""
     colour: str = ""
     """What shows it in label maps, such as `#3cb44b`; empty: that of its label in `PART_COLOURS`."""
 
@@ -106,6 +106,13 @@ class OwnSurface:
     """As of `pipeline.surface.stored`."""
     atoms_HW: np.ndarray
     """(H, W) uint8, what of it each pixel of the grid shows, from 1; 0 is the background."""
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes], atoms_HW: np.ndarray, division: Division) -> Self:
+        """With the division of which these are the files, which need not be read again."""
+        surface = cls(files, atoms_HW)
+        vars(surface)["division"] = division
+        return surface
 
     @cached_property
     def division(self) -> Division:
@@ -150,6 +157,8 @@ class PartObject:
     """(S, S, 4) uint8 with straight alpha, what was cut out of the picture that it was made from, if it was."""
     surface: OwnSurface | None = None
     """Of an object in parts of its own surface, until it is edited."""
+    neural: bytes | None = None
+    """Of such an object a GLB of the same parts made of their fields, where it was asked for."""
     animations: Mapping[str, bytes] = field(default_factory=dict)
     """GIFs by the names of their files, `ANIMATIONS`: from all around, as it is and with its parts pulled apart; empty
     until `PartGenPipeline.animated` draws them."""
@@ -211,6 +220,8 @@ class PartObject:
             files["object.glb"] = self.glb
         if self.picture is not None:
             files[PICTURE] = encode_png(self.picture)
+        if self.neural is not None:
+            files[NEURAL] = self.neural
         if self.surface is not None:
             files |= {**self.surface.files, ATOMS: encode_png(self.surface.atoms_HW)}
         for number, segmentation in enumerate(self.segmentations, start=1):
@@ -239,6 +250,7 @@ class PartObject:
             "diagnostics": [asdict(one) for one in self.diagnostics],
             "picture": None if self.picture is None else PICTURE,
             "surface": None if self.surface is None else [*self.surface.files, ATOMS],
+            "neural": None if self.neural is None else NEURAL,
         }
 
     def _part_values(self, part: Part) -> dict[str, Any]:
@@ -280,6 +292,7 @@ class PartObject:
                 # Results of before this file have no such value.
                 picture=decode_png(regular(path / PICTURE).read_bytes()) if values.get("picture") else None,
                 surface=_read_surface(path, values["surface"]) if values.get("surface") else None,
+                neural=regular(path / NEURAL).read_bytes() if values.get("neural") else None,
                 animations={name: regular(path / name).read_bytes() for name in ANIMATIONS if (path / name).exists()},
             )
         except FileNotFoundError as error:

@@ -1,26 +1,28 @@
-"""A 3D object in parts of its own surface, of which nothing is drawn anew.
+"""A 3D object in parts of its own surface, of which nothing is drawn anew but what closes it where that is asked for.
 
 Shape suffixes: H W pixels of the 2x2 grid, N atoms.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from pipeline.applications.assemble import Scene, remarks
-from pipeline.applications.inputs import Source
+from pipeline.applications.behind import closing, neural_glb, with_hidden_sides
+from pipeline.applications.inputs import INPUT, Source
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.naming import HIDDEN_NAME, PartName, name_parts
 from pipeline.applications.result import OwnSurface, Part, PartObject
 from pipeline.assets.glb import Part as GLBPart
 from pipeline.assets.glb import surface_glb
 from pipeline.assets.names import unique_names
-from pipeline.assets.surface import Piece
 from pipeline.errors import Invalid
+from pipeline.reconstruction.assembly import mark
 from pipeline.shards.progress import step
 from pipeline.shards.table import WHOLE
-from pipeline.surface.close import Close, capped
+from pipeline.surface.close import Close
 from pipeline.surface.division import Division, PartsFrom, divide
 from pipeline.surface.merge import merge_glbs
 from pipeline.surface.stored import restored, stored
@@ -31,25 +33,38 @@ GROUPING = "grouping"
 """The folder of the grouping model."""
 
 
-def keep_surface(
-    pieces: Sequence[Piece],
-    source: Source,
-    parts: int | None,
-    parts_from: PartsFrom,
-    most: int | None,
-    close: Close,
-    seed: int,
-    networks: Networks,
-    settings: Settings,
-    scene: Scene,
-) -> PartObject:
-    """The object in `parts` parts of its own surface, in the unit frame, or in as many as `divide` says.
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of an object's own surface; it stands in the history."""
 
-    The parts' label map is what the four cameras see of them. Invalid when it cannot be divided so.
+    parts: int | None
+    """How many; None: as many as `divide` says."""
+    parts_from: PartsFrom
+    max_parts: int | None
+    close: Close
+    surface: Literal["original", "both"]
+    """With `both` there are also the same parts made of fields."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which part each atom of an object's own surface is of."""
+
+    label_N: np.ndarray
+    """Labels, from 1, at most 255; there may be gaps."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """By label, what comes before all other names, which get a number where they are the same."""
+
+
+def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
+    """The object in parts of its own surface, in the unit frame; the parts' label map is what the four cameras see.
+
+    Invalid when it cannot be divided so.
     """
     with step("Parts of the surface"):
-        division = divide(pieces, parts_from, most, networks.folder(GROUPING))
-        division.part_of_atoms(parts)  # says so, before the rest is done, when there cannot be so many
+        division = divide(source.pieces, wanted.parts_from, wanted.max_parts, networks.folder(GROUPING))
+        division.part_of_atoms(wanted.parts)  # says so, before the rest is done, when there cannot be so many
         files = stored(division)
         division = restored(files)  # with a file's precision, so that the same parts have the same bytes ever after
         atoms = [
@@ -58,7 +73,6 @@ def keep_surface(
         ]
         seen = draw_labels(atoms, scene.camera, [(azimuth, scene.elevation_deg) for azimuth in GRID_AZIMUTHS])
         atoms_HW = np.where(source.shown, tile(seen.labels), 0).astype(np.uint8)
-    surface = OwnSurface(files, atoms_HW)
     models = {GROUPING: networks.digest(networks.folder(GROUPING))}
     made = PartObject(
         name=source.name,
@@ -73,37 +87,30 @@ def keep_surface(
         diagnostics=list(source.remarks),
         notice=source.notice,
         origin=source.origin,
-        seed=seed,
+        seed=wanted.seed,
         models=models,
         settings={
             "cameras": dict(networks.cameras),
             "captions": settings.captions.backend,
             "reconstruct": scene.params.deciding(),
             "frame": scene.frame,
-            "close": close,
+            "close": wanted.close,
+            "surface": wanted.surface,
         },
-        history=[
-            {
-                "command": "decompose", "origin": source.origin, "parts": parts, "parts_from": parts_from,
-                "max_parts": most, "close": close, "seed": seed, "models": models,
-            }
-        ],
-        surface=surface,
-    )  # fmt: skip
+        history=[{"command": "decompose", "origin": source.origin, **asdict(wanted), "models": models}],
+        surface=OwnSurface.of(files, atoms_HW, division),
+    )
     with step("Names"):
         whole = name_parts(settings.captions, source.grid, np.minimum(atoms_HW, 1), source.subject, quick=True)[WHOLE]
-    return regrouped(replace(made, caption=whole.caption), parts, settings)
+    made = replace(made, caption=whole.caption)
+    return grouped(made, in_number(made, wanted.parts), networks, settings, scene)
 
 
-def regrouped(result: PartObject, parts: int | None, settings: Settings) -> PartObject:
-    """The same object in another number of parts out of the hierarchy that it keeps, None: as at first; closed as it
-    was.
-
-    Parts that stay as they are keep their names and captions. Invalid when it cannot be divided so, or when it was
-    not made of its own surface or was edited since.
+def in_number(result: PartObject, parts: int | None) -> Grouping:
+    """Another number of parts out of the hierarchy that an object keeps, None: as at first; Invalid when it cannot be
+    divided so, or as of `division_of`.
     """
-    division = division_of(result)
-    return grouped(result, division, division.part_of_atoms(parts) + 1, settings)
+    return Grouping(division_of(result).part_of_atoms(parts) + 1)
 
 
 def division_of(result: PartObject) -> Division:
@@ -117,59 +124,57 @@ def division_of(result: PartObject) -> Division:
     return result.surface.division
 
 
-def grouped(
-    result: PartObject,
-    division: Division,
-    label_N: np.ndarray,
-    settings: Settings,
-    given: Mapping[int, str] | None = None,
-) -> PartObject:
-    """The same object in the parts that its atoms' labels make, from 1, at most 255; closed as it was.
+def grouped(result: PartObject, grouping: Grouping, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
+    """The same object in other parts of the same atoms; closed as it was, and with fields where it had them. `scene` is
+    as of the result.
 
-    Parts that stay as they are keep their names, captions and colours. Names that are `given` by label come before all
-    others, which get a number where they are the same.
+    Parts that stay as they are keep their names, captions and colours.
     """
     assert result.surface is not None
+    label_N, division = grouping.label_N, division_of(result)
     labels, part_N = np.unique(label_N, return_inverse=True)
     labels_HW = np.concatenate([[0], label_N]).astype(np.uint8)[result.surface.atoms_HW]
     kept = {tuple(one.atoms): one for one in result.parts if one.atoms}
     divided = division.parts(part_N)
-    if result.settings["close"] == "cap":
-        divided = capped(divided)
     atoms = {label: tuple(np.flatnonzero(label_N == label).tolist()) for label in labels.tolist()}
     known = {
         label: kept[atoms[label]].name if atoms[label] in kept else part.name
         for label, part in zip(atoms, divided, strict=True)
-    } | dict(given or {})
+    } | dict(grouping.names)
     unnamed = [label for label in known if atoms[label] not in kept]
     told: Mapping[int, PartName] = {}
     if unnamed:
         told = name_parts(settings.captions, result.grid, labels_HW, result.name, unnamed, quick=True)
-    order = sorted(known, key=lambda label: (label not in (given or {}), label))
+    order = sorted(known, key=lambda label: (label not in grouping.names, label))
     names = unique_names(
         known[label] or (told[label].name if label in told and (labels_HW == label).any() else HIDDEN_NAME)
         for label in order
     )
     called = dict(zip(order, names, strict=True))
-    to_file = np.linalg.inv(result.origin["from_file"]) if result.settings["frame"] == "file" else None
-    made = []
-    for label, part in zip(atoms, divided, strict=True):
-        name, before = called[label], kept.get(atoms[label])
+    bare = []
+    for label, mine in atoms.items():
+        before = kept.get(mine)
         caption, colour = (told[label].caption, "") if before is None else (before.caption, before.colour)
-        glb = surface_glb(name, label, part.surfaces, result.notice, to_file)
+        bare.append(Part(label, called[label], caption, None, original=True, atoms=mine, colour=colour))
+    made = replace(result, labels=labels_HW, parts=bare, neural=None, animations={})
+    made, closed = with_hidden_sides(made, divided, networks, settings, scene)
+    drawn_by = {name: digest for name, digest in made.models.items() if name != GROUPING}
+    to_file = np.linalg.inv(result.origin["from_file"]) if result.settings["frame"] == "file" else None
+    finished = []
+    for one, part in zip(made.parts, closed, strict=True):
+        models = drawn_by if part.generated else {}
+        extras = mark(models) if models else {}
+        glb = surface_glb(one.name, one.label, part.surfaces, result.notice, extras, to_file)
         triangles = sum(len(surface.faces) for surface in part.surfaces)
-        made.append(
-            Part(
-                label, name, caption, None, glb=glb, triangles=triangles, original=True, atoms=atoms[label],
-                colour=colour,
-            )
-        )  # fmt: skip
-    others = [one for one in result.diagnostics if one.kind == "input"]
-    return replace(
-        result,
-        labels=labels_HW,
-        parts=made,
-        glb=merge_glbs([part.glb for part in made if part.glb is not None]),
-        diagnostics=[*others, *remarks(made)],
-        animations={},
+        finished.append(replace(one, glb=glb, triangles=triangles, models=models))
+    diagnostics = [*(one for one in result.diagnostics if one.kind == INPUT), *remarks(finished)]
+    made = replace(
+        made,
+        parts=finished,
+        glb=merge_glbs([part.glb for part in finished if part.glb is not None]),
+        diagnostics=diagnostics,
     )
+    if closing(result)[1] != "both":
+        return made
+    neural, missing = neural_glb(made, drawn_by, scene, to_file)
+    return replace(made, neural=neural, diagnostics=[*diagnostics, *missing])

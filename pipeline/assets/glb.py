@@ -74,15 +74,20 @@ def write_glb(parts: Sequence[tuple[str, Sequence[Surface]]], notice: str, extra
 
 
 def surface_glb(
-    name: str, part_id: int, surfaces: Sequence[Surface], notice: str, frame: np.ndarray | None = None
+    name: str,
+    part_id: int,
+    surfaces: Sequence[Surface],
+    notice: str,
+    extras: Mapping[str, Any],
+    frame: np.ndarray | None = None,
 ) -> bytes:
-    """The GLB of one part made of a file's own surfaces, around its own centre; `frame` as of `pack`."""
+    """The GLB of one part made of a file's own surfaces, around its own centre; the others as of `pack`."""
     vertices = np.concatenate([surface.vertices[surface.faces].reshape(-1, 3) for surface in surfaces])
     pivot = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     back = np.eye(4)
     back[:3, 3] = -pivot
     meshes = [surface.transformed(back).to_trimesh() for surface in _by_material(surfaces)]
-    return pack([Node(name, {"part": part_id}, meshes, pivot)], notice, {}, frame)
+    return pack([Node(name, {"part": part_id}, meshes, pivot)], notice, extras, frame)
 
 
 def pack(nodes: Sequence[Node], notice: str, extras: Mapping[str, Any], frame: np.ndarray | None = None) -> bytes:

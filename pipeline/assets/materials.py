@@ -21,6 +21,12 @@ _OPAQUE = 0.999
 _LEAST_ALPHA = 26
 """A texture that is nowhere less transparent than this, of 255, means something else by its alpha."""
 
+_VALUES = (
+    "name", "emissiveFactor", "baseColorFactor", "metallicFactor", "roughnessFactor", "doubleSided", "alphaMode",
+    "alphaCutoff",
+)  # fmt: skip
+_TEXTURES = ("baseColorTexture", "metallicRoughnessTexture", "normalTexture", "emissiveTexture")
+
 Find = Callable[[str], bytes | None]
 """The file that a reference means."""
 
@@ -97,6 +103,22 @@ def finished(
         alphaCutoff=0.5 if alpha_mode == "MASK" else None,
         doubleSided=True,
     )
+
+
+def plainer(material: Material, texture_px: int, min_opacity: float) -> Material:
+    """A material that was read in full as `finished` would have made it: textures of at most so many pixels a side, and
+    its opacity raised.
+    """
+    values = {name: getattr(material, name) for name in _VALUES}
+    if material.alphaMode is not None and values["baseColorFactor"] is not None:
+        *color, opacity = values["baseColorFactor"]
+        values["baseColorFactor"] = np.array([*color, max(opacity, round(min_opacity * 255))], np.uint8)
+    for name in _TEXTURES:
+        if (picture := getattr(material, name)) is not None:
+            small = picture.copy()
+            small.thumbnail((texture_px, texture_px), Image.Resampling.LANCZOS)
+            values[name] = small
+    return Material(material.wrap, **values)
 
 
 def linear(display: np.ndarray) -> np.ndarray:

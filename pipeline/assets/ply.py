@@ -43,7 +43,7 @@ def load_ply(reading: Reading) -> list[Piece]:
 
     What is no face is left out, and said. ObjectDropped for a point cloud and for a file that is not as it says.
     """
-    values = _read(reading)
+    values = read_elements(reading)
     vertex = values.get("vertex", {})
     try:
         positions = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64)
@@ -56,7 +56,7 @@ def load_ply(reading: Reading) -> list[Piece]:
     return [_piece(reading, vertex, face, positions, triangles, wedges)]
 
 
-def _read(reading: Reading) -> dict[str, Values]:
+def read_elements(reading: Reading) -> dict[str, Values]:
     contents = reading.contents
     end = contents.find(b"end_header", 0, PLY_HEADER)
     if not contents.startswith(b"ply") or end < 0:

@@ -8,8 +8,10 @@ Shape suffixes: B samples, C latent channels, P values of a patch (3 x factor x 
 latents.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,9 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.params.diffusion import AutoencoderParams
+
+if TYPE_CHECKING:
+    from pipeline.params.diffusion import AutoencoderParams
 
 NORM_EPS = 1e-4
 MIN_DEVIATION = 1e-4

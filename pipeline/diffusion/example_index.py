@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.diffusion.samples import FIELDS
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import NoObjects, UserError
 from pipeline.shards.read import read_manifest
 from pipeline.shards.store import content_key
 from pipeline.shards.table import WHOLE
-from pipeline.training.index_file import build_index_file
-from pipeline.training.join import NONE, Rows, joined
+from pipeline.training.index_file import NONE, build_index_file
+from pipeline.training.join import Rows, joined
 
 CONTRACT = "examples/1"
 """Raise it when the same tables give another index."""
 
-RECORD = np.dtype([(name, "<i8") for name in ("whole", "part", "labels", "view", "caption", "part_id")])
-"""A sample: the rows of I and J in renders/grids, of the label map, of the single view and of the caption; -1 for what
-the task does not need. Last the part's id, 0 for the whole object."""
+RECORD = np.dtype([(name, "<i8") for name in FIELDS])
+"""A sample, its rows those of the tables under data/."""
 
 
 def tables_of(task: Task) -> dict[str, str]:

@@ -1,46 +1,26 @@
 """The networks of a task before and after its training: what it starts from, and the folder it is kept in."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
+from diffusers import DDPMScheduler
 
 from pipeline.diffusion.autoencoder import (
     Autoencoder,
-    PatchAutoencoder,
     build_autoencoder,
     latent_channels,
     latent_factor,
 )
 from pipeline.diffusion.checkpoint import load_checkpoint
-from pipeline.diffusion.image import ClipImage, EfficientNetLite0, build_image_encoder
+from pipeline.diffusion.image import build_image_encoder
+from pipeline.diffusion.networks import Model, load_autoencoder, load_network
 from pipeline.diffusion.pipelines import pipeline_class
-from pipeline.diffusion.tasks import Task
+from pipeline.diffusion.tasks import BASE, Task
 from pipeline.diffusion.text import ClipText, MiniLM, build_text_encoder
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, check_shapes, fine_tuned_from, load_unet, shapes
-from pipeline.errors import UserError
-from pipeline.folders import reading, replaced, without_origin
+from pipeline.folders import replaced
 from pipeline.params.diffusion import DiffusionParams
-
-BASE = "text_to_mv"
-"""What every other task is fine-tuned from (A.4 to A.8)."""
-
-Loaded = TypeVar("Loaded", bound=ModelMixin)
-
-
-@dataclass(frozen=True)
-class Model:
-    """The networks of a task."""
-
-    unet: MultiViewUNet
-    autoencoder: Autoencoder
-    text: MiniLM | ClipText
-    image: EfficientNetLite0 | ClipImage | None
-    """None where the task has no image tokens."""
 
 
 def start_autoencoder(params: DiffusionParams, init_from: str = "") -> Autoencoder:
@@ -122,23 +102,6 @@ def save_model(
         pipeline.save_pretrained(partial)
 
 
-def _load(folder: Path, kinds: Sequence[type[Loaded]]) -> Loaded:
-    """A network whose class is named in its config; UserError where there is none, or where it is damaged."""
-    try:
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
-        kind = {kind.__name__: kind for kind in kinds}[name]
-    except (OSError, ValueError, KeyError):
-        expected = " or ".join(kind.__name__ for kind in kinds)
-        raise UserError(f"{folder} holds no {expected}; train it first (`partgen run`).") from None
-    with reading(folder, name):
-        return without_origin(kind.from_pretrained(folder).float())
-
-
-def load_autoencoder(folder: Path) -> Autoencoder:
-    """The autoencoder of a folder; UserError where there is none."""
-    return _load(folder, (PatchAutoencoder, AutoencoderKL))
-
-
 def load_text_encoder(folder: Path) -> MiniLM | ClipText:
     """The text encoder of a folder; UserError where there is none."""
-    return _load(folder, (MiniLM, ClipText))
+    return load_network(folder, (MiniLM, ClipText))

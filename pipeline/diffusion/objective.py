@@ -3,9 +3,11 @@
 Shape suffixes as in `pipeline.diffusion.denoiser`; of `levels_N`, N the timesteps of validation.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,12 +17,13 @@ from torch import Tensor, nn
 from pipeline.diffusion.autoencoder import to_images, to_latents
 from pipeline.diffusion.conditioning import encode_conditions
 from pipeline.diffusion.denoiser import Conditions, predict
-from pipeline.diffusion.examples import Examples, collate
-from pipeline.diffusion.frozen import FrozenOutputs
-from pipeline.diffusion.models import Model
-from pipeline.diffusion.sampling import sample_latents
+from pipeline.diffusion.denoising import sample_latents
+from pipeline.diffusion.networks import Model, Tokens
+from pipeline.diffusion.samples import Samples, collate
 from pipeline.diffusion.tasks import Task
-from pipeline.params.diffusion import SamplerParams
+
+if TYPE_CHECKING:
+    from pipeline.params.diffusion import SamplerParams
 
 VALIDATION = 64
 VALIDATION_BATCH = 8
@@ -52,11 +55,11 @@ class DiffusionObjective:
         model: Model,
         schedule: DDPMScheduler,
         sampler: SamplerParams,
-        examples: Examples,
-        validation: Examples | None,
+        examples: Samples,
+        validation: Samples | None,
         seed: int,
-        text_outputs: FrozenOutputs | None = None,
-        image_outputs: FrozenOutputs | None = None,
+        text_outputs: Tokens | None = None,
+        image_outputs: Tokens | None = None,
         part_balance: float = 0.0,
     ) -> None:
         """`text_outputs` and `image_outputs` are tokens computed beforehand; None to encode every batch's."""
@@ -66,7 +69,7 @@ class DiffusionObjective:
         self._text_outputs, self._image_outputs = text_outputs, image_outputs
         self.part_balance = part_balance
 
-    def examples(self) -> Examples:
+    def examples(self) -> Samples:
         """The training examples."""
         return self._examples
 
@@ -145,7 +148,7 @@ class DiffusionObjective:
                 network.to(device)
         return device
 
-    def _draw(self, number: int) -> "Draw":
+    def _draw(self, number: int) -> Draw:
         return Draw(self.seed, number, self.schedule.config.num_train_timesteps)
 
     def _text(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:

@@ -4,16 +4,19 @@ z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) noise; the networks predict v = sqrt(a
 The last step is pure noise, abar_999 = 0 (zero terminal SNR), so sampling has to start right there: `trailing` spacing.
 """
 
-from typing import TypeAlias
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from pipeline.diffusion.tasks import Task
-from pipeline.errors import UserError
-from pipeline.params.base import nearest
-from pipeline.params.diffusion import ScheduleParams
+from pipeline.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from pipeline.params.diffusion import ScheduleParams
 
 Sampler: TypeAlias = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 

@@ -16,8 +16,7 @@ Masks: `mask`, M, where the part is in sight; `rest_mask`, M_rest, where any oth
 
 from dataclasses import dataclass, replace
 
-from pipeline.errors import UserError
-from pipeline.params.base import nearest
+from pipeline.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,8 @@ TASKS: dict[str, Task] = {
 }
 """The five tasks, and the two ablations of Table 2: without context B(I*M), and one view at a time B(I_v*M_v, I_v)."""
 
+BASE = "text_to_mv"
+"""What every other task is fine-tuned from (A.4 to A.8)."""
 TRAININGS = ("autoencoder", *TASKS)
 """Everything that the stage `train` trains, each after what it starts from."""
 

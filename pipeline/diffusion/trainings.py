@@ -8,10 +8,10 @@ from pathlib import Path
 from pipeline.diffusion.autoencoder_objective import AutoencoderObjective, Pictures
 from pipeline.diffusion.examples import Examples
 from pipeline.diffusion.frozen import image_outputs, text_outputs
-from pipeline.diffusion.models import BASE, start_autoencoder, start_model, started_task
+from pipeline.diffusion.models import start_autoencoder, start_model, started_task
 from pipeline.diffusion.objective import DiffusionObjective
 from pipeline.diffusion.schedule import training_schedule
-from pipeline.diffusion.tasks import TASKS, Task
+from pipeline.diffusion.tasks import BASE, TASKS, Task
 from pipeline.errors import NoObjects, UserError
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.train import TrainParams

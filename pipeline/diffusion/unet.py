@@ -3,9 +3,11 @@
 Shape suffixes as in `pipeline.diffusion.denoiser`.
 """
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
@@ -18,11 +20,12 @@ from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pipeline.diffusion.image import image_embed_width
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.folders import reading, without_origin
-from pipeline.params.diffusion import DiffusionParams, ImageParams, UNetParams
+
+if TYPE_CHECKING:
+    from pipeline.params.diffusion import DiffusionParams, ImageParams, UNetParams
 
 
 class MultiViewUNet(UNet2DConditionModel):
@@ -110,13 +113,17 @@ def build_unet(
 
 def image_branch(params: ImageParams, embed_width: int | None = None) -> dict[str, int]:
     """The `image_tokens` of a network; `embed_width` of a token of the image encoder, None for that of the params."""
+    if embed_width is None:
+        from pipeline.diffusion.image import image_embed_width
+
+        embed_width = image_embed_width(params)
     if params.hidden % params.heads:
         raise UserError(
             f"diffusion.image.hidden is {params.hidden}, which {params.heads} heads do not divide; "
             "choose a multiple of diffusion.image.heads."
         )
     return {
-        "image_embed_width": image_embed_width(params) if embed_width is None else embed_width,
+        "image_embed_width": embed_width,
         "image_queries": params.queries,
         "image_width": params.width,
         "image_hidden": params.hidden,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation import failures, ranking, shape_metrics, truths, view_measures
+from pipeline.evaluation import failures, part_objaverse, ranking, shape_metrics, surface_parts, truths, view_measures
 from pipeline.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from pipeline.evaluation.evaluate_object import SAM2_FORMS, baselines
 from pipeline.params.evaluate import EvaluateParams
@@ -57,6 +57,8 @@ def conventions(data: Path, params: EvaluateParams) -> dict[str, Any]:
         "generation": dict(GENERATION),
         "pictures": dict(view_measures.CONVENTIONS),
         "shapes": {**shape_metrics.CONVENTIONS, **shapes},
+        "surfaces": dict(surface_parts.CONVENTIONS),
+        "PartObjaverse-Tiny": dict(part_objaverse.CONVENTIONS),
         "intervals": {
             "bootstrap": f"percentile, over objects, {CONFIDENCE:.0%}, {RESAMPLES} resamples, seed {params.seed}"
         },

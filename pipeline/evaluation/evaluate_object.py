@@ -21,12 +21,14 @@ import trimesh
 
 from pipeline.assets.glb import load_parts
 from pipeline.errors import ObjectFailed
+from pipeline.evaluation.closed_parts import closed_parts
 from pipeline.evaluation.edges import load_hed
 from pipeline.evaluation.failures import assembled, depth_error, disagreement, grouping
 from pipeline.evaluation.ranking import automatic, seeded
 from pipeline.evaluation.regions import FelzenszwalbRegions, HedWatershed
 from pipeline.evaluation.shape_metrics import shape_distance
 from pipeline.evaluation.surface_parts import surface_parts
+from pipeline.evaluation.surface_regimes import DIVISIONS, SurfaceRegime, divisions
 from pipeline.evaluation.truths import truths
 from pipeline.evaluation.view_measures import ViewMeasures
 from pipeline.params.evaluate import EvaluateParams
@@ -39,7 +41,7 @@ from pipeline.views.tables import GIVEN_VIEW
 if TYPE_CHECKING:
     from pipeline.evaluation.sam2 import Sam2Segmenter
 
-CONTRACT = "evaluate/4"
+CONTRACT = "evaluate/5"
 """Raised when the same inputs give other rows."""
 
 FIGURES = Table(
@@ -52,8 +54,8 @@ FIGURES = Table(
             # segmentation, completion or reassembly: Tables 1, 2 and 3; generation; surface; failures
             ("table", pa.string()),
             ("method", pa.string()),
-            # automatic, seeded, both also of large parts; views, 3d; 3d, shape, part shape, overlap; views; A, B;
-            # views, grouping, depth
+            # automatic, seeded, both also of large parts; views, 3d; 3d, shape, part shape, overlap; views; A, B, C,
+            # closed; views, grouping, depth
             ("setting", pa.string()),
             ("figure", pa.string()),
             ("value", pa.float64()),  # finite: what is not is missing
@@ -109,6 +111,8 @@ class EvaluateTask:
     """segmentations/parts."""
     atoms: Rows
     """atoms/atoms."""
+    surfaces: Rows
+    """atoms/surfaces."""
     grouping: Path
     """The folder of the grouping model."""
     wholes: Mapping[str, bytes]
@@ -120,10 +124,11 @@ class EvaluateTask:
 
 
 def evaluate_object(task: EvaluateTask) -> dict[str, list[dict[str, Any]]]:
-    """The object's rows of `figures`. ObjectFailed when no part of it is in sight."""
+    """The object's rows of `figures` and `divisions`. ObjectFailed when no part of it is in sight."""
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # the pool has a process for every core
     identity = {"object_id": task.object_id, "split": task.split}
+    regimes = SurfaceRegime.all_of(task.atoms, task.surfaces)
     rows = [
         {**identity, "table": table, "method": method, "setting": setting, "figure": figure, "value": value}
         for table, found in (
@@ -131,14 +136,14 @@ def evaluate_object(task: EvaluateTask) -> dict[str, list[dict[str, Any]]]:
             ("completion", completion(task)),
             ("reassembly", reassembly(task)),
             ("generation", generation(task)),
-            ("surface", surface(task)),
+            ("surface", surface(task, regimes)),
             ("failures", failures(task)),
         )
         for method, setting, figures in found
         for figure, value in figures.items()
         if np.isfinite(value)
     ]
-    return {FIGURES.name: rows}
+    return {FIGURES.name: rows, DIVISIONS.name: [{**identity, **row} for row in divisions(regimes, task.grouping)]}
 
 
 Found = Iterator[tuple[str, str, dict[str, float]]]
@@ -250,12 +255,13 @@ def generation(task: EvaluateTask) -> Found:
         yield method, "views", figures
 
 
-def surface(task: EvaluateTask) -> Found:
-    """Parts of 3D objects: the object's own surface, divided without its part names."""
+def surface(task: EvaluateTask, regimes: Sequence[SurfaceRegime]) -> Found:
+    """Parts of 3D objects: the object's own surface, divided without its part names, and closed where it was fused."""
     runs = sorted(task.runs, key=lambda row: row["run"])
     maps = np.stack([decode_png(row["labels"]["bytes"]) for row in runs])
     used = decode_png(task.assembled[0]["labels"]["bytes"]) if task.assembled else None
-    yield from surface_parts(task.atoms, maps, used, task.params.runs, task.grouping)
+    yield from surface_parts(regimes, maps, used, task.grouping, task.params)
+    yield from closed_parts(regimes, task.grouping, task.params)
 
 
 def failures(task: EvaluateTask) -> Found:

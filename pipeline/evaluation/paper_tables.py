@@ -10,6 +10,18 @@ from pipeline.evaluation import published
 from pipeline.evaluation.evaluate_object import ASSEMBLED, SAM2_FORMS
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
+from pipeline.evaluation.surface_tables import (
+    CLOSING,
+    LABELLED_FIGURES,
+    SURFACE,
+    SURFACE_SHAPES,
+    SURFACES,
+    closing_rows,
+    labelled_rows,
+    regime_rows,
+    surface_label,
+    what_runs_add,
+)
 from pipeline.evaluation.truths import LARGE
 from pipeline.params.complete import ALONE
 
@@ -38,16 +50,6 @@ LABELS = {
     "image_to_mv": "from one view",
     "text_to_mv": "from the caption",
     "view": "that view, four times over",
-    "one part": "one part for all",
-    "pieces x materials": "pieces x materials, nothing merged",
-    "pieces": "pieces, nothing merged",
-    "superfaces": "superfaces, nothing merged",
-    "K-means": "K-means of place, normal and colour",
-    "linkage": "average linkage of superfaces by creases and colours",
-    "views": "the label map of the views, lifted",
-    "best atoms": "each atom its true majority",
-    "grouping": "grouping model",
-    "grouping without colour": "grouping model, objects without colours",
     "sam2": "SAM2",
     "sam2-mask-decoder": "SAM2, mask decoder tuned",
     "sam2-grid": "SAM2, tuned on the grid",
@@ -78,17 +80,6 @@ LIKENESSES = {
 GENERATION = "Text and image to four views: like the object itself, or like another"
 GENERATED = ("image_to_mv", "text_to_mv", "view")
 """The rows of that table."""
-SURFACES = "Parts of 3D objects, part names taken off: {}"
-SURFACE_REGIMES = {
-    "A": "as modelled, with pieces and materials",
-    "B": "one baked texture, with pieces",
-    "C": "fused into one watertight skin, without pieces",
-}
-SURFACE = {
-    "iou": ("mean best IoU, %", 1),
-    "iou_levels": ("of all levels, %", 1),
-    "parts": ("parts", 1),
-}
 COMPLETIONS = {
     "views": "Table 2. Completion: the four views",
     "3d": "Table 2. Completion: reconstructed, novel views",
@@ -126,7 +117,7 @@ def print_tables(summary: Summary) -> None:
     failing = _figures(FAILING, failure_rows(summary), FAILURES)
     for table in (*tables, *_surface(summary), failing):
         console.print(table)
-    print(published.NOTE)
+    print(published.NOTE, *what_runs_add(summary), sep="\n")
 
 
 def _segmentation(summary: Summary) -> list[Table]:
@@ -220,12 +211,10 @@ def _generation(summary: Summary) -> Table:
 
 
 def _surface(summary: Summary) -> list[Table]:
-    tables = []
-    for regime, what in SURFACE_REGIMES.items():
-        rows = {method: settings[regime] for method, settings in summary["surface"].items() if regime in settings}
-        if rows:
-            tables.append(_figures(SURFACES.format(what), rows, SURFACE))
-    return tables
+    tables = [_figures(SURFACES.format(what), rows, SURFACE) for what, rows in regime_rows(summary).items()]
+    if closing := closing_rows(summary):
+        tables.append(_figures(CLOSING, closing, SURFACE_SHAPES))
+    return [*tables, *(_figures(title, rows, LABELLED_FIGURES) for title, rows in labelled_rows(summary).items())]
 
 
 def failure_rows(summary: Summary) -> dict[str, Figures]:
@@ -276,4 +265,4 @@ def _table(title: str) -> Table:
 def _label(method: str) -> str:
     if method.startswith(OURS):
         return f"PartGen, {method.removeprefix(OURS)} sample{'' if method == f'{OURS}1' else 's'}"
-    return LABELS.get(method, method)
+    return LABELS.get(method) or surface_label(method)

@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation.bootstrap import Interval, mean_interval, paired_difference
+from pipeline.evaluation.surface_parts import MODEL_ALONE
 from pipeline.shards.write import rounded
 
 TABLES = ("segmentation", "completion", "reassembly", "generation", "surface", "failures")
 DIFFERENCE = "3d minus whole"
 """The setting of Table 3 that holds the differences to the whole reconstructed at once, pair by pair."""
+GAIN = "gain"
+"""The figure of surfaces that is the difference of the mean best IoU to the grouping model alone, pair by pair."""
 HEADLINES = (
     ("segmentation", "automatic", "ap50"),
     ("completion", "views", "psnr_foreground"),
@@ -36,7 +39,8 @@ Summary = dict[str, dict[str, dict[str, dict[str, Mean]]]]
 def summarise(figures: pd.DataFrame, seed: int) -> Summary:
     """The mean of every figure over those objects that have it, out of the table `figures`.
 
-    Of Table 3 also the differences to `whole`, over the objects that have both.
+    Of Table 3 also the differences to `whole`, and of surfaces to the grouping model alone, over the objects that have
+    both.
     """
     summary: Summary = {table: {} for table in TABLES}
     figures = figures.sort_values("object_id")
@@ -44,6 +48,14 @@ def summarise(figures: pd.DataFrame, seed: int) -> Summary:
     for (table, method, setting, figure), values in grouped:
         settings = summary[table].setdefault(method, {}).setdefault(setting, {})
         settings[figure] = _mean(mean_interval(values.to_numpy(), seed))
+    for regime, of_regime in figures[(figures["table"] == "surface") & (figures["figure"] == "iou")].groupby("setting"):
+        by_method: Any = of_regime.pivot(index="object_id", columns="method", values="value")
+        for method in by_method:
+            if method.startswith(f"{MODEL_ALONE} ") and MODEL_ALONE in by_method:
+                both = by_method[[method, MODEL_ALONE]].dropna().to_numpy()
+                if len(both):
+                    gain = _mean(paired_difference(both[:, 0], both[:, 1], seed))
+                    summary["surface"][method][str(regime)][GAIN] = gain
     assembled = figures[(figures["table"] == "reassembly") & (figures["setting"] == "3d")]
     wide: Any = assembled.pivot(index="object_id", columns=["method", "figure"], values="value")
     for method, figure in wide:

@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.errors import ObjectFailed
 from pipeline.heldout.loading import worker_device
 from pipeline.heldout.reconstruct_tables import AT_ONCE, FIELDS, KEPT, MESHED, OBJECTS, PARTS, PREDICTED, VIEWS
 from pipeline.params.reconstruct import MeshParams, ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.assembly import mesh_parts
+from pipeline.reconstruction.command import CommandFailed
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.part_views import render_parts
@@ -58,7 +60,8 @@ class ReconstructTask:
     """The copyright of the object's own GLB."""
     extras: Mapping[str, Any]
     """Its attribution: name, author, licence, source, origin."""
-    model: Path
+    models: Path
+    """The folder of trained models."""
     digests: Mapping[str, str]
     """Of the reconstruction model, by its name; empty where none is used."""
     params: ReconstructParams
@@ -104,21 +107,24 @@ def _with_alpha(rgba: np.ndarray) -> np.ndarray:
 
 def _reconstructor(task: ReconstructTask) -> Reconstructor:
     groups = task.params.model_dump_json(), task.reconstruction.model_dump_json()
-    return _found(task.model, *groups, json.dumps(dict(task.settings), sort_keys=True))
+    return _found(task.models, *groups, json.dumps(dict(task.settings), sort_keys=True))
 
 
 @lru_cache(maxsize=1)
-def _found(model: Path, params: str, reconstruction: str, settings: str) -> Reconstructor:
+def _found(models: Path, params: str, reconstruction: str, settings: str) -> Reconstructor:
     """Once a process; groups and settings come as JSON, which can be compared."""
     groups = ReconstructParams.model_validate_json(params), ReconstructionParams.model_validate_json(reconstruction)
-    return find_reconstructor(*groups, model, json.loads(settings), worker_device())
+    return find_reconstructor(*groups, models, json.loads(settings), worker_device())
 
 
 def _fields(reconstructor: Reconstructor, grids: Mapping[int, np.ndarray]) -> dict[int, Field]:
     found: list[Field] = []
     stack = [torch.from_numpy(grid).movedim(-1, 0) for grid in grids.values()]
     for start in range(0, len(stack), BATCH):
-        found += reconstructor.fields(torch.stack(stack[start : start + BATCH]).to(worker_device()))
+        try:
+            found += reconstructor.fields(torch.stack(stack[start : start + BATCH]).to(worker_device()))
+        except CommandFailed as error:
+            raise ObjectFailed(str(error)) from None
     return dict(zip(grids, found, strict=True))
 
 

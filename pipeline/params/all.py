@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Invalid
+from pipeline.errors import Invalid, nearest
 from pipeline.params.applications import ApplicationsParams
 from pipeline.params.assets import AssetsParams
 from pipeline.params.atoms import AtomsParams
-from pipeline.params.base import PARAMS_FILE, StageGroup, nearest, read_yaml, validate, with_overrides
+from pipeline.params.base import PARAMS_FILE, StageGroup, read_yaml, validate, with_overrides
 from pipeline.params.captions import CaptionsParams
 from pipeline.params.complete import CompleteParams
 from pipeline.params.diffusion import DiffusionParams

@@ -1,6 +1,5 @@
 """Reading and validating groups of params.yaml."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -8,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import Invalid, NotFound
+from pipeline.errors import Invalid, NotFound, nearest
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -114,12 +113,6 @@ def explain(group: type[Group], error: ValidationError) -> str:
         return f"the key `{key}` is missing; `partgen preset nano` writes a complete file."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     return f"`{key}` is {first['input']!r}: {message}." if key else f"{message}."
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` with the nearest known name, or nothing when none is near."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean `{matches[0]}`?)" if matches else ""
 
 
 def _group_at(group: type[Group], location: tuple[int | str, ...]) -> type[Group] | None:

@@ -14,7 +14,7 @@ class EvaluateParams(StageGroup):
     """The paper's Tables 1 to 3 on the objects that were segmented; weights that are null leave their rows out."""
 
     name: ClassVar[str] = "evaluate"
-    aside = frozenset({"max_failed_share", "timeout_s"})
+    aside = frozenset({"part_objaverse_tiny", "max_failed_share", "timeout_s"})
 
     runs: list[Positive] = Field(min_length=1)
     """Table 1 has a row for the first n of an object's segmentations, for each of these n."""
@@ -34,6 +34,8 @@ class EvaluateParams(StageGroup):
     """Folder with a CLIP in the layout of transformers, for the image score."""
     lpips: Weights
     """File of torchvision's AlexNet weights, for LPIPS."""
+    part_objaverse_tiny: Weights
+    """Folder in which PartObjaverse-Tiny was unpacked: its objects get a table of their own."""
     max_failed_share: Annotated[float, Field(ge=0, le=1)]
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]

@@ -1,12 +1,20 @@
 """Parameters of the stage `reconstruct`: from the grids of parts to fields, meshes and pictures."""
 
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.params.base import Group, StageGroup
 
 Positive = Annotated[int, Field(gt=0)]
+Weights = Annotated[str, Field(min_length=1)] | None
+PLACEHOLDERS = ("{views}", "{out}")
+"""In a command: the folder that it reads, and the one that it writes to."""
+TRAINED = ("lrm",)
+"""Reconstructors that are trained here."""
+OF_OTHERS = ("lgm", "instantmesh", "grm")
+"""Reconstructors whose weights are their authors', at a path that the user gives under the same key."""
 
 
 class MeshParams(Group):
@@ -43,10 +51,23 @@ class ReconstructParams(StageGroup):
     name: ClassVar[str] = "reconstruct"
     aside = frozenset({"max_failed_share", "timeout_s"})
 
-    reconstructor: Literal["lrm", "carve"]
-    """lrm: the trained reconstruction model (supplement A.1). carve: the visual hull of the four silhouettes."""
+    reconstructor: Literal["lrm", "carve", "command", "lgm", "instantmesh", "grm"]
+    """lrm: the trained reconstruction model (supplement A.1). carve: the visual hull of the four silhouettes. command:
+    any program. lgm, instantmesh, grm: those models, by their authors' weights (supplement E)."""
     carve_resolution: Annotated[int, Field(ge=8)]
     """Cells a side of a carved field; finer than the grids' pixels gains nothing."""
+    bake_resolution: Annotated[int, Field(ge=8)]
+    """Cells a side of the fields that are made of gaussians, triplanes and meshes."""
+    command: list[str] | None
+    """A program and its arguments; `{views}` in them is the folder with the views, `{out}` the one for the result."""
+    command_timeout_s: Annotated[float, Field(gt=0)]
+    """Seconds that the program may take for one grid."""
+    lgm: Weights
+    """File with the weights of LGM: model_fp16_fixrot.safetensors."""
+    instantmesh: Weights
+    """File with the weights of InstantMesh: instant_nerf_large.ckpt, or another of the four."""
+    grm: Weights
+    """File with the weights of GRM: grm_u.pth."""
     overlap: Literal["additive", "densest"]
     """Where parts overlap: all of them, as in the paper (A.7), or only the densest one."""
     mesh: MeshParams
@@ -55,3 +76,40 @@ class ReconstructParams(StageGroup):
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Seconds one object may take."""
+
+    @model_validator(mode="after")
+    def complete(self) -> Self:
+        """What the reconstructor needs must be there."""
+        if self.reconstructor == "command":
+            if not self.command:
+                raise ValueError("the reconstructor `command` needs reconstruct.command, a program and its arguments")
+            for placeholder in PLACEHOLDERS:
+                if not any(placeholder in argument for argument in self.command):
+                    raise ValueError(f"reconstruct.command is {self.command} and has no {placeholder} in its arguments")
+        if self.reconstructor in OF_OTHERS and self.weights is None:
+            raise ValueError(
+                f"the reconstructor `{self.reconstructor}` needs its authors' weights; name the file in "
+                f"reconstruct.{self.reconstructor} (docs/reconstructors.md says where it is had)"
+            )
+        return self
+
+    @property
+    def weights(self) -> str | None:
+        """The file with the authors' weights of the reconstructor; None for all that have none."""
+        path: str | None = getattr(self, self.reconstructor) if self.reconstructor in OF_OTHERS else None
+        return path
+
+    def files(self, models: Path) -> dict[str, Path]:
+        """The files of the model that reconstructs, by its name; `models` is the folder of trained ones."""
+        if self.weights is not None:
+            return {self.reconstructor: Path(self.weights)}
+        return {self.reconstructor: models / self.reconstructor} if self.reconstructor in TRAINED else {}
+
+    def deciding(self, *others: str) -> dict[str, Any]:
+        """As of all groups, without what other reconstructors need; of weights, the digest decides and not the path."""
+        unused = {*OF_OTHERS}
+        if self.reconstructor in ("lrm", "carve"):
+            unused.add("bake_resolution")
+        if self.reconstructor != "command":
+            unused |= {"command", "command_timeout_s"}
+        return super().deciding(*others, *unused)

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.errors import UserError
-from pipeline.params.base import nearest
+from pipeline.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ from pipeline.plan.encoders import Encoder, image_encoder, text_encoders
 from pipeline.plan.layouts import Checkpoint, checkpoint_layout
 from pipeline.plan.trace import inference_flops
 from pipeline.reconstruction.lrm import build_lrm, example_inputs
+from pipeline.surface.features import PAIRS
+from pipeline.surface.grouping import TOKENS, GroupingModel
+from pipeline.surface.superfaces import MOST
 
 META = torch.device("meta")
 
@@ -89,13 +92,14 @@ class Preset:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the networks."""
-        return (*TRAININGS, *(["lrm"] if self._reconstruction else []))
+        return (*TRAININGS, "grouping", *(["lrm"] if self._reconstruction else []))
 
     def networks(self) -> Iterator[Network]:
         """The networks, one after the other, in the order in which they are trained."""
         yield self.autoencoder()
         for task in TASKS.values():
             yield self.denoiser(task)
+        yield _grouping_model(self._train.grouping)
         if self._reconstruction:
             yield _reconstruction_model(self._reconstruction, self._render, self._train.lrm)
 
@@ -172,6 +176,19 @@ def _autoencoder(params: DiffusionParams, checkpoint: Checkpoint | None) -> Patc
     if checkpoint is None:
         return build_autoencoder(params.autoencoder)
     return AutoencoderKL(**checkpoint.autoencoder)
+
+
+def _grouping_model(schedule: TaskParams) -> Network:
+    """With as many atoms as a fused object has; most others have fewer."""
+    with META:
+        model = GroupingModel()
+
+    def forward(batch: int) -> Tensor:
+        padding = torch.zeros(batch, MOST, dtype=torch.bool, device=META)
+        logits: Tensor = model(_empty(batch, MOST, TOKENS), _empty(batch, MOST, MOST, len(PAIRS)), padding)
+        return logits
+
+    return Network("grouping", (len(PAIRS), MOST, MOST), model, forward, schedule)
 
 
 def _reconstruction_model(params: ReconstructionParams, render: RenderParams, schedule: LrmParams) -> Network:

@@ -63,13 +63,10 @@ class Carver:
 
         Of a grid that shows nothing, and of one whose views have nothing in common, the empty field.
         """
-        decoder = Decoder(channels=CHANNELS, width=2 * CHANNELS, layers=1, gain=self.gain, bias=0.0)
-        pass_on(decoder)
-        decoder.requires_grad_(False).to(grids_BCHW.device)
-        fields = []
+        decoder, fields = hull_decoder(self.gain, grids_BCHW.device), []
         for volume_CDHW in self.volumes(grids_BCHW):
             seen_DHW = volume_CDHW[0] * LOGITS > -self.sharpness * INSIDE / 2
-            fields.append(Field(volume_CDHW, decoder, _grown(seen_DHW)) if seen_DHW.any() else Field.empty(decoder))
+            fields.append(Field(volume_CDHW, decoder, grown(seen_DHW)) if seen_DHW.any() else Field.empty(decoder))
         return fields
 
     @torch.no_grad()
@@ -146,7 +143,7 @@ class Carver:
 
     def _colours(self, colours_VCHW: Tensor, outlines_VHW: Tensor, occupancy_DHW: Tensor) -> Tensor:
         """Colours (3, D, H, W) of all cells; those that no view sees have that of the nearest one seen."""
-        shell_DHW = (occupancy_DHW > 0) & _grown(occupancy_DHW < INSIDE)
+        shell_DHW = (occupancy_DHW > 0) & grown(occupancy_DHW < INSIDE)
         index_N3 = shell_DHW.nonzero()
         points_N3 = (index_N3.flip(1) + 0.5) * self.cell - 1
         normals_N3 = _normals(occupancy_DHW)[:, shell_DHW].t()
@@ -168,9 +165,7 @@ class Carver:
         if not known_N.any():
             return colour_CDHW
         colour_CDHW[:, known_DHW] = rgb_N3[known_N].t()
-        nearest = distance_transform_edt(~known_DHW.cpu().numpy(), return_distances=False, return_indices=True)
-        at_z, at_y, at_x = torch.from_numpy(nearest).long().to(colour_CDHW.device)
-        return colour_CDHW[:, at_z, at_y, at_x]
+        return spread_colours(colour_CDHW, known_DHW)
 
     def _unhidden(self, points_N3: Tensor, towards_N3: Tensor, occupancy_DHW: Tensor) -> Tensor:
         """Which points (N, 3) see a camera in the direction (N, 3): the hull does not stand between; (N,) bool."""
@@ -202,9 +197,16 @@ def _spread(pictures_VHW: Tensor) -> Tensor:
     return F.max_pool2d(pictures_VHW[:, None], 3, stride=1, padding=1)[:, 0]
 
 
-def _grown(cells_DHW: Tensor) -> Tensor:
+def grown(cells_DHW: Tensor) -> Tensor:
     """Cells and the 26 around each."""
     return F.max_pool3d(cells_DHW[None].float(), 3, stride=1, padding=1)[0].bool()
+
+
+def spread_colours(colour_CDHW: Tensor, known_DHW: Tensor) -> Tensor:
+    """Each cell with the colour of the nearest one that is known; at least one must be."""
+    nearest = distance_transform_edt(~known_DHW.cpu().numpy(), return_distances=False, return_indices=True)
+    at_z, at_y, at_x = torch.from_numpy(nearest).long().to(colour_CDHW.device)
+    return colour_CDHW[:, at_z, at_y, at_x]
 
 
 def _sampled(picture_CHW: Tensor, places_N2: Tensor) -> Tensor:
@@ -217,6 +219,13 @@ def _normals(occupancy_DHW: Tensor) -> Tensor:
     smooth = F.avg_pool3d(occupancy_DHW[None, None], 5, stride=1, padding=2)[0, 0]
     z, y, x = torch.gradient(smooth)
     return F.normalize(-torch.stack((x, y, z)), dim=0)
+
+
+def hull_decoder(gain: float, device: torch.device | str) -> Decoder:
+    """The smallest decoder that reads volumes of CHANNELS channels: logits of opacity and of colours, over LOGITS."""
+    decoder = Decoder(channels=CHANNELS, width=2 * CHANNELS, layers=1, gain=gain, bias=0.0)
+    pass_on(decoder)
+    return decoder.requires_grad_(False).to(device)
 
 
 @torch.no_grad()

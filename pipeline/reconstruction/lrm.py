@@ -14,6 +14,7 @@ Shape suffixes: B objects, V views, N = B * V, H W pixels, R rays, C channels.
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.folders import reading
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.carving import CHANNELS, Carver, pass_on
@@ -177,6 +179,15 @@ def build_lrm(params: ReconstructionParams, render: RenderParams) -> LRM:
         refinement_blocks=params.refinement.blocks,
         **params.model_dump(exclude={"encoder", "refinement", "crop", "support_floor"}),
     )
+
+
+def load_lrm(folder: Path) -> LRM:
+    """The model of a folder; UserError where there is none, or where it is damaged."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} holds no reconstruction model; run the stage `train_lrm`, which trains it.")
+    with reading(folder, "reconstruction model"):
+        lrm: LRM = LRM.from_pretrained(folder).float()
+    return lrm
 
 
 def example_inputs(

@@ -1,4 +1,6 @@
-"""From grids to fields, by one of two ways: the trained reconstruction model, or carving.
+"""From grids to fields: the reconstructors, all by one small interface.
+
+What follows, from pictures and meshes to edits and evaluation, knows of fields alone.
 
 Shape suffixes: B grids, C channels of a colour, H W pixels of a grid.
 """
@@ -11,13 +13,14 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.folders import reading
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
-from pipeline.reconstruction.carving import Carver, silhouettes
+from pipeline.reconstruction.carving import Carver
+from pipeline.reconstruction.command import Command
 from pipeline.reconstruction.field import Field
-from pipeline.reconstruction.lrm import LRM
-from pipeline.reconstruction.rays import split_views
+from pipeline.reconstruction.grids import check_grids, shown_grids
+from pipeline.reconstruction.lrm import LRM, load_lrm
+from pipeline.reconstruction.others import find_other
 from pipeline.views.cameras import CAMERA_KEYS, Camera
 
 
@@ -38,25 +41,26 @@ class Reconstructor(Protocol):
 def find_reconstructor(
     params: ReconstructParams,
     reconstruction: ReconstructionParams,
-    model: Path,
+    models: Path,
     settings: Mapping[str, Any],
     device: torch.device | str = "cpu",
 ) -> Reconstructor:
     """The one that `params` names, for grids on `device`.
 
-    `model` is the folder of the trained reconstruction model. `settings` are those of the grids' renders, as in their
-    manifest. UserError when the model is not trained, or was trained for other cameras.
+    `models` is the folder of trained models. `settings` are those of the grids' renders, as in their manifest.
+    UserError when the model is not there, is damaged, or was trained for other cameras.
     """
+    camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
+    elevation_deg, resolution = settings["elevation_deg"], params.bake_resolution
     if params.reconstructor == "carve":
-        camera = Camera(settings["fov_deg"], settings["distance"], settings["view_size"])
-        return Carving(camera, settings["elevation_deg"], params.carve_resolution)
+        return Carving(camera, elevation_deg, params.carve_resolution)
+    if params.reconstructor == "command":
+        return Command(params.command or (), params.command_timeout_s, camera, elevation_deg, resolution)
+    if params.weights is not None:
+        return find_other(params, camera, elevation_deg, device)
+    model = models / "lrm"
     lrm = load_lrm(model)
-    for key in CAMERA_KEYS:
-        if lrm.config[key] != settings[key]:
-            raise UserError(
-                f"{model} was trained for {key} {lrm.config[key]:g}, but the grids have {settings[key]:g}; "
-                "run the stage `train_lrm` again."
-            )
+    check_cameras(model, lrm.config, settings)
     return Learned(lrm.to(device), reconstruction.support_floor)
 
 
@@ -69,7 +73,7 @@ class Carving:
 
     def fields(self, grids_BCHW: Tensor) -> list[Field]:
         """As `Reconstructor.fields`."""
-        _check(grids_BCHW, self.size)
+        check_grids(grids_BCHW, self.size)
         return self.carver.fields(grids_BCHW)
 
 
@@ -84,8 +88,8 @@ class Learned:
     @torch.no_grad()
     def fields(self, grids_BCHW: Tensor) -> list[Field]:
         """As `Reconstructor.fields`; UserError too when the model's own values are not finite."""
-        _check(grids_BCHW, self.size)
-        shown_B = silhouettes(split_views(grids_BCHW).flatten(0, 1)).unflatten(0, (-1, 4)).flatten(1).any(dim=1)
+        check_grids(grids_BCHW, self.size)
+        shown_B = shown_grids(grids_BCHW)
         made = iter(self.lrm.fields(grids_BCHW[shown_B, :3]) if shown_B.any() else ())
         return [
             next(made).checked("A reconstruction").supported(self.support_floor)
@@ -95,21 +99,11 @@ class Learned:
         ]
 
 
-def load_lrm(folder: Path) -> LRM:
-    """The model of a folder; UserError where there is none, or where it is damaged."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no reconstruction model; run the stage `train_lrm`, which trains it.")
-    with reading(folder, "reconstruction model"):
-        lrm: LRM = LRM.from_pretrained(folder).float()
-    return lrm
-
-
-def _check(grids_BCHW: Tensor, size: int) -> None:
-    channels, *sides = grids_BCHW.shape[1:]
-    if channels not in (3, 4) or sides != [2 * size, 2 * size]:
-        raise UserError(
-            f"A grid is {' x '.join(map(str, grids_BCHW.shape[1:]))}; give 3 or 4 x {2 * size} x {2 * size}: "
-            f"2x2 views of {size} px, in RGB or RGBA."
-        )
-    if not torch.isfinite(grids_BCHW).all():
-        raise UserError("A grid holds values that are not finite; make it again.")
+def check_cameras(model: Path, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """UserError when the model in a folder was trained for other cameras than those of the grids."""
+    for key in CAMERA_KEYS:
+        if config[key] != settings[key]:
+            raise UserError(
+                f"{model} was trained for {key} {config[key]:g}, but the grids have {settings[key]:g}; "
+                "run the stage `train_lrm` again."
+            )

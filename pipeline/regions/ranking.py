@@ -53,10 +53,16 @@ class Pool:
     def kept(self, among_N: np.ndarray) -> np.ndarray:
         """The numbers of the proposals that are left of some (N,) bool, the best first."""
         scored = self.proposals
-        order = np.lexsort((scored.label_N, scored.run_N, -scored.area_N, -scored.score_N))
-        open_N, kept = among_N.copy(), []
-        for number in order:
-            if open_N[number]:
-                kept.append(number)
-                open_N &= ~self.same_NN[number]
-        return np.array(kept, dtype=np.intp)
+        return suppressed(
+            np.lexsort((scored.label_N, scored.run_N, -scored.area_N, -scored.score_N)), self.same_NN, among_N
+        )
+
+
+def suppressed(order_N: np.ndarray, same_NN: np.ndarray, among_N: np.ndarray) -> np.ndarray:
+    """Non-maximum suppression: the numbers that are left of some (N,) bool, in the order that is given."""
+    open_N, kept = among_N.copy(), []
+    for number in order_N:
+        if open_N[number]:
+            kept.append(number)
+            open_N &= ~same_NN[number]
+    return np.array(kept, dtype=np.intp)

@@ -21,11 +21,14 @@ from pipeline.report.page import TEMPLATES
 from pipeline.report.result_tables import ResultTable, result_tables
 from pipeline.report.rows import read_curve, read_metrics
 from pipeline.report.run_facts import MODELS, MOST_POINTS, sentences, stage_of, trainings
+from pipeline.report.surface_gallery import write_surface_gallery
+from pipeline.report.taken_apart import FUSED, MODELLED
 from pipeline.shards.progress import Progress
 from pipeline.shards.read import read_table
 
 CREDITS = ["object_id", "split", "name", "author", "licence", "source", "origin"]
 CARD, OBJECTS, CURVES, GALLERY = "README.md", "objects.csv", "curves.png", "gallery.png"
+SURFACE_GALLERIES = {MODELLED: "taken-apart.png", FUSED: "taken-apart-fused.png"}
 KIND = "export"
 """Of the folder, in its SHA256SUMS."""
 
@@ -60,6 +63,8 @@ def export_models(out: Path, data: Path, project: Path) -> Path:
         kept.to_csv(folder / OBJECTS, columns=CREDITS, index=False, lineterminator="\n")
         _draw_curves(project, folder / CURVES)
         write_gallery(folder / GALLERY, data)
+        for regime, name in SURFACE_GALLERIES.items():
+            write_surface_gallery(folder / name, data, regime)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         (folder / CARD).write_text(_card(out.name, data, project, kept, size), encoding="utf-8")
     return out / CARD

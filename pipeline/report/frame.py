@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import NotFound
-from pipeline.params.base import nearest
+from pipeline.errors import NotFound, nearest
 from pipeline.shards.read import MANIFEST, read_table
 from pipeline.shards.table import IMAGE_TYPE, decode_png
 

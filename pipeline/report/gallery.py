@@ -11,14 +11,13 @@ from pipeline.errors import UserError
 from pipeline.heldout.reconstruct_tables import PREDICTED
 from pipeline.reconstruction.field import read_field
 from pipeline.reconstruction.turntable import exploded, part_picture, view
+from pipeline.report.ranks import best_typical_worst
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.progress import Progress
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.shards.table import WHOLE, decode_png
 from pipeline.views.cameras import Camera, over_white
 
-EACH = 2
-"""Objects of the best, of the typical and of the worst."""
 SIZE, AZIMUTH_DEG, EXPLODE, SAMPLES = 192, 30.0, 0.6, 96
 SCORES = ["ap50", "ap75", "psnr_foreground"]
 """What the objects are ranked by, the first first."""
@@ -83,9 +82,7 @@ def ranked(data: Path) -> Mapping[str, tuple[int, float]]:
             "None of the evaluated objects shows more than one part, so there is nothing to choose for the gallery; "
             "evaluate objects of several parts."
         )
-    middle, count = (len(scores) - EACH) // 2, len(scores)
-    places = {*range(EACH), *range(middle, middle + EACH), *range(count - EACH, count)} & {*range(count)}
-    return {scores.index[place]: (place + 1, scores["ap50"].iloc[place]) for place in sorted(places)}
+    return {scores.index[place]: (place + 1, scores["ap50"].iloc[place]) for place in best_typical_worst(len(scores))}
 
 
 def _labels(png: bytes) -> np.ndarray:

@@ -11,9 +11,10 @@ from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT
 from pipeline.report.page_files import PageFiles
 from pipeline.report.result_tables import ResultTable, figures_table
 from pipeline.report.rows import require
+from pipeline.report.taken_apart import FUSED, MODELLED, TakenApart, taken_apart
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.table import WHOLE, decode_png
-from pipeline.views.cameras import over_white
+from pipeline.views.cameras import Camera, over_white
 from pipeline.views.palette import PART_COLOURS
 from pipeline.views.tables import GIVEN_VIEW
 
@@ -33,9 +34,13 @@ TABLES = {
     "meshes": "reconstructions/parts",
     "assembled": "reconstructions/objects",
     "figures": "evaluation/figures",
+    "surfaces": "atoms/surfaces",
+    "divisions": "evaluation/divisions",
 }
 """By what the section is made from, the table."""
 COLUMNS = {"meshes": ["source", "method", "label", "name", "absent"]}
+OWN = {MODELLED: "As modelled", FUSED: "Fused into one skin first"}
+"""The regimes in which an object's own surface is shown in parts."""
 """Where not all of a table is needed: each part's own mesh is in its object's as well."""
 MODELS = {
     ("predicted", "complete"): "Assembled from predicted parts",
@@ -43,7 +48,7 @@ MODELS = {
     ("truth", "oracle"): "Assembled from true parts, as rendered",
     ("whole", "whole"): "Whole, reconstructed at once",
 }
-"""The 3D models beside the true object, by source and method; the first is shown first."""
+"""The 3D models between the object's own surface in parts and the true object, by source and method."""
 OVERLAY_OPACITY = 0.75
 GREY = (0.299, 0.587, 0.114)
 
@@ -78,6 +83,16 @@ class NamedLabel:
 
 
 @dataclass(frozen=True)
+class OwnSurface:
+    """An object taken apart on its own surface."""
+
+    title: str
+    note: str
+    pictures: Sequence[Shown]
+    parts: Sequence[NamedLabel]
+
+
+@dataclass(frozen=True)
 class ObjectSection:
     """All of one object. Lists are empty where a stage failed with it."""
 
@@ -90,6 +105,8 @@ class ObjectSection:
     caption: str
     parts: Sequence[NamedLabel]
     """The true ones, with their captions."""
+    own: Sequence[OwnSurface]
+    """By regime; none where the stage `atoms` kept no surface."""
     pictures: Sequence[Shown]
     generated: Sequence[Shown]
     """Drawn from the caption, the view that was given, and drawn from it."""
@@ -120,6 +137,7 @@ def object_section(
     tables: Mapping[str, ObjectRows],
     failures: Sequence[tuple[str, str]],
     files: PageFiles,
+    camera: Camera,
 ) -> ObjectSection:
     """The section of the object in `asset`, a row of assets/objects; its pictures and models are written to `files`."""
     rows = {name: table.of(asset["object_id"]) for name, table in tables.items()}
@@ -127,6 +145,7 @@ def object_section(
     captions = {row["part_id"]: row["caption"] for row in rows["captions"]}
     renders = {row["part_id"]: over_white(_pixels(row["image"])) for row in rows["grids"]}
     section = _Pictures(f"{number:03d}", files)
+    apart = taken_apart(rows["surfaces"], rows["divisions"], names)
     return ObjectSection(
         number=number,
         object_id=asset["object_id"],
@@ -134,13 +153,14 @@ def object_section(
         credit={column: asset[column] for column in ("author", "licence", "source", "origin") if asset[column]},
         caption=captions.get(WHOLE, ""),
         parts=[NamedLabel(part_id, name, captions.get(part_id, "")) for part_id, name in sorted(names.items())],
+        own=[section.own(regime, apart[regime], camera) for regime in OWN if regime in apart],
         pictures=section.maps(renders, rows),
         generated=section.generated(rows),
         runs=section.runs(renders, rows),
         completed=section.completed(rows["completions"]),
         true_parts=section.true_parts(renders, names, rows["completions"]),
         novel=section.novel(rows),
-        models=_models(f"{number:03d}", rows, files),
+        models=_models(f"{number:03d}", apart, rows, files),
         absent=_absent(rows["meshes"]),
         figures=figures_table(rows["figures"]),
         failures=failures,
@@ -156,6 +176,12 @@ class _Pictures:
     def shown(self, name: str, pixels: np.ndarray, title: str, note: str = "", label: int = WHOLE) -> Shown:
         """`pixels`: RGB (H, W, 3), uint8, or float in [0, 1]."""
         return Shown(self.files.picture(f"{self.stem}-{name}", pixels), title, note, label)
+
+    def own(self, regime: str, apart: TakenApart, camera: Camera) -> OwnSurface:
+        drawn = apart.pictures(camera)
+        shown = [self.shown(f"own-{regime}-{place}", *one[::-1]) for place, one in enumerate(drawn.items())]
+        parts = [NamedLabel(label, name) for label, name in enumerate(apart.names, start=1)]
+        return OwnSurface(OWN[regime], f"{_count(len(parts), 'part')}, IoU {apart.iou:.0f} %", shown, parts)
 
     def maps(self, renders: Mapping[int, np.ndarray], rows: Mapping[str, list[dict[str, Any]]]) -> list[Shown]:
         whole = renders[WHOLE]
@@ -241,9 +267,13 @@ def overlay(labels: np.ndarray, render: np.ndarray) -> np.ndarray:
     return np.where(labels[..., None] > 0, mixed, 1 - (1 - np.repeat(grey, 3, axis=2)) * (1 - OVERLAY_OPACITY))
 
 
-def _models(stem: str, rows: Mapping[str, list[dict[str, Any]]], files: PageFiles) -> list[Model]:
+def _models(
+    stem: str, apart: Mapping[str, TakenApart], rows: Mapping[str, list[dict[str, Any]]], files: PageFiles
+) -> list[Model]:
     glbs = {(row["source"], row["method"]): row["glb"] for row in rows["assembled"]}
     models = []
+    if MODELLED in apart:
+        models.append(Model("Taken apart on its own surface", files.model(f"{stem}-own", apart[MODELLED].glb())))
     for (source, method), title in MODELS.items():
         if (source, method) not in glbs:
             models.append(Model(title, reason="was not reconstructed"))

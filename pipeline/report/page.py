@@ -12,16 +12,20 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.evaluation import published
+from pipeline.evaluation.surface_tables import what_runs_add
 from pipeline.folders import replaced
 from pipeline.report import charts
 from pipeline.report.charts import Chart
 from pipeline.report.failure_examples import Failure, failure_examples
 from pipeline.report.object_section import ObjectSection, object_section, read_tables
 from pipeline.report.page_files import PageFiles
+from pipeline.report.ranks import ranked_surfaces
 from pipeline.report.result_tables import ResultTable, recall_charts, result_tables
-from pipeline.report.rows import STAGE_OF, read_failures, read_metrics, require
+from pipeline.report.rows import STAGE_OF, read_failures, read_metrics, require, settings_of
 from pipeline.report.run_facts import Training, sentences, trainings
+from pipeline.report.taken_apart import MODELLED
 from pipeline.shards.read import read_table
+from pipeline.views.cameras import Camera
 from pipeline.views.palette import PART_COLOURS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,6 +44,8 @@ class Report:
     facts: Sequence[str]
     trainings: Sequence[Training]
     tables: Sequence[ResultTable]
+    added: Sequence[str]
+    """What runs of the segmentation add to the grouping of atoms."""
     conventions: Mapping[str, Any]
     worst: Sequence[Failure]
     recall: Sequence[Chart]
@@ -68,8 +74,11 @@ def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
         require(data / folder)
     failures = read_failures(data)
     segmented = sorted(set(read_table(data / "segmentations/runs", ["object_id"]).column("object_id").to_pylist()))
-    shown = segmented[:limit]
     tables = read_tables(data)
+    best = ranked_surfaces(data, MODELLED)
+    shown = [*best, *(object_id for object_id in segmented if object_id not in best)][:limit]
+    made = settings_of(data, "renders/grids")
+    camera = Camera(made["fov_deg"], made["distance"], made["view_size"])
     assets = {row["object_id"]: row for row in read_table(data / "assets/objects").to_pylist()}
     of_object = {
         object_id: [(stage, reason) for stage in failures for name, reason in failures[stage] if name == object_id]
@@ -79,11 +88,12 @@ def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
         facts=sentences(data, project),
         trainings=trainings(project),
         tables=result_tables(evaluated),
+        added=what_runs_add(evaluated),
         conventions=evaluated["conventions"],
         worst=failure_examples(read_table(data / "evaluation/figures").to_pylist(), tables, files),
         recall=recall_charts(evaluated),
         objects=[
-            object_section(number, assets[object_id], tables, of_object[object_id], files)
+            object_section(number, assets[object_id], tables, of_object[object_id], files, camera)
             for number, object_id in enumerate(shown, start=1)
         ],
         left_out=len(segmented) - len(shown),

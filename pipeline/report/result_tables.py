@@ -20,9 +20,6 @@ from pipeline.evaluation.paper_tables import (
     OVERLAPS,
     PICTURES,
     SHAPES,
-    SURFACE,
-    SURFACE_REGIMES,
-    SURFACES,
     TRUTHS,
     completion_rows,
     failure_rows,
@@ -30,6 +27,17 @@ from pipeline.evaluation.paper_tables import (
 )
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, TABLES, Mean, Summary
+from pipeline.evaluation.surface_tables import (
+    CLOSING,
+    LABELLED_FIGURES,
+    SURFACE,
+    SURFACE_SHAPES,
+    SURFACES,
+    closing_rows,
+    labelled_rows,
+    regime_rows,
+    surface_label,
+)
 from pipeline.report.charts import Chart, chart
 
 Columns = Mapping[str, tuple[str, int]]
@@ -64,7 +72,7 @@ def result_tables(summary: Summary) -> list[ResultTable]:
         *_completion(summary["completion"]),
         *_reassembly(summary),
         _likeness(GENERATION, generated, LIKENESSES, {}),
-        *_surface(summary["surface"]),
+        *_surface(summary),
         *([_likeness(FAILING, failing, FAILURES, {})] if (failing := failure_rows(summary)) else []),
     ]
 
@@ -152,13 +160,11 @@ def _completion(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[R
     ]
 
 
-def _surface(found: Mapping[str, Mapping[str, Mapping[str, Mean]]]) -> list[ResultTable]:
-    tables = []
-    for regime, what in SURFACE_REGIMES.items():
-        rows = {method: {regime: settings[regime]} for method, settings in found.items() if regime in settings}
-        if rows:
-            tables.append(_grouped(SURFACES.format(what), rows, {regime: SURFACE}))
-    return tables
+def _surface(summary: Summary) -> list[ResultTable]:
+    tables = [_likeness(SURFACES.format(what), rows, SURFACE, {}) for what, rows in regime_rows(summary).items()]
+    if closing := closing_rows(summary):
+        tables.append(_likeness(CLOSING, closing, SURFACE_SHAPES, {}))
+    return [*tables, *(_likeness(title, rows, LABELLED_FIGURES, {}) for title, rows in labelled_rows(summary).items())]
 
 
 def _reassembly(summary: Summary) -> list[ResultTable]:
@@ -252,7 +258,7 @@ def _in_order(methods: Mapping[str, Any]) -> dict[str, Any]:
 
 def _label(method: str) -> str:
     runs = _runs(method)
-    return f"PartGen, {runs} sample{'s' if runs > 1 else ''}" if runs else LABELS.get(method, method)
+    return f"PartGen, {runs} sample{'s' if runs > 1 else ''}" if runs else LABELS.get(method) or surface_label(method)
 
 
 def _runs(method: str) -> int:

@@ -14,6 +14,7 @@ STAGE_OF = {
     "assets": "assets",
     "renders": "render",
     "masks": "masks",
+    "atoms": "atoms",
     "captions": "captions",
     "generations": "generate",
     "segmentations": "segment",

@@ -1,15 +1,17 @@
 """Progress of many items, a bar on a terminal or a line now and then in a log, and the time that a step took."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 LOG_EVERY_S = 5.0
 
@@ -55,18 +57,11 @@ class Progress:
         self.done = self.before = done
         self.failed = 0
         self.started = self.logged = time.monotonic()
-        self.bar: Bar | None = None
-        if sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self.bar = Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+        self.bar = _bar() if sys.stderr.isatty() else None
+        if self.bar:
             self.task = self.bar.add_task(description, total=total, completed=done, note="")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         _tell(Event(self.description, None, self.done, self.total))
         if self.bar:
             self.bar.start()
@@ -113,6 +108,18 @@ def step(what: str) -> Iterator[None]:
     finally:
         _tell(Event(what, time.monotonic() - started))
         print(f"{how}{time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+
+
+def _bar() -> Bar | None:
+    """A bar on the terminal; None where rich is not installed, as on a machine that only trains."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+    except ModuleNotFoundError:
+        return None
+    words = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    return Bar(*words, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Parts of a divided surface closed where the division opened them: by caps, or by what a completed shape has there.
 
 Shape suffixes: B edges on rims, V vertices and T triangles of a cap, N vertices of a
-rim, L edges of one of its loops, F triangles of a completed shape.
+rim, L edges of one of its loops, F triangles and P points of a completed shape.
 """
 
 import math
@@ -16,17 +16,17 @@ from scipy.spatial import cKDTree
 from pipeline.assets.surface import Material, Surface, total_area
 from pipeline.surface.division import SurfacePart
 from pipeline.surface.patches import filled, with_points
-from pipeline.surface.points import base_colour, sampled
+from pipeline.surface.points import sampled
+from pipeline.surface.raise_caps import raised
 from pipeline.surface.rims import Opened, Rim, edge_key, inside, opened, plane
+from pipeline.views.looks import base_colour
 
-Close = Literal["none", "cap"]
-"""What becomes of openings that a division makes: they stay, or are filled by `capped`."""
+Close = Literal["none", "cap", "complete"]
+"""What becomes of openings that a division makes: they stay, or are filled as in `capped` or `completed`."""
 Shape = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Vertices (V, 3), triangles (F, 3) and linear RGBA in [0, 1] at the vertices (V, 4), in the frame of the parts."""
-OWN_POINTS = 20_000
-"""On a part's own surface, from which distances are measured."""
-SNAPPED = 3.0
-"""Tolerances over which the border of a completed shape is moved to the rim."""
+OWN_POINTS, OBJECT_POINTS = 20_000, 60_000
+"""On a part's own surface, from which distances are measured, and on that of all parts, whose inside is asked for."""
 AT_EDGE = (0.45, 0.45, 0.1)
 """Barycentric weights of the point at which a triangle's colour is taken for its edge on a rim: where textures have a
 seam there is often another colour on the edge itself."""
@@ -52,65 +52,51 @@ def capped(parts: Sequence[SurfacePart], largest: float = math.inf) -> list[Surf
 
 
 def completed(parts: Sequence[SurfacePart], shapes: Sequence[Shape | None], tolerance: float) -> list[SurfacePart]:
-    """All parts of an object, each with what its completed shape has behind the rims that the division made.
+    """All parts of an object, each with its openings filled by caps that bulge to where its completed shape is.
 
-    Of a shape those triangles are taken that are farther than `tolerance` from the part's own surface and lie behind a
-    rim: inside it, seen along its normal, and no farther from its plane than its radius. The border of what is taken
-    moves to the closest vertices of the rim, where these are within SNAPPED tolerances; wider gaps stay. Rims behind
-    which there is nothing, and those of parts without a shape, get a cap. As in `capped`, the surfaces that were there
-    are the same objects as before, and there is at most one more for the shape and one for caps.
+    Of a shape counts what is hidden in the object: what is farther than `tolerance` from the part's own surface, lies
+    inside the object, and behind the rim: inside that, seen along its normal, and no farther from its plane than its
+    radius. Caps of rims behind which there is nothing, and those of parts without a shape, are as of `capped`. As
+    there, the surfaces that were there are the same objects as before, and what was closed is closed again.
     """
-    result = []
+    everything = [surface for part in parts for surface in part.surfaces]
+    whole = sampled(everything, np.zeros(sum(len(one.faces) for one in everything), int), OBJECT_POINTS, 1)
+    tree, result = cKDTree(whole.position_P3), []
     for part, shape, one in zip(parts, shapes, opened([part.surfaces for part in parts]), strict=True):
-        behind = [np.zeros(0, bool)] * len(one.rims)
+        points_P3, colours_P4 = np.zeros((0, 3)), np.zeros((0, 4))
         if shape is not None and one.rims:
-            vertices, faces, _ = shape
-            places_F3 = vertices[faces].mean(axis=1)
+            vertices, faces, colours = shape
+            points_P3 = np.concatenate([vertices, vertices[faces].mean(axis=1)])
+            colours_P4 = np.concatenate([colours, colours[faces].mean(axis=1)])
             own = sampled(part.surfaces, np.zeros(sum(len(own.faces) for own in part.surfaces), int), OWN_POINTS, 1)
-            hidden = cKDTree(own.position_P3).query(places_F3)[0] > tolerance
-            behind = [hidden & _behind(rim, places_F3) for rim in one.rims]
-        surfaces = list(part.surfaces)
-        if shape is not None and any(taken.any() for taken in behind):
-            rim_points = np.concatenate([loop.position_L3 for rim in one.rims for loop in rim.loops])
-            surfaces.append(
-                _snapped(shape, np.logical_or.reduce(behind), rim_points, SNAPPED * tolerance, _material(one))
-            )
-        bare = [rim for rim, taken in zip(one.rims, behind, strict=True) if not taken.any()]
-        result.append(replace(part, surfaces=[*surfaces, *_caps(one, bare, math.inf)]))
+            nearest_P = tree.query(points_P3)[1]
+            offset_P3 = points_P3 - whole.position_P3[nearest_P]
+            hidden_P = (offset_P3 * whole.normal_P3[nearest_P]).sum(axis=1) < 0
+            hidden_P &= cKDTree(own.position_P3).query(points_P3)[0] > tolerance
+            points_P3, colours_P4 = points_P3[hidden_P], colours_P4[hidden_P]
+        bulged, bare = list[Surface](), list[Rim]()
+        for rim in one.rims:
+            behind_P = _behind(rim, points_P3)
+            if not behind_P.any():
+                bare.append(rim)
+                continue
+            for cap in _caps(one, [rim], math.inf):
+                made = raised(cap, rim, points_P3[behind_P], colours_P4[behind_P], tolerance / 2)
+                bulged.append(replace(made, normals=_normals(made.vertices, made.faces)))
+        surfaces = [*part.surfaces, *bulged, *_caps(one, bare, math.inf)]
+        result.append(replace(part, surfaces=surfaces, generated=bool(bulged)))
     return result
 
 
-def _behind(rim: Rim, places_F3: np.ndarray) -> np.ndarray:
-    """Which places lie behind a rim, (F,) bool."""
+def _behind(rim: Rim, places_P3: np.ndarray) -> np.ndarray:
+    """Which places lie behind a rim, (P,) bool."""
     frame, centre = plane(rim.outer.area_vector), rim.outer.centre
-    offset_F3 = (places_F3 - centre) @ frame.T
+    offset_P3 = (places_P3 - centre) @ frame.T
     flat = [((loop.position_L3 - centre) @ frame.T)[:, :2] for loop in rim.loops]
-    found = inside(offset_F3[:, :2], flat[0]) & (np.abs(offset_F3[:, 2]) <= rim.outer.radius)
+    found = inside(offset_P3[:, :2], flat[0]) & (np.abs(offset_P3[:, 2]) <= rim.outer.radius)
     for hole in flat[1:]:
-        found &= ~inside(offset_F3[:, :2], hole)
+        found &= ~inside(offset_P3[:, :2], hole)
     return found
-
-
-def _snapped(shape: Shape, taken_F: np.ndarray, rim_points: np.ndarray, reach: float, material: Material) -> Surface:
-    """Some triangles of a shape, whose border vertices are on the rim where that is within reach."""
-    vertices, faces, colours = shape
-    used, corners = np.unique(faces[taken_F], return_inverse=True)
-    vertices_V3, faces_T3 = vertices[used].astype(np.float64), corners.reshape(-1, 3)
-    edges = np.sort(faces_T3[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    border = np.unique(edges[~_repeated(edges)])
-    distance, nearest = cKDTree(rim_points).query(vertices_V3[border], distance_upper_bound=reach)
-    near = np.isfinite(distance)
-    vertices_V3[border[near]] = rim_points[nearest[near]]
-    places = np.unique(vertices_V3, axis=0, return_inverse=True)[1].reshape(-1)[faces_T3]
-    faces_T3 = faces_T3[(places != np.roll(places, 1, axis=1)).all(axis=1)]
-    return Surface(
-        vertices_V3, faces_T3, _normals(vertices_V3, faces_T3), None, colours[used].astype(np.float32), material
-    )
-
-
-def _repeated(edges: np.ndarray) -> np.ndarray:
-    _, which, times = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
-    return np.asarray(times[which.reshape(-1)] > 1)
 
 
 def _caps(part: Opened, rims: Sequence[Rim], largest: float) -> list[Surface]:

@@ -28,6 +28,13 @@ POINTS, POINTS_OF_MANY, POINTS_LEAST = 8192, 16_384, 48
 """Spread over an object, over one of more than MOST_ATOMS atoms, and on every atom at least."""
 
 
+UNDIVIDED = (
+    "its surface is one connected piece of one material, with fewer triangles than scans have, which is not cut; try "
+    "--surface neural"
+)
+"""Why an object of one atom has one part."""
+
+
 @dataclass(frozen=True)
 class SurfacePart:
     """One part of the surface."""
@@ -35,7 +42,9 @@ class SurfacePart:
     name: str
     """The artist's, in plain words; empty where there is none for the whole part."""
     surfaces: list[Surface]
-    """One for each piece of the file that has triangles in it."""
+    """One for each piece of the file that has triangles in it, and what closes it."""
+    generated: bool = False
+    """Whether models have made some of it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Division:
         """
         number = self.chosen if number is None else number
         if not 1 <= number <= self.count:
+            if self.count == 1:
+                raise Invalid(f"This object cannot be divided into {number} parts: {UNDIVIDED}.")
             raise Invalid(f"This object can be divided into 1 to {self.count} parts, not {number}.")
         part_N = cut(self.merges, number)
         order = np.argsort(-np.bincount(part_N, self._area_N), kind="stable")

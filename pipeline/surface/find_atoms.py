@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.assets.bundle import read_bundle
-from pipeline.assets.glb import Part
+from pipeline.assets.glb import Part, write_glb
 from pipeline.assets.load import load_pieces
 from pipeline.assets.surface import Piece
 from pipeline.errors import ObjectFailed
@@ -18,13 +18,13 @@ from pipeline.surface.classical import clustered, linked_parts
 from pipeline.surface.division import main_materials, material_numbers, points_of
 from pipeline.surface.features import atom_features
 from pipeline.surface.fuse import fused
-from pipeline.surface.object_atoms import ATOMS, REGIMES, ObjectAtoms, Regime
+from pipeline.surface.object_atoms import ATOMS, REGIMES, SURFACES, ObjectAtoms, Regime
 from pipeline.surface.points import colours
 from pipeline.surface.superfaces import shared_borders, with_superfaces
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile
 from pipeline.views.labels import draw_labels
 
-CONTRACT = "atoms/1"
+CONTRACT = "atoms/2"
 """Raised when the same inputs give other rows."""
 TEXTURE_PX = 512
 CLUSTERS, LINKED = 3, 10
@@ -45,7 +45,7 @@ class AtomsTask:
 
 
 def object_atoms(task: AtomsTask) -> dict[str, list[dict[str, Any]]]:
-    """The object's rows of `atoms`, one a regime. ObjectFailed when an atom has no area."""
+    """The object's rows of `atoms` and `surfaces`, one a regime. ObjectFailed when an atom has no area."""
     bundle = read_bundle("a.glb", lambda name, _: task.glb if name == "a.glb" else None, len(task.glb))
     pieces, _ = load_pieces(bundle, TEXTURE_PX, 0.0, 2**40, np.eye(4))
     nodes = {node: number for number, node in enumerate(dict.fromkeys(piece.node for piece in pieces))}
@@ -56,22 +56,23 @@ def object_atoms(task: AtomsTask) -> dict[str, list[dict[str, Any]]]:
         "B": (pieces, part_F),
         "C": ([Piece("", "", "", skin)], part_of_skin_F),
     }
-    rows = []
+    rows: dict[str, list[dict[str, Any]]] = {ATOMS.name: [], SURFACES.name: []}
     for regime in REGIMES:
-        found = _atoms(*seen[regime], regime, len(nodes), task)
-        rows.append(
-            {
-                "object_id": task.object_id,
-                "split": task.split,
-                "regime": regime,
-                "count": len(found.truth_NS),
-                "arrays": found.packed(),
-            }
-        )
-    return {ATOMS.name: rows}
+        found, atom_F = _atoms(*seen[regime], regime, len(nodes), task)
+        common = {"object_id": task.object_id, "split": task.split, "regime": regime}
+        rows[ATOMS.name].append({**common, "count": len(found.truth_NS), "arrays": found.packed()})
+        if task.split != "train":
+            shown, part_of_F = seen[regime]
+            glb = b"" if regime == "B" else write_glb([(piece.node_name, [piece.surface]) for piece in shown], "", {})
+            atom, part = (values.astype(np.uint8).tobytes() for values in (atom_F, part_of_F + 1))
+            rows[SURFACES.name].append({**common, "glb": glb, "atom": atom, "part": part})
+    return rows
 
 
-def _atoms(pieces: list[Piece], part_F: np.ndarray, regime: Regime, parts: int, task: AtomsTask) -> ObjectAtoms:
+def _atoms(
+    pieces: list[Piece], part_F: np.ndarray, regime: Regime, parts: int, task: AtomsTask
+) -> tuple[ObjectAtoms, np.ndarray]:
+    """The atoms, and that of every triangle."""
     triangles = Triangles([piece.surface for piece in pieces])
     group_F = material_numbers(pieces)[triangles.surface_F] if regime == "A" else np.zeros(len(part_F), int)
     atom_F = with_superfaces(triangles, joined(triangles, connected(triangles, group_F)))
@@ -107,7 +108,7 @@ def _atoms(pieces: list[Piece], part_F: np.ndarray, regime: Regime, parts: int, 
         for atom in range(len(area_N))
     ]
     seen = draw_labels(shown, task.camera, [(azimuth, task.elevation_deg) for azimuth in GRID_AZIMUTHS])
-    return ObjectAtoms(
+    found = ObjectAtoms(
         features,
         shared(atom_F),
         material_N.astype(np.int32),
@@ -115,3 +116,4 @@ def _atoms(pieces: list[Piece], part_F: np.ndarray, regime: Regime, parts: int, 
         shared(linked_F),
         tile(seen.labels),
     )
+    return found, atom_F

@@ -35,6 +35,23 @@ ATOMS = Table(
     sort=("regime",),
 )
 
+SURFACES = Table(
+    "surfaces",
+    1,
+    pa.schema(
+        [
+            ("object_id", pa.string()),
+            ("split", pa.string()),
+            ("regime", pa.string()),
+            ("glb", pa.binary()),  # a node a piece; of regime B none: it has the surface of A
+            ("atom", pa.binary()),  # uint8: the atom of every triangle of the GLB, from 0
+            ("part", pa.binary()),  # uint8: its true part, from 1
+        ]
+    ),
+    sort=("regime",),
+)
+"""Where the atoms lie on the surface; of training objects nothing is kept."""
+
 
 @dataclass(frozen=True)
 class ObjectAtoms:

@@ -10,9 +10,7 @@ import numpy as np
 from skimage.color import rgb2lab
 
 from pipeline.assets.surface import Surface
-
-MIRRORED, CLAMPED = 33648, 33071
-"""glTF's numbers for textures that are mirrored, and clamped, beyond their edges."""
+from pipeline.views.looks import base_colour
 
 
 @dataclass(frozen=True)
@@ -66,34 +64,3 @@ def _lab(surfaces: Sequence[Surface], face_P: np.ndarray, weight_P3: np.ndarray)
         linear_P3[mine] = base_colour(surface, surface.faces[face_P[mine] - start], weight_P3[mine])
     srgb = np.where(linear_P3 <= 0.0031308, 12.92 * linear_P3, 1.055 * linear_P3.clip(1e-9) ** (1 / 2.4) - 0.055)
     return np.asarray(rgb2lab(srgb.clip(0, 1)[None])[0])
-
-
-def base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
-    """Linear (P, 3): the material's factor times its texture times the colours at the vertices (glTF 2.0, 3.9.2)."""
-    factor = surface.material.baseColorFactor
-    linear = (
-        np.ones((len(corners_P3), 3)) if factor is None else np.tile(np.array(factor[:3]) / 255, (len(corners_P3), 1))
-    )
-    if surface.colors is not None:
-        linear = linear * (surface.colors[corners_P3, :3] * weight_P3[..., None]).sum(axis=1)
-    texture = surface.material.baseColorTexture
-    if texture is not None and surface.uv is not None:
-        uv = (surface.uv[corners_P3] * weight_P3[..., None]).sum(axis=1)
-        picture = np.asarray(texture.convert("RGB"))
-        height, width = picture.shape[:2]
-        column = _wrapped(uv[:, 0], surface.material.wrap[0], width)
-        row = height - 1 - _wrapped(uv[:, 1], surface.material.wrap[1], height)
-        srgb = picture[row, column] / 255
-        linear = linear * np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return linear
-
-
-def _wrapped(coordinate: np.ndarray, wrap: int, size: int) -> np.ndarray:
-    """The texel at texture coordinates."""
-    if wrap == CLAMPED:
-        place = coordinate.clip(0, 1)
-    elif wrap == MIRRORED:
-        place = 1 - np.abs(coordinate % 2 - 1)
-    else:
-        place = coordinate % 1
-    return np.asarray((place * size).astype(int).clip(0, size - 1))

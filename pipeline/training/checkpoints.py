@@ -1,4 +1,4 @@
-"""Checkpoints of a training, in scratch: each one file, written whole or not at all; the last good one is kept."""
+"""Checkpoints of a training: files that are written whole or not at all; the last good checkpoint is kept."""
 
 import hashlib
 import os
@@ -6,31 +6,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.folders import written
-from pipeline.shards.scratch import scratch
-from pipeline.shards.store import content_key
 from pipeline.training.average import Average
 
-CONTRACT = "training/1"
 CHECKSUM = "sha256"
 """The key of a checkpoint's metadata."""
-
-
-def training_folder(name: str, *inputs: bytes | str | BaseModel | Mapping[str, Any]) -> Path:
-    """Where the training `name` on these inputs (parameters, manifests, code contracts) keeps its checkpoints.
-
-    The same inputs find their checkpoints again; any change of them starts afresh in another folder.
-    """
-    return scratch() / "training" / f"{name}-{content_key(CONTRACT, *inputs)[:16]}"
+NAME = re.compile(r"step-(?P<step>\d+)(?:-\d+-of-(?P<count>\d+))?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -64,29 +52,47 @@ class State:
 
 
 class Checkpoints:
-    """The checkpoints in a folder: `step-N.safetensors` while a training runs, then `finished.safetensors`."""
+    """The checkpoints in a folder: `step-N.safetensors` while a training runs, then `finished.safetensors`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    With `piece_bytes` a checkpoint is several files of at most so many bytes of tensors, `step-N-I-of-M.safetensors`,
+    each with a checksum of its own, for machines between which large files do not pass; a tensor that is larger has a
+    file to itself. Either form is found and read again, whichever is asked for.
+    """
+
+    def __init__(self, folder: Path, piece_bytes: int | None = None) -> None:
+        self.folder, self.piece_bytes = folder, piece_bytes
         self.finished = folder / "finished.safetensors"
         folder.mkdir(parents=True, exist_ok=True)
 
     def latest(self) -> int:
-        """The steps done at the last checkpoint; 0 when there is none."""
-        found = (re.fullmatch(r"step-(\d+)\.safetensors", path.name) for path in self.folder.iterdir())
-        return max((int(match[1]) for match in found if match), default=0)
+        """The steps done at the last whole checkpoint; 0 when there is none."""
+        found = (NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        steps = {int(match["step"]) for match in found if match}
+        return max((step for step in steps if self.files(step)), default=0)
 
     def path(self, step: int) -> Path:
-        """The checkpoint after `step` steps."""
+        """The checkpoint after `step` steps, where it is one file."""
         return self.folder / f"step-{step:08d}.safetensors"
+
+    def files(self, step: int) -> list[Path]:
+        """The files of the checkpoint after `step` steps; none when it is not there, or a file is missing."""
+        if self.path(step).exists():
+            return [self.path(step)]
+        files = sorted(self.folder.glob(f"step-{step:08d}-*-of-*.safetensors"))
+        counts = {int(match["count"]) for path in files if (match := NAME.fullmatch(path.name)) and match["count"]}
+        return files if counts == {len(files)} else []
+
+    def read(self, step: int) -> dict[str, Tensor]:
+        """The tensors of the checkpoint after `step` steps; UserError when they are not what was written."""
+        return {name: value for file in self.files(step) for name, value in load_tensors(file).items()}
 
     def write(self, step: int, state: State) -> None:
         """Write the checkpoint after `step` steps; the ones before it go once it is there."""
-        self._write(self.path(step), state.tensors())
+        self._write(self._pieces(step, state.tensors()))
 
     def finish(self, module: nn.Module) -> None:
         """Keep the weights of the finished training, and nothing else."""
-        self._write(self.finished, module.state_dict())
+        self._write({self.finished: module.state_dict()})
 
     def clear(self) -> None:
         """Remove what killed trainings had begun to write; for the one who has the right to write here."""
@@ -94,14 +100,30 @@ class Checkpoints:
             if path.name.startswith("."):  # also of safetensors, which begins a file under a name of its own
                 path.unlink()
 
-    def _write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
-        with written(path) as partial:
-            save_file(contiguous, partial, {CHECKSUM: _checksum(contiguous)})
-            with partial.open("rb") as handle:
-                os.fsync(handle.fileno())
+    def _pieces(self, step: int, tensors: Mapping[str, Tensor]) -> dict[Path, dict[str, Tensor]]:
+        """The tensors of a checkpoint by the file that they go into."""
+        if self.piece_bytes is None:
+            return {self.path(step): dict(tensors)}
+        pieces: list[dict[str, Tensor]] = [{}]
+        size = 0
+        for name, value in sorted(tensors.items()):
+            if pieces[-1] and size + value.nbytes > self.piece_bytes:
+                pieces.append({})
+                size = 0
+            pieces[-1][name] = value
+            size += value.nbytes
+        names = (f"step-{step:08d}-{number}-of-{len(pieces)}.safetensors" for number in range(1, len(pieces) + 1))
+        return {self.folder / name: piece for name, piece in zip(names, pieces, strict=True)}
+
+    def _write(self, files: Mapping[Path, Mapping[str, Tensor]]) -> None:
+        for path, tensors in files.items():
+            contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
+            with written(path) as partial:
+                save_file(contiguous, partial, {CHECKSUM: _checksum(contiguous)})
+                with partial.open("rb") as handle:
+                    os.fsync(handle.fileno())
         for other in self.folder.glob("step-*.safetensors"):
-            if other != path:
+            if other not in files:
                 other.unlink()
 
 

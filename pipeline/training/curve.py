@@ -1,16 +1,22 @@
 """What a training writes down as it goes: the loss curve for `dvc plots`, the TensorBoard log and the progress."""
 
+from __future__ import annotations
+
 import re
 import sys
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.folders import written
 from pipeline.shards.progress import Progress
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 HEADER = "step,loss,validation"
 NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e[+-]\d+)?|inf|nan)"
@@ -49,7 +55,8 @@ class Journal:
     """What the main process writes down: loss curve, TensorBoard log and progress."""
 
     curve: Curve
-    board: SummaryWriter
+    board: SummaryWriter | None
+    """None where TensorBoard is not installed."""
     progress: Progress
 
     def __post_init__(self) -> None:
@@ -59,22 +66,26 @@ class Journal:
         """A step is done."""
         self.curve.add(step, loss)
         self.losses.append(loss)
-        for name, value in {"loss": loss, **values}.items():
-            self.board.add_scalar(name, value, step)
+        self._scalars(step, {"loss": loss, **values})
         mean = sum(self.losses) / len(self.losses)
         self.progress.advance(note=f"{self.progress.rate:.3g} steps/s, loss {mean:.4g}")
 
     def measured(self, step: int, values: dict[str, float]) -> None:
         """What was measured on validation objects after `step` steps; `loss` goes into the curve."""
         self.curve.validation = values.get("loss", self.curve.validation)
-        for name, value in values.items():
-            self.board.add_scalar(f"validation/{name}", value, step)
+        self._scalars(step, {f"validation/{name}": value for name, value in values.items()})
 
     def drawn(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Sample pictures by name, (H, W, 3) uint8."""
+        if self.board is None:
+            return
         for name, picture in pictures.items():
             self.board.add_image(name, picture, step, dataformats="HWC")
         self.board.flush()
+
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items() if self.board is not None else ():
+            self.board.add_scalar(name, value, step)
 
 
 def _rows(path: Path) -> list[re.Match[str]]:

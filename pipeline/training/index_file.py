@@ -11,6 +11,8 @@ import numpy as np
 from pipeline.folders import written
 from pipeline.shards.scratch import scratch
 
+NONE = -1
+"""In a record, in the place of a row that there is none of."""
 SUM_BYTES = hashlib.sha256().digest_size
 
 

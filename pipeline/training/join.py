@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pipeline.shards.read import Shard, read_manifest, reading
 from pipeline.shards.table import WHOLE
+from pipeline.training.index_file import NONE
 
 BATCH_ROWS = 1024
-NONE = -1
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,20 @@ on a CPU bit for bit, on a GPU as far as its kernels repeat themselves.
 Shape suffixes: B samples of a micro batch.
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import (
@@ -33,50 +35,26 @@ from accelerate.utils import (
     send_to_device,
 )
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.data import DataLoader
 
 from pipeline.errors import UserError
-from pipeline.params.train import LoopParams, TaskParams
 from pipeline.shards.progress import Progress
 from pipeline.shards.scratch import only_writer
 from pipeline.training.average import Average
 from pipeline.training.checkpoints import Checkpoints, State, load_tensors
 from pipeline.training.curve import Curve, Journal
 from pipeline.training.malloc import keep_freed_memory
+from pipeline.training.objective import Batch, Objective
 from pipeline.training.start import start
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from pipeline.params.train import LoopParams, TaskParams
 
 JOURNAL = "journal.csv"
 LOG_EVERY_S = 30.0
 SHOWN_IDS = 8
-Batch = dict[str, Any]
-
-
-class Objective(Protocol):
-    """What is trained, on what, and to what end."""
-
-    @property
-    def module(self) -> nn.Module:
-        """The network; its parameters that require gradients are trained. The loop moves it to the device."""
-
-    def examples(self) -> Dataset[dict[str, Any]]:
-        """Samples by their number, without end: nothing but the number decides what a sample is."""
-
-    def collate(self, items: list[dict[str, Any]]) -> Batch:
-        """Samples as a batch; `object_id` is the list of their objects' ids."""
-
-    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
-        """The loss of every sample of the batch, (B,), where the batch's tensors lie.
-
-        `module` is the network as accelerate wraps it: it can be called, and has no other attributes. Several processes
-        learn of each other's gradients only through that call.
-        """
-
-    def validation(self) -> dict[str, float]:
-        """What is measured on validation objects, `loss` among it, with `self.module` in evaluation mode."""
-
-    def pictures(self) -> dict[str, np.ndarray]:
-        """Sample pictures by name, (H, W, 3) uint8, with `self.module` in evaluation mode."""
 
 
 def train(
@@ -87,13 +65,21 @@ def train(
     folder: Path,
     curve: Path,
     force: bool = False,
-) -> None:
+    *,
+    compiled: bool = False,
+    until: float = math.inf,
+    piece_bytes: int | None = None,
+) -> bool:
     """Train `objective.module`, which holds the averaged weights at the end.
 
     `folder`, in scratch (`training_folder`), keeps checkpoints, TensorBoard log and journal: a killed training goes on
     from there and a finished one is loaded, unless `force`. `curve` becomes the loss curve as CSV. AdamW; the learning
     rate rises linearly over the warm-up, stays, and falls linearly over the cool-down. Only the main process writes,
     validates and draws.
+
+    With `compiled` the network is compiled by torch.compile. A training that is not at its end at `until`, by
+    `time.monotonic`, writes a checkpoint and ends: the result is whether it came to its end. Checkpoints are files of
+    at most `piece_bytes`, see `Checkpoints`.
 
     Raises UserError when the batch cannot be split into micro batches, when one does not fit into the memory, when a
     checkpoint is damaged, and when a loss or the gradient is not finite; that step is not taken, and the last
@@ -106,12 +92,12 @@ def train(
         if main:
             _say(f"{name}: steps is 0, so nothing is trained and the network stays as it is.")
             Curve(folder / JOURNAL, curve, done=0)
-        return
+        return True
     with only_writer(folder) if main else nullcontext():
         if main and force:
             shutil.rmtree(folder, ignore_errors=True)
         accelerator.wait_for_everyone()
-        checkpoints = Checkpoints(folder)
+        checkpoints = Checkpoints(folder, piece_bytes)
         if main:
             checkpoints.clear()
         # The main process decides: all must go the same way.
@@ -121,10 +107,10 @@ def train(
             if main:
                 _say(f"{name}: trained before; these are the weights of {checkpoints.finished}.")
                 Curve(folder / JOURNAL, curve, schedule.steps)
-            return
-        training = Training(objective, name, settings, schedule, curve, accelerator, checkpoints)
+            return True
+        training = Training(objective, name, settings, schedule, curve, accelerator, checkpoints, compiled, until)
         try:
-            training.run(done)
+            return training.run(done)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{name}: the memory is too small for micro_batch {schedule.micro_batch}; "
@@ -150,19 +136,22 @@ class Training:
     curve: Path
     accelerator: Accelerator
     checkpoints: Checkpoints
+    compiled: bool
+    until: float
 
-    def run(self, done: int) -> None:
-        """Train on, after `done` steps, to the end."""
+    def run(self, done: int) -> bool:
+        """Train on, after `done` steps; whether it came to the end."""
         objective, settings, steps = self.objective, self.settings, self.schedule.steps
         accumulated = self.accumulated()
         objective.module.train()
-        module = self.accelerator.prepare(objective.module)
+        prepared = self.accelerator.prepare(objective.module)
+        module = torch.compile(prepared) if self.compiled else prepared
         parameters = [parameter for parameter in objective.module.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, weight_decay=settings.weight_decay, fused=True)
         average = Average(parameters, settings.ema_decay)
         state = State(objective.module, optimizer, average)
         if done:
-            state.load(load_tensors(self.checkpoints.path(done)))
+            state.load(self.checkpoints.read(done))
         batches = self.batches(done)
 
         with ExitStack() as stack:
@@ -181,7 +170,7 @@ class Training:
                 for part in range(accumulated):
                     batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
                     last = part == accumulated - 1
-                    with nullcontext() if last else self.accelerator.no_sync(module):  # gradients travel once a step
+                    with nullcontext() if last else self.accelerator.no_sync(prepared):  # gradients travel once a step
                         loss_B = objective.loss(module, batch)
                         (loss_B.mean() / accumulated).backward()
                     losses.append(loss_B.detach())
@@ -201,14 +190,19 @@ class Training:
                         with self.evaluation(average):
                             journal.drawn(step, objective.pictures())
                     journal.add(step, loss, {"gradient_norm": norm, "learning_rate": rate})
-                    if step < steps and step % settings.checkpoint_every == 0:
-                        self.checkpoints.write(step, state)
+                late = step < steps and time.monotonic() > self.until
+                if journal and step < steps and (late or step % settings.checkpoint_every == 0):
+                    self.checkpoints.write(step, state)
+                if late:
+                    self.accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+                    return False
 
         average.exchange()
-        self.accelerator.unwrap_model(module, keep_fp32_wrapper=False)
+        self.accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
         if self.accelerator.is_main_process:
             self.checkpoints.finish(objective.module)
         self.accelerator.wait_for_everyone()
+        return True
 
     def accumulated(self) -> int:
         """How many micro batches a process takes through the network for one step."""
@@ -248,9 +242,10 @@ class Training:
         folder, steps = self.checkpoints.folder, self.schedule.steps
         if done:
             _say(f"{self.name}: going on after step {done} of {steps}.")
+        board = _board(folder / "tensorboard", purge_step=done + 1 if done else 0)
         return Journal(
             Curve(folder / JOURNAL, self.curve, done),
-            stack.enter_context(SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1 if done else 0)),
+            stack.enter_context(board) if board else None,
             stack.enter_context(Progress(self.name, steps, done, LOG_EVERY_S)),
         )
 
@@ -290,6 +285,16 @@ def _seed(seed: int, step: int, process: int) -> None:
     """
     digest = hashlib.sha256(f"{seed} {step} {process}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8]))
+
+
+def _board(folder: Path, purge_step: int) -> SummaryWriter | None:
+    """A TensorBoard log; None, said aloud, where that is not installed, as on a machine that only trains."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        _say("There is no TensorBoard here, and so no log for it; the loss curve is written.")
+        return None
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline.folders import written
 from pipeline.params.train import TrainParams
 from pipeline.shards.write import write_metrics
-from pipeline.training.loop import Objective
+from pipeline.training.objective import Objective
 
 PLOTS = Path("plots/train")
 

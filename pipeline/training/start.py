@@ -1,17 +1,22 @@
 """The processes of a training find their places, and the right to write what they train."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from pipeline.folders import check_replaceable
-from pipeline.params.train import LoopParams
 from pipeline.shards.scratch import only_writer
+
+if TYPE_CHECKING:
+    from pipeline.params.train import LoopParams
 
 
 def start(settings: LoopParams) -> Accelerator:

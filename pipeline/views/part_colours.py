@@ -1,7 +1,7 @@
 """Part labels as colours, so that a diffusion model can draw a segmentation (main paper, 3.2)."""
 
+import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pipeline.errors import UserError
@@ -58,7 +58,43 @@ def by_appearance(labels: Tensor, image: Tensor, count: int) -> Tensor:
     sums = torch.zeros(count + 1, 3).index_add_(0, flat, image.flatten(1).T)[1:]
     means = sums / pixels.clamp(min=1)[:, None]
     apart = torch.cdist(_ycbcr(means), _ycbcr(reference_colours(count)[1:])).square() * pixels.sqrt()[:, None]
-    return torch.from_numpy(linear_sum_assignment(apart.numpy())[1] + 1)
+    shown = pixels.numpy() > 0
+    permutation = np.zeros(count, np.int64)
+    permutation[shown] = assignment(apart.numpy()[shown]) + 1
+    permutation[~shown] = np.setdiff1d(np.arange(1, count + 1), permutation)
+    return torch.from_numpy(permutation)
+
+
+def assignment(costs: np.ndarray) -> np.ndarray:
+    """The column of each row, no column twice, with the least sum of `costs` (N, M), finite, N <= M: int64 (N,).
+
+    Shortest augmenting paths with potentials, as SciPy's `linear_sum_assignment`, which a machine that only trains
+    would need for this alone.
+    """
+    costs = costs.astype(np.float64)
+    count, width = costs.shape
+    row_price, column_price = np.zeros(count), np.zeros(width)
+    column_of, row_of = np.full(count, -1), np.full(width, -1)
+    for first in range(count):
+        reach, before, seen = np.full(width, np.inf), np.full(width, -1), np.zeros(width, bool)
+        row, length = first, 0.0
+        while True:  # to the nearest free column, through columns that are taken
+            through = length + costs[row] - row_price[row] - column_price
+            nearer = ~seen & (through < reach)
+            reach[nearer], before[nearer] = through[nearer], row
+            column = int(np.where(seen, np.inf, reach).argmin())
+            length = reach[column]
+            if row_of[column] < 0:
+                break
+            seen[column] = True
+            row = int(row_of[column])
+        row_price[first] += length
+        row_price[row_of[seen]] += length - reach[seen]
+        column_price[seen] -= length - reach[seen]
+        while column >= 0:  # each row of the path takes the column that it reached, and gives its own on
+            row = int(before[column])
+            row_of[column], column_of[row], column = row, column, int(column_of[row])
+    return column_of
 
 
 def _ycbcr(colours: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from stages.applications import finish
 from stages.cli import main
 from tests.chat_server import ChatServer
 from tests.diffusion.test_pipelines import GRID, VIEW, model
+from tests.surface.test_close import cut
 from tests.toy_corpus import COLOURS, DISTANCE, ELEVATION_DEG, FOV_DEG, draw_boxes, hits
 
 pytestmark = pytest.mark.slow
@@ -374,6 +375,41 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
     assert tree.name not in {part.name for part in others}
 
 
+def test_hidden_sides_are_completed_and_the_same_parts_reconstructed(partgen: PartGenPipeline, tmp_path: Path) -> None:
+    """A ball of two halves, each of which the division opens."""
+    vertices, faces, side = cut(trimesh.creation.icosphere(subdivisions=2), np.array([0.0, 1, 0]), 0.005)
+    halves = {name: trimesh.Trimesh(vertices, faces[side == n]) for n, name in enumerate(("under", "over"))}
+    trimesh.Scene(halves).export(tmp_path / "ball.glb")
+    made = partgen.decompose(tmp_path / "ball.glb", parts_from="nodes", close="complete", surface="both", frame="file")
+    assert (made.settings["close"], made.settings["surface"]) == ("complete", "both")
+    assert [part.name for part in made.parts] == ["under", "over"]
+    assert sorted(made.models) == ["complete", "grouping"]
+    for part in made.parts:
+        mesh = trimesh.load_scene(io.BytesIO(part.glb or b""), file_type="glb").to_geometry()
+        assert isinstance(mesh, trimesh.Trimesh)
+        mesh.merge_vertices(merge_tex=True, merge_norm=True)
+        assert mesh.is_watertight
+        assert part.original
+        assert field_of(part)
+        said = read_header(part.glb or b"")["asset"]["extras"]
+        assert said == (mark(part.models) if part.models else {})
+    assert any(part.models for part in made.parts)
+    assert node_names(made.neural) == ["under", "over", "object"]
+    assert read_header(made.neural or b"")["asset"]["extras"]["models"] == {"complete": made.models["complete"]}
+
+    saved = PartObject.load(made.save(tmp_path / "made"))
+    assert saved.neural == made.neural
+    one = partgen.regroup(saved, 1)
+    assert node_names(one.neural) == [one.parts[0].name, "object"]
+    again = partgen.regroup(one)
+    assert (again.glb, again.neural) == (made.glb, made.neural)
+    edited = partgen.edit(saved, "over", "a lamp")
+    assert (edited.surface, edited.neural) == (None, None)
+    assert edited.parts[0].glb == made.parts[0].glb
+    with pytest.raises(Invalid, match="was edited since"):
+        partgen.regroup(edited, 2)
+
+
 @pytest.mark.parametrize("frame", ["unit", "file"])
 def test_a_3d_object_keeps_its_surface_and_edits_keep_that_of_all_other_parts(
     partgen: PartGenPipeline, tmp_path: Path, frame: Frame
@@ -451,7 +487,12 @@ def test_mistakes_are_one_sentence_and_change_nothing(
         (("decompose", "Table_01.glb", "--use", "2", "--out", "new"), "Segmentation 2 of 1"),
         (("decompose", "Table_01.glb", "--samples", "2", "--out", "new"), "add --surface neural"),
         (("decompose", "Table_01.glb", "--surface=neural", "--parts", "2", "--out", "new"), "leave out --surface"),
-        (("decompose", "Table_01.glb", "--parts", "9", "--out", "new"), "divided into 1 to 1 parts, not 9"),
+        (("decompose", "Table_01.glb", "--reconstructor", "carve", "--out", "new"), "add --close complete"),
+        (("decompose", "Table_01.glb", "--texture", "64", "--out", "new"), "--surface neural or both"),
+        (
+            ("decompose", "Table_01.glb", "--parts", "9", "--out", "new"),
+            "divided into 9 parts: its surface is one",
+        ),
         (("decompose", "Table_01.glb", "--max-parts", "0", "--out", "new"), "`max_parts` is 0"),
         (("decompose", "Table_01.glb", "--models", "nowhere", "--out", "new"), "no folder nowhere"),
         (

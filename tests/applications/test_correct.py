@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.app.commands import python_lines, shell_lines
-from pipeline.applications.correct import atoms_at, merged, recoloured, renamed, split, taken_out
-from pipeline.applications.models import Settings
+from pipeline.applications.correct import atoms_at, recoloured, renamed
+from pipeline.applications.partgen import PartGenPipeline
 from pipeline.applications.result import OwnSurface, PartObject
-from pipeline.applications.surface import division_of, regrouped
+from pipeline.applications.surface import division_of
 from pipeline.assets.glb import read_header
 from pipeline.assets.surface import Material, Piece, Surface
 from pipeline.errors import Invalid, NotFound
@@ -31,8 +31,8 @@ MERGES = np.array([[0, 1], [6, 2], [3, 4], [7, 8], [9, 5]])
 
 
 @cache
-def parameters() -> Settings:
-    return Settings.load(path=ROOT / "presets/nano.yaml")
+def pipeline() -> PartGenPipeline:
+    return PartGenPipeline.from_pretrained(ROOT / "weights/nano", params=ROOT / "presets/nano.yaml")
 
 
 @cache
@@ -64,7 +64,7 @@ def table() -> PartObject:
         history=[{"command": "decompose", "origin": {"kind": "object", "file": "table.glb"}, "parts": 3, "seed": 0}],
         surface=OwnSurface(stored(Division(pieces, atom_F, merges, 3)), atoms_HW),
     )
-    return regrouped(made, 3, parameters())
+    return replace(pipeline().regroup(made, 3), history=made.history)
 
 
 def atoms(result: PartObject) -> dict[int, set[int]]:
@@ -88,38 +88,38 @@ def check(result: PartObject) -> None:
 def test_parts_are_merged_and_the_others_stay_as_they_are() -> None:
     before = {part.label: part for part in table().parts}
     assert sorted(map(sorted, atoms(table()).values())) == [[0, 1, 2], [3, 4], [5]]
-    made = merged(table(), ["1", "3"], "", parameters())
+    made = pipeline().merge(table(), ["1", "3"])
     check(made)
     assert [part.label for part in made.parts] == [1, 2]
     assert made.part("2") == before[2]
     larger = max((before[1], before[3]), key=lambda part: part.triangles)
     assert made.part("1").name == larger.name
-    named = merged(table(), ["2", "1"], f"  {before[3].name} ", parameters())
+    named = pipeline().merge(table(), ["2", "1"], name=f"  {before[3].name} ")
     assert named.part("1").name == f"{before[3].name} 2"
     for some in (["1"], ["1", "1"], []):
         with pytest.raises(Invalid, match="name two or more"):
-            merged(table(), some, "", parameters())
+            pipeline().merge(table(), some)
     with pytest.raises(NotFound):
-        merged(table(), ["1", "nothing"], "", parameters())
+        pipeline().merge(table(), ["1", "nothing"])
 
 
 def test_a_part_is_split_where_the_hierarchy_divides_it() -> None:
     of = next(part for part in table().parts if set(part.atoms) == {0, 1, 2})
-    made = split(table(), of.name, parameters())
+    made = pipeline().split(table(), of.name)
     check(made)
     assert sorted(map(sorted, atoms(made).values())) == [[0, 1], [2], [3, 4], [5]]
     assert made.part(of.name).label == of.label
     assert set(atoms(made)) == {1, 2, 3, 4}
     single = next(part for part in table().parts if len(part.atoms) == 1)
     with pytest.raises(Invalid, match="is one piece"):
-        split(table(), single.name, parameters())
+        pipeline().split(table(), single.name)
 
 
 def test_what_is_at_a_seed_point_is_taken_out() -> None:
     assert atoms_at(table(), [(0, 0, 0)]) == [0], "0 and 1 are joined at 0.1, and with 2 at 0.2: 0 stays as long"
     assert atoms_at(table(), [(3, 0, 0)]) == [3]
     assert atoms_at(table(), [(3, 0, 0), (5, 0, 0), (0, 0, 0)]) == [0, 3, 5]
-    made = taken_out(table(), [0, 3, 5], parameters())
+    made = pipeline().take_out(table(), atoms=[0, 3, 5])
     check(made)
     assert {0, 3, 5} in atoms(made).values()
     assert len(made.parts) == 3, "the part that was 5 alone is gone"
@@ -127,9 +127,9 @@ def test_what_is_at_a_seed_point_is_taken_out() -> None:
         with pytest.raises(Invalid, match=words):
             atoms_at(table(), points)
     with pytest.raises(Invalid, match="is a part of its own already"):
-        taken_out(table(), [3, 4], parameters())
+        pipeline().take_out(table(), atoms=[3, 4])
     with pytest.raises(Invalid, match="from 0 to 5"):
-        taken_out(table(), [6], parameters())
+        pipeline().take_out(table(), atoms=[6])
 
 
 def test_names_and_colours(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_names_and_colours(tmp_path: Path) -> None:
     painted = recoloured(made, "1", "#0A0b0c")
     read = PartObject.load(painted.save(tmp_path / "painted"))
     assert (read.part("1").colour, read.part("1").name) == ("#0a0b0c", f"{other} 2")
-    assert regrouped(read, 3, parameters()).part("1").name == f"{other} 2"
+    assert pipeline().regroup(read, 3).part("1").name == f"{other} 2"
     assert recoloured(read, "1", "").part("1").colour == ""
     for colour in ("red", "#12345", "#12345g", "url(x)"):
         with pytest.raises(Invalid, match="give one such as"):
@@ -159,18 +159,17 @@ def test_any_sequence_of_corrections_keeps_all_that_is_promised(data: st.DataObj
         some = data.draw(st.lists(st.sampled_from(labels), min_size=2, max_size=3))
         try:
             if what == "merge":
-                result = merged(
-                    result, list(map(str, some)), data.draw(st.sampled_from(["", "thing", "leg"])), parameters()
-                )
+                name = data.draw(st.sampled_from(["", "thing", "leg"]))
+                result = pipeline().merge(result, list(map(str, some)), name=name)
             elif what == "split":
-                result = split(result, str(some[0]), parameters())
+                result = pipeline().split(result, str(some[0]))
             elif what == "take out":
                 pieces = data.draw(st.lists(st.integers(0, ATOMS - 1), min_size=1, max_size=3))
-                result = taken_out(result, pieces, parameters())
+                result = pipeline().take_out(result, atoms=pieces)
             elif what == "rename":
                 result = renamed(result, str(some[0]), data.draw(st.sampled_from(["leg", "leg 2", "<b>"])))
             else:
-                result = regrouped(result, data.draw(st.integers(1, ATOMS)), parameters())
+                result = pipeline().regroup(result, data.draw(st.integers(1, ATOMS)))
         except Invalid:
             continue
         check(result)

@@ -25,7 +25,7 @@ from pipeline.assets.surface import REPEAT, Material, Piece, Surface, total_area
 from pipeline.errors import UserError
 from pipeline.folders import changed_files
 from pipeline.surface.merge import merge_glbs
-from pipeline.surface.points import base_colour
+from pipeline.views.looks import base_colour
 from tests.applications.test_result import NAMES, an_object
 from tests.assets.blender_oracle import Allowed, Importers, differences, take_ours
 
@@ -67,7 +67,7 @@ def object_in(frame: np.ndarray, wrap: int = CLAMP) -> PartObject:
     ball = trimesh.creation.icosphere(subdivisions=1, radius=0.3).apply_translation((0, -0.5, 0))
     leg = [surface(ball, Material(name="white", baseColorFactor=[255] * 4), colors=True)]
     glbs = [
-        surface_glb(name, label, surfaces, NOTICE, None if frame is NEAR else frame)
+        surface_glb(name, label, surfaces, NOTICE, {}, None if frame is NEAR else frame)
         for label, (name, surfaces) in enumerate(zip(NAMES, (seat, leg), strict=True), start=1)
     ]
     first, second = an_object().parts
@@ -199,7 +199,7 @@ def test_a_ply_has_colours_at_vertices_and_numbers_of_parts(made: PartObject, tm
 def test_a_ply_of_a_texture_of_one_colour_has_that_colour() -> None:
     picture = Image.new("RGB", (4, 4), (200, 100, 50))
     one = surface(trimesh.creation.box(), Material(name="m", baseColorTexture=picture), uv=True)
-    glb = surface_glb("box", 1, [one], "")
+    glb = surface_glb("box", 1, [one], "", {})
     (ply,) = [content for name, content in beside(an_object_of(glb), ["ply"], False) if name == "object.ply"]
     mesh = trimesh.load_mesh(io.BytesIO(ply), file_type="ply", process=False)
     assert isinstance(mesh.visual, ColorVisuals)

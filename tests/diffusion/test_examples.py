@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipeline.diffusion.examples import Examples, collate
+from pipeline.diffusion.examples import Examples
+from pipeline.diffusion.samples import collate
 from pipeline.diffusion.tasks import TASKS
 from pipeline.params.base import load_group
 from pipeline.params.diffusion import DiffusionParams

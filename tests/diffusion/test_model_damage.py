@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.applications.models import Networks
-from pipeline.diffusion.models import load_autoencoder
+from pipeline.diffusion.networks import load_autoencoder
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.diffusion.unet import load_unet
 from pipeline.errors import UserError

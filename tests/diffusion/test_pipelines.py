@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks.solvers import foreground_psnr, right_share
 from pipeline.diffusion.autoencoder import build_autoencoder
 from pipeline.diffusion.denoiser import Conditions
+from pipeline.diffusion.denoising import denoise
 from pipeline.diffusion.image import EfficientNetLite0
 from pipeline.diffusion.models import started_task
 from pipeline.diffusion.pictures import masked
@@ -28,7 +29,7 @@ from pipeline.diffusion.pipelines import (
     TextToMultiViewPipeline,
     pipeline_class,
 )
-from pipeline.diffusion.sampling import MultiViewPipeline, denoise
+from pipeline.diffusion.sampling import MultiViewPipeline
 from pipeline.diffusion.schedule import SOLVERS, sampler, training_schedule
 from pipeline.diffusion.tasks import TASKS
 from pipeline.diffusion.text import MiniLM

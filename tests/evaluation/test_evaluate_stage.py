@@ -34,6 +34,7 @@ PARAMS = EvaluateParams(
     sam2_queries=4,
     clip=None,
     lpips=None,
+    part_objaverse_tiny=None,
     max_failed_share=0.0,
     timeout_s=120.0,
 )
@@ -135,8 +136,14 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
     assert {row["object_id"] for row in figures} == set(OBJECTS)
     assert all(np.isfinite(row["value"]) for row in figures)
 
+    divided = read_table(data / "evaluation/divisions").to_pylist()
+    assert [(row["object_id"], row["regime"]) for row in divided] == [(name, one) for name in OBJECTS for one in "ABC"]
+    assert all(0 < row["iou"] <= 100 and min(row["part"]) == 1 for row in divided)
+
     metrics = json.loads((tmp_path / "metrics/evaluate.json").read_text())
     assert metrics["objects"] == 2
+    assert metrics["surface"]["cap"]["closed"]["chamfer"]["count"] == 2
+    assert metrics["surface"]["grouping"]["A"]["iou"]["count"] == 2
     assert metrics["failed"] == {
         "generations": 0,
         "segmentations": 0,
@@ -174,6 +181,8 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
         "0.936 / 0.039 / 17.16",
         "Table 3",
         "from one view",
+        "with caps",
+        "2 runs of the segmentation",
         "order:",
     ):
         assert text in printed, text

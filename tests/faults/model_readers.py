@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.applications.models import Networks
 from pipeline.diffusion.example_index import build_index
 from pipeline.diffusion.frozen import text_outputs
-from pipeline.diffusion.models import load_autoencoder
+from pipeline.diffusion.networks import load_autoencoder
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.diffusion.tasks import TASKS
 from pipeline.diffusion.text import MiniLM

@@ -144,6 +144,23 @@ def test_a_preset_that_cannot_be_written_leaves_the_params(tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "params.yaml.bak", "presets"]
 
 
+def test_the_doctor_looks_for_what_reconstructs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
+
+    def found(**changes: object) -> list[tuple[str, bool, bool]]:
+        group = {**values["reconstruct"], **changes}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump({**values, "reconstruct": group}))
+        (tmp_path / "dvc.yaml").write_text("cmd: python -m stages.assets")
+        return [(finding.subject, finding.ok, finding.needed) for finding in doctor._reconstructors()]
+
+    assert found() == []
+    assert found(reconstructor="command", command=["no-such", "{views}", "{out}"]) == [("command", False, True)]
+    (tmp_path / "grm_u.pth").write_bytes(b"")
+    assert found(lgm="nowhere", grm="grm_u.pth") == [("lgm", False, False), ("grm", True, False)]
+    assert found(lgm="nowhere", reconstructor="lgm") == [("lgm", False, True)]
+
+
 @pytest.mark.parametrize("backend", ["describe", "openai"])
 def test_the_doctor_says_what_nothing_looks_at(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from pipeline.diffusion.unet import MultiViewUNet, build_unet
 from pipeline.errors import UserError
 from pipeline.params.base import load_group, read_yaml
 from pipeline.params.diffusion import AutoencoderParams, DiffusionParams, UNetParams
+from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.reconstruction import UNetParams as ResidualParams
 from pipeline.params.render import RenderParams
@@ -26,7 +27,10 @@ from pipeline.params.train import TrainParams
 from pipeline.plan.estimate import USABLE, Costs, Estimate, count, estimate
 from pipeline.plan.gpus import GPUS, find_gpu
 from pipeline.plan.networks import Network, Preset
+from pipeline.plan.reconstructors import inferences
 from pipeline.plan.trace import Cost, SavedStorages, fused_attention, training_cost
+from pipeline.surface.features import PAIRS
+from pipeline.surface.superfaces import MOST
 from pipeline.training.average import Average
 from stages.plan import _from_nothing, plan
 
@@ -97,6 +101,7 @@ def test_inputs_follow_the_tasks() -> None:
         "edit": (9, 16, 16),
         "complete_no_context": (9, 16, 16),
         "complete_single_view": (13, 8, 8),
+        "grouping": (len(PAIRS), MOST, MOST),
     }
 
 
@@ -406,3 +411,14 @@ def test_fine_tuning_of_random_weights_is_said(preset: str, said: bool) -> None:
     notes = _from_nothing(load_group(DiffusionParams, path=path), train)
     assert ["text_to_mv cannot be trained so:[/] it starts from random" in note for note in notes] == [True] * said
     assert not _from_nothing(load_group(DiffusionParams, ["diffusion.checkpoint=models/emu"], path), train)
+
+
+def test_models_of_others_are_planned_where_they_are_named() -> None:
+    assert not list(inferences(load_group(ReconstructParams, path=NANO)))
+    named = ["reconstruct.lgm=a.safetensors", "reconstruct.instantmesh=b.ckpt"]
+    lgm, instantmesh = inferences(load_group(ReconstructParams, named, NANO))
+    assert (lgm.name, lgm.parameters, lgm.views) == ("lgm", 415_042_848, 256)
+    assert lgm.flops == pytest.approx(1.78e12, rel=0.01)
+    assert (instantmesh.parameters, instantmesh.weights) == (378_477_332, 4 * 378_477_332)
+    with pytest.raises(UserError, match=r"reconstruct\.grm is nowhere\.pth, where there is no file"):
+        list(inferences(load_group(ReconstructParams, ["reconstruct.grm=nowhere.pth"], NANO)))

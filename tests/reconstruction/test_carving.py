@@ -222,7 +222,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found(name: str, models: Path, **settings: float) -> Reconstructor:
     params = load_group(ReconstructParams, [f"reconstruct.reconstructor={name}", "reconstruct.carve_resolution=32"])
-    return find_reconstructor(params, ReconstructionParams.model_validate(TINY), models / "lrm", SETTINGS | settings)
+    return find_reconstructor(params, ReconstructionParams.model_validate(TINY), models, SETTINGS | settings)
 
 
 def test_params_choose_the_reconstructor(models: Path, tmp_path: Path) -> None:

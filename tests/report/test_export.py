@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.diffusion.autoencoder import build_autoencoder
-from pipeline.diffusion.models import load_autoencoder
+from pipeline.diffusion.networks import load_autoencoder
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate_object import FIGURES

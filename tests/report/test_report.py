@@ -88,16 +88,18 @@ def test_texts_of_others_are_escaped_and_links_stay_in_the_folder(page_file: Pat
 def test_sections_come_in_their_order_with_figures_and_reasons(page_file: Path) -> None:
     text = " ".join(Html(page_file).text.split())
     marks = [
-        "What this run is", "2 real 3D objects with 5 parts",
-        "no model looks at the circled pictures", "1,234,567", "after weights/toy", "The paper’s tables",
-        "Table 1", "45.7", "45.2 / 32.9", "Table 2", "exact", "21.25", "21.25 to 21.25", "and 25.0% exact", "Table 3",
-        "0.065 / 20.33", "0.875", "Parts of 3D objects", "90.5", "Objects that fail", "0.250",
+        "Gallery", "2 held-out objects, best first", "As modelled", "2 parts, IoU 80 %", "plain toy",
+        "3 parts, IoU 75 %", "What this run is", "2 real 3D objects with 5 parts",
+        "no model looks at the circled pictures", "1,234,567", "after weights/toy", "Tables",
+        "10 runs of the segmentation help: +1.0 [1.0, 1.0] IoU", "Table 1", "45.7", "45.2 / 32.9", "Table 2", "exact",
+        "21.25", "21.25 to 21.25", "and 25.0% exact", "Table 3", "0.065 / 20.33", "0.875", "Parts of 3D objects",
+        "90.5", "minus the model alone", "with caps", "0.0312", "not measured", "Objects that fail", "0.250",
         "score, then area", "Where it fails", "(a) views disagree, drawn from one view: 2 of 2 objects",
         "toy-000: outlines, IoU 0.25", "Drawn", "(b) true parts grouped", "toy-001: parts grouped, share 0.75",
-        "Regions",
-        "(c) depth, whole at once: 2 of 2 objects", "Reconstructed", "Automatic, IoU > 0.5", "Losses", "Objects",
-        "captions failed with it", "run 1, 2 parts", "Predicted parts, completed", "from 7 px in sight", "Run 2",
-        "From the caption", "From that view", "plain toy", "Failures", "single part", "Licences and authors",
+        "Regions", "(c) depth, whole at once: 2 of 2 objects", "Reconstructed", "Automatic, IoU > 0.5", "Losses",
+        "Objects", "captions failed with it", "run 1, 2 parts", "On its own surface", "Fused into one skin first",
+        "Predicted parts, completed", "from 7 px in sight", "Run 2", "From the caption", "From that view", "plain toy",
+        "Failures", "single part", "Licences and authors",
     ]  # fmt: skip
     place = 0
     for mark in marks:
@@ -119,7 +121,7 @@ def test_the_same_inputs_give_the_same_bytes(project: Path, page_file: Path) -> 
 def test_objects_beyond_the_limit_are_counted(tmp_path: Path) -> None:
     page = Html(run(ReportParams(objects=1), write_toy_project(tmp_path)))
     assert page.tags.count("article") == 1
-    assert "1 more is in the tables above and not shown" in " ".join(page.text.split())
+    assert "1 more is in the tables below and not shown" in " ".join(page.text.split())
     assert "plain toy" not in page.text
 
 
@@ -132,6 +134,8 @@ def test_objects_beyond_the_limit_are_counted(tmp_path: Path) -> None:
         ("data/completions/grids", "complete"),
         ("data/reconstructions/objects", "reconstruct"),
         ("data/reconstructions/failures", "reconstruct"),
+        ("data/atoms/surfaces", "atoms"),
+        ("data/evaluation/divisions", "evaluate"),
         ("metrics/evaluate.json", "evaluate"),
         ("plots/train/edit.csv", "train@edit"),
         ("metrics/train/lrm.json", "train_lrm"),
@@ -265,6 +269,23 @@ def test_the_slider_pulls_parts_apart_and_the_list_hides_them(browser_page: tupl
     assert changed(viewer, viewer.get_by_label("Colour by part").check) > 0.005
     viewer.get_by_label("Colour by part").uncheck()
     assert page.evaluate("window.hit") is None
+
+
+def test_the_part_under_the_pointer_is_named(browser_page: tuple[Page, list[str]]) -> None:
+    page, wrong = browser_page
+    viewer = viewer_with(page, "Taken apart on its own surface")
+    box = viewer.locator("canvas").bounding_box()
+    assert box is not None
+    found = set()
+    for across in range(20, 81, 5):
+        page.mouse.move(box["x"] + box["width"] * across / 100, box["y"] + box["height"] / 2)
+        if viewer.locator(".hover").is_visible():
+            found.add(viewer.locator(".hover").inner_text())
+            assert viewer.locator(".parts .pointed").inner_text() == viewer.locator(".hover").inner_text()
+    assert found == {f"{HOSTILE} 1", f"{HOSTILE} 2"}
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    assert not viewer.locator(".hover").is_visible()
+    assert not wrong
 
 
 def test_keys_and_the_mouse_turn_the_object(browser_page: tuple[Page, list[str]]) -> None:

@@ -144,7 +144,7 @@ def test_the_glbs_of_parts_are_the_surface_and_so_is_the_one_of_all(
     pieces = pieces_of(read_object(path, 10**9))
     division = divide(pieces, "nodes", None, models)
     parts = division.parts(division.part_of_atoms())
-    glbs = [surface_glb(f"part {n}", n, part.surfaces, "by Ünal", frame) for n, part in enumerate(parts, 1)]
+    glbs = [surface_glb(f"part {n}", n, part.surfaces, "by Ünal", {}, frame) for n, part in enumerate(parts, 1)]
     whole = merge_glbs(glbs)
     tree = read_header(whole)
     named = [node for node in tree["nodes"] if "mesh" in node]

@@ -13,6 +13,7 @@ import yaml
 from pipeline.assets.tables import GLBS
 from pipeline.errors import NoObjects, UserError
 from pipeline.evaluation.surface_parts import surface_parts
+from pipeline.evaluation.surface_regimes import SurfaceRegime
 from pipeline.params.atoms import AtomsParams
 from pipeline.params.base import validate
 from pipeline.params.train import TrainParams
@@ -26,6 +27,7 @@ from pipeline.surface.objective import GroupingObjective
 from pipeline.surface.scores import ceiling, co_association, mean_best_iou, mean_best_iou_of_levels
 from stages import atoms as atoms_stage
 from stages import train_grouping
+from tests.evaluation.test_evaluate_stage import PARAMS as EVALUATE
 from tests.toy_corpus import toy_boxes, write_toy_corpus
 from tests.toy_report import put
 from tests.toy_results import boxes_glb
@@ -220,12 +222,15 @@ def test_every_method_has_its_figures_and_the_truth_has_all(
 ) -> None:
     torch.manual_seed(0)
     GroupingModel(width=12, layers=1, heads=2, pair_width=8).save(project / "random")
-    table = [row for row in iter_rows(project / "data/atoms/atoms") if row["object_id"] == "toy-001"]
-    atoms = next(atoms for name, _, atoms in rows if name == "toy-001")  # all parts are in sight
+    table = [row for row in iter_rows(project / "data/atoms/atoms") if row["object_id"] == "toy-004"]
+    surfaces = [row for row in iter_rows(project / "data/atoms/surfaces") if row["object_id"] == "toy-004"]
+    atoms = next(atoms for name, _, atoms in rows if name == "toy-004")  # all parts are in sight
     truth = np.concatenate([[0], atoms.truth_NS.argmax(axis=1) + 1])[atoms.seen_HW]
     found = {
         (method, regime): figures
-        for method, regime, figures in surface_parts(table, truth[None], truth, [1], project / "random")
+        for method, regime, figures in surface_parts(
+            SurfaceRegime.all_of(table, surfaces), truth[None], truth, project / "random", EVALUATE
+        )
     }
     for regime in REGIMES:
         if regime != "C":

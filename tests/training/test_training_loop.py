@@ -24,7 +24,8 @@ from pipeline.errors import UserError
 from pipeline.params.train import LoopParams, TaskParams
 from pipeline.shards.progress import Progress
 from pipeline.training.average import Average
-from pipeline.training.checkpoints import Checkpoints, load_tensors, training_folder
+from pipeline.training.checkpoints import Checkpoints, load_tensors
+from pipeline.training.folder import training_folder
 from pipeline.training.loop import rate_share, train
 from pipeline.training.start import start
 

@@ -35,7 +35,7 @@ def cube(x: float, colour: tuple[float, ...], by: str) -> Surface:
 def test_parts_are_seen_in_their_colours_and_moved_apart(by: str) -> None:
     frame = np.diag([2.0, 2.0, 2.0, 1.0])  # the file's frame is half as large
     glbs = [
-        surface_glb("part", number, [cube(x, colour, by)], "", np.linalg.inv(frame))
+        surface_glb("part", number, [cube(x, colour, by)], "", {}, np.linalg.inv(frame))
         for number, (x, colour) in enumerate([(-0.5, RED), (0.0, GREEN), (0.5, BLUE)], 1)
     ]
     gaps = []

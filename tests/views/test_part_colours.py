@@ -1,13 +1,16 @@
 """Part colours: coding and decoding agree, and colours are told apart."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from pipeline.errors import UserError
 from pipeline.views.part_colours import (
     COLOURS,
+    assignment,
     by_appearance,
     colour_code,
     decode_colours,
@@ -86,3 +89,12 @@ def test_small_parts_become_background_and_all_pixels_of_a_map_count() -> None:
     assert torch.equal(drop_small(one, 3), dropped[0])
     assert torch.equal(drop_small(one, 0), one)
     assert drop_small(one.to(torch.uint8), 3).dtype == torch.uint8
+
+
+@given(st.integers(1, 12), st.integers(0, 4), st.integers(0, 2**32 - 1))
+def test_assignments_cost_what_those_of_scipy_do(rows: int, more: int, seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    costs = draws.integers(0, 1 + int(draws.choice([2, 10**6])), (rows, rows + more))
+    columns = assignment(costs)
+    assert len(set(columns.tolist())) == rows
+    assert costs[np.arange(rows), columns].sum() == costs[linear_sum_assignment(costs)].sum()

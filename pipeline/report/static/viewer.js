@@ -72,9 +72,11 @@ window.partgen = (() => {
       this.paper = this.canvas.getContext("2d");
       this.status = root.querySelector(".status");
       this.list = root.querySelector(".parts");
+      this.hover = root.querySelector(".hover");
       this.slider = root.querySelector("[name=explode]");
       this.colours = root.querySelector("[name=colours]");
       this.parts = [];
+      this.caster = new THREE.Raycaster();
       this.camera = new THREE.PerspectiveCamera(FOV, 1, 0.05, 50);
       const lamp = new THREE.DirectionalLight(0xffffff, 2.1);
       lamp.position.set(0.5, 1, 0.6);
@@ -96,6 +98,8 @@ window.partgen = (() => {
       this.canvas.addEventListener("focus", () => (this.controls.enableZoom = true));
       this.canvas.addEventListener("blur", () => (this.controls.enableZoom = false));
       this.canvas.addEventListener("keydown", (event) => this.key(event));
+      this.canvas.addEventListener("pointermove", (event) => this.name(event));
+      this.canvas.addEventListener("pointerleave", () => this.tell());
       this.slider.addEventListener("input", () => this.explode());
       this.colours.addEventListener("change", () => this.paint());
       this.root.querySelector("[name=reset]").addEventListener("click", () => this.reset());
@@ -148,6 +152,27 @@ window.partgen = (() => {
         this.say(`This model cannot be shown: ${error.message}.`);
         this.root.dataset.state = "failed";
       }
+    }
+
+    name(event) {
+      if (event.buttons || !this.parts.length) return this.tell(); // it is being turned
+      const box = this.canvas.getBoundingClientRect();
+      const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+      this.caster.setFromCamera(new THREE.Vector2((2 * x) / box.width - 1, 1 - (2 * y) / box.height), this.camera);
+      const shown = this.parts.filter((part) => part.object.visible);
+      const [hit] = this.caster.intersectObjects(shown.map((part) => part.object));
+      const part = hit && shown.find(({ meshes }) => meshes.some(({ mesh }) => mesh === hit.object));
+      this.tell(part, x, y);
+    }
+
+    tell(part, x, y) {
+      this.hover.hidden = !part;
+      for (const [index, item] of [...this.list.children].entries()) {
+        item.classList.toggle("pointed", this.parts[index] === part);
+      }
+      if (!part) return;
+      this.hover.textContent = part.name;
+      this.hover.style.translate = `${x}px ${y}px`;
     }
 
     fillList() {
