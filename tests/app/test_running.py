@@ -235,8 +235,7 @@ def test_a_mask_is_what_the_network_sees(tmp_path: Path) -> None:
 
 def test_jobs_are_cancelled_survive_a_killed_process_and_a_killed_server(scratch: Path) -> None:
     results, cache = scratch / "again", scratch / "scratch"
-    first = Server(results, cache)
-    with first.client() as client:
+    with Server(results, cache) as first, first.client() as client:
         long = client.submit("decompose", sample="butter", key="once")
         assert client.submit("decompose", sample="butter", key="once")["id"] == long["id"]
         second = client.submit("decompose", sample="butter")
@@ -256,7 +255,7 @@ def test_jobs_are_cancelled_survive_a_killed_process_and_a_killed_server(scratch
         assert "ended by the signal SIGKILL" in ended["error"]
         _until(client, third, lambda job: job["state"] == "running")
         fourth = client.submit("decompose", sample="showerDoor", options={"parts": 2})
-    first.end(signal.SIGKILL)
+        first.end(signal.SIGKILL)
 
     with Server(results, cache) as again, again.client() as client:
         states = {one["id"]: (one["state"], one["error"]) for one in raw(again).get("/jobs").json()}
