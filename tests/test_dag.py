@@ -34,13 +34,16 @@ def read_stages() -> dict[str, dict[str, Any]]:
 STAGES = read_stages()
 CODE = ("pipeline", "stages")
 RINGS = ("pipeline", "stages", "flows")
-METHOD = {"parts", "heldout", "applications"}
+METHOD = {"parts", "heldout", "applications", "app"}
 APART = {
     "stages": {"flows"},
     "evaluation": METHOD,
-    "parts": {"heldout", "applications", "evaluation"},
-    "heldout": {"applications", "evaluation"},
-    "applications": {"heldout", "evaluation"},
+    "parts": {"heldout", "applications", "app", "evaluation"},
+    "heldout": {"applications", "app", "evaluation"},
+    "applications": {"heldout", "app", "evaluation"},
+    "app": {"heldout", "evaluation", "training", "report"},
+    "report": {"app"},
+    "plan": {"app"},
     "regions": {*METHOD, "evaluation"},
     "reconstruction": {"diffusion"},
 }

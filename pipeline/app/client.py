@@ -188,7 +188,11 @@ class Client:
     ) -> Path:
         """Save an archive of the object, or of some parts, in formats, with its licence; UserError where a file is."""
         out = Path(path)
-        asked = {"formats": ",".join(formats), "parts": ",".join(map(str, parts)), "separate": separate}
+        asked: dict[str, str | bool] = {
+            "formats": ",".join(formats),
+            "parts": ",".join(map(str, parts)),
+            "separate": separate,
+        }
         try:
             with self._refused(), out.open("xb") as file:
                 try:

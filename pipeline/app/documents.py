@@ -21,6 +21,8 @@ KEPT = 64
 
 
 class Step(BaseModel):
+    """A step of a job that has ended."""
+
     name: str
     seconds: float
 

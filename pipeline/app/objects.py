@@ -22,6 +22,8 @@ from pipeline.folders import file_name
 
 RESULT = "result.json"
 _ID = re.compile(r"[0-9a-f]{32}")
+Row = tuple[int, int | None, str, str]
+"""Of the versions: number, parent, folder below that of the results, command."""
 
 
 @dataclass(frozen=True)
@@ -192,14 +194,14 @@ class Objects:
         """Results that have appeared become objects."""
         known = {row["folder"] for row in self.database.execute("select folder from versions")}
         own = {row["folder"] for row in self.database.execute("select folder from objects where folder != ''")}
-        found = []
+        found: list[tuple[str, list[Row], Path]] = []
         for name, path in self._folders(self.results):
             if (path / RESULT).is_file():
                 if name not in known:
                     found.append(("", [(1, None, name, "decompose")], path))
             elif name not in own:
                 numbers = sorted(int(one) for one, inner in self._folders(path) if _is_version(one, inner))
-                rows = [
+                rows: list[Row] = [
                     (number, before, f"{name}/{number}", "decompose")
                     for before, number in zip([None, *numbers], numbers, strict=False)
                     if f"{name}/{number}" not in known
@@ -214,7 +216,7 @@ class Objects:
         self,
         object_id: str,
         folder: str,
-        rows: "list[tuple[int, int | None, str, str]]",
+        rows: list[Row],
         created: float | None = None,
     ) -> None:
         values = (object_id, folder, rows[-1][0], "[]", time.time() if created is None else created)

@@ -94,28 +94,40 @@ class Change(_Strict):
 
 
 class Regroup(Change):
+    """Another number of parts; null: as many as at first."""
+
     parts: Annotated[int, Field(ge=1, le=255)] | None = None
 
 
 class Merge(Change):
+    """Several parts, by names or numbers, as one."""
+
     parts: Annotated[list[int | Short], Field(max_length=255)]
     name: Short = ""
 
 
 class Split(Change):
+    """One part in two."""
+
     part: int | Short
 
 
 class Rename(Change):
+    """A part under another name."""
+
     part: int | Short
     name: Short
 
 
 class Recolour(Change):
+    """A part in another colour; null: its own."""
+
     part: int | Short
     colour: Short | None = None
 
 
 class TakeOut(Change):
+    """What is at some pixels, or some pieces of the surface, as a part of its own."""
+
     points: Points = []
     atoms: Annotated[list[int], Field(max_length=255)] = []

@@ -77,6 +77,20 @@ class State:
         busy = self.jobs.busy(found.id)
         return self.documents.object(found, None if busy is None else busy.id)
 
+    def check_free(self, found: Object, version: int | None) -> None:
+        """Refusal (409) when another version is shown than the client sees, or the object is about to be changed."""
+        if version is not None and version != found.current:
+            raise Refusal(
+                409, f"The object was changed meanwhile: this is version {found.current} now.", version=found.current
+            )
+        busy = self.jobs.busy(found.id)
+        if busy is not None:
+            raise Refusal(
+                409,
+                f"The object is being changed ({busy.command}); wait for that, or cancel it.",
+                version=found.current,
+            )
+
     def close(self) -> None:
         """The folder of results is free for another server."""
         self.objects.database.close()

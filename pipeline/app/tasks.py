@@ -98,9 +98,9 @@ class Tasks:
 
     def task_cut_out(self, path: str, picture: str, mask: str) -> dict[str, Any]:
         """An uploaded picture as it is read, and the mask of its object."""
-        found, mask_HW, note = cut_out_mask(Path(path))
+        found, shown, note = cut_out_mask(Path(path))
         _write(Path(picture), encode_png(np.asarray(found)))
-        _write(Path(mask), encode_png(mask_HW))
+        _write(Path(mask), encode_png(shown))
         return {"width": found.width, "height": found.height, "note": note}
 
     def task_mask(self, content: str, picture: str, mask: str) -> dict[str, Any]:
@@ -156,8 +156,9 @@ def masked(source: Path, mask: Path) -> str:
     """The file of the picture beside a mask, with that as its alpha, on a clear ground: so it counts as cut out."""
     picture = Image.open(mask.with_name(PICTURE)).convert("RGB")
     picture.putalpha(Image.open(mask).convert("L"))
-    ground = Image.new("RGBA", tuple(side + 2 * max(picture.size) // RIM for side in picture.size))
-    ground.paste(picture, tuple((large - side) // 2 for large, side in zip(ground.size, picture.size, strict=True)))
+    rim = max(picture.size) // RIM
+    ground = Image.new("RGBA", (picture.width + 2 * rim, picture.height + 2 * rim))
+    ground.paste(picture, (rim, rim))
     out = mask.parent / "cut" / f"{source.stem}.png"
     _write(out, encode_png(np.asarray(ground)))
     return str(out)

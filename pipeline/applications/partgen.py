@@ -125,8 +125,12 @@ class PartGenPipeline:
         `up` is the axis that points up in an OBJ, PLY or STL; glTF says so itself.
         With the frame `file` the GLBs lie over the file's own geometry, in its place and size; edits keep that.
         """
-        kinds = {"The surface is": (surface, Shown), "Openings are closed by": (close, Close)}
-        for what, (value, kind) in {**kinds, "The frame is": (frame, Frame)}.items():
+        kinds: dict[str, tuple[str, Any]] = {
+            "The surface is": (surface, Shown),
+            "Openings are closed by": (close, Close),
+        }
+        kinds |= {"The frame is": (frame, Frame), "Parts are made from": (parts_from, PartsFrom)}
+        for what, (value, kind) in kinds.items():
             if value not in get_args(kind):
                 raise Invalid(f"{what} {value!r}; give {' or '.join(get_args(kind))}.")
         _check_up(up)

@@ -44,7 +44,9 @@ def table() -> PartObject:
         faces = mesh.subdivide().faces if number == 0 else mesh.faces
         vertices = mesh.subdivide().vertices if number == 0 else mesh.vertices
         place = vertices + np.array([number / 3 - 1, 0, 0])
-        pieces.append(Piece(number, f"thing {number}", "wood", Surface(place, faces, None, None, None, Material())))
+        pieces.append(
+            Piece(str(number), f"thing {number}", "wood", Surface(place, faces, None, None, None, Material()))
+        )
     atom_F = np.repeat(np.arange(ATOMS), [len(piece.surface.faces) for piece in pieces])
     merges = np.c_[MERGES, HEIGHTS, np.arange(2, 7)].astype(float)
     atoms_HW = np.zeros((2 * SIDE, 2 * SIDE), np.uint8)
