@@ -10,6 +10,7 @@ Shape suffixes: B grids, V views, N = B * V, L tokens, C channels, D camera numb
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -206,7 +207,7 @@ def layout_of(keys: Sequence[str]) -> Layout:
     return Layout(mesh=mesh, **({} if large else BASE))
 
 
-BASE = {"layers": 12, "features": 40}
+BASE: dict[str, Any] = {"layers": 12, "features": 40}
 """Sizes of the variants `base` that differ."""
 
 

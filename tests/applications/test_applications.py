@@ -378,8 +378,10 @@ def test_a_3d_object_with_its_notice_through_the_command_line(
 def test_hidden_sides_are_completed_and_the_same_parts_reconstructed(partgen: PartGenPipeline, tmp_path: Path) -> None:
     """A ball of two halves, each of which the division opens."""
     vertices, faces, side = cut(trimesh.creation.icosphere(subdivisions=2), np.array([0.0, 1, 0]), 0.005)
-    halves = {name: trimesh.Trimesh(vertices, faces[side == n]) for n, name in enumerate(("under", "over"))}
-    trimesh.Scene(halves).export(tmp_path / "ball.glb")
+    halves = trimesh.Scene()
+    for number, name in enumerate(("under", "over")):
+        halves.add_geometry(trimesh.Trimesh(vertices, faces[side == number]), name, name)
+    halves.export(tmp_path / "ball.glb")
     made = partgen.decompose(tmp_path / "ball.glb", parts_from="nodes", close="complete", surface="both", frame="file")
     assert (made.settings["close"], made.settings["surface"]) == ("complete", "both")
     assert [part.name for part in made.parts] == ["under", "over"]

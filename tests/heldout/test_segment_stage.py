@@ -192,7 +192,9 @@ def test_the_completion_that_its_views_agree_on_best_is_kept(project: Path, meth
 
 
 def test_objects_are_drawn_anew_from_captions_and_views(project: Path) -> None:
-    drawing = GenerateParams(split="val", seed=0, max_failed_share=0.0, timeout_s=120.0)
+    drawing = GenerateParams(
+        split="val", seed=0, command=None, command_timeout_s=1.0, max_failed_share=0.0, timeout_s=120.0
+    )
     report = generate(drawing)
     captions = read_table(Path("data/captions/captions")).to_pylist()
     told = {row["object_id"]: row["caption"] for row in captions if row["split"] == "val" and not row["part_id"]}

@@ -165,8 +165,8 @@ def hits(share: np.ndarray, fov_deg: float, distance: float) -> tuple[Tensor, Te
         points = pose[:3, 3] + nearest[..., None] * rays
         along = (points - pose[:3, 3]) @ -pose[:3, 2]
         found.append((points, along, nearest + rays @ pose[:3, 3], which))
-    points, along, beyond, which = (torch.from_numpy(np.stack(each)) for each in zip(*found, strict=True))
-    return points.float(), along.float(), beyond.float(), which
+    points, along, beyond, shown = (torch.from_numpy(np.stack(each)) for each in zip(*found, strict=True))
+    return points.float(), along.float(), beyond.float(), shown
 
 
 def middles(size: int) -> np.ndarray:
@@ -319,7 +319,7 @@ def test_grm_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "input_res": 64, "patch_size": 16, "layers": 2, "width": 128, "decoder_ratio": 1, "window_size": 32,
         "bwindow_size": None, "scaling_activation_type": "exp", "scale_offset": -3, "scale_max": -2,
     }  # fmt: skip
-    config = {"model_config": {"visual": {"params": visual}, "render": {"params": {"sh_degree": 0}}}}
+    config: dict[str, Any] = {"model_config": {"visual": {"params": visual}, "render": {"params": {"sh_degree": 0}}}}
     network = rule_filled(grm.GRM(TINY_GRM["plain"]))
     weights = {f"module.{key}": value for key, value in network.state_dict().items()}
     easydict_saved({"model": weights, "config": config}, tmp_path / "grm.pth")
