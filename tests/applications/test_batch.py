@@ -99,7 +99,7 @@ def test_a_second_run_goes_on_where_the_first_ended(
     (("decompose", "in", "--out", "new", "--format", "stp"), "There is no format 'stp'"),
     (("decompose", "in/Table_1.glb", "--out", "new", "--format", "fbx"), "There is no format 'fbx'"),
     (("decompose", "in/Table_1.glb", "--out", "new", "--texture", "64"), "or add --surface neural"),
-    (("decompose", "in/Table_1.glb", "--out", "new", "--reconstructor", "carve"), "or add --surface neural"),
+    (("decompose", "in/Table_1.glb", "--out", "new", "--reconstructor", "carve"), "or --surface neural or both"),
 ])  # fmt: skip
 def test_mistakes_are_told_before_the_work_also_to_scripts(
     again: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
