@@ -67,22 +67,25 @@ def _pairs(
     count = len(by_atom)
     position, normal = points.position_P3, points.normal_P3
     least_NN, touch_NN, facing_NN, flat_NN, hollow_NN = (np.zeros((count, count)) for _ in range(5))
-    starts = np.concatenate([[0], np.cumsum([len(index) for index in by_atom])[:-1]])
+    number_N = np.array([len(index) for index in by_atom])
+    starts = np.concatenate([[0], np.cumsum(number_N)[:-1]])
     order = np.concatenate(by_atom)
     for atom, index in enumerate(by_atom):
-        distance, nearest = cKDTree(position[index]).query(position[order])
-        near = distance < TOUCHING
-        least_NN[:, atom] = np.minimum.reduceat(distance, starts)
-        number = np.maximum(np.add.reduceat(near.astype(float), starts), 1)
-        touch_NN[:, atom] = np.add.reduceat(near.astype(float), starts) / [len(one) for one in by_atom]
-        cosine = (normal[order] * normal[index[nearest]]).sum(axis=1)
-        facing_NN[:, atom] = np.add.reduceat(cosine * near, starts) / number
-        flat_NN[:, atom] = np.add.reduceat(np.abs(cosine) * near, starts) / number
-        beside = distance < BESIDE
-        step = (position[index[nearest]] - position[order]) / np.maximum(distance, 1e-9)[:, None]
-        bend = ((normal[order] - normal[index[nearest]]) * step).sum(axis=1)
-        beside_number = np.maximum(np.add.reduceat(beside.astype(float), starts), 1)
-        hollow_NN[:, atom] = np.add.reduceat(bend * beside, starts) / beside_number
+        tree, before = cKDTree(position[index]), order[: starts[atom]]
+        # How far those before this one are was asked the other way round; of them only what is close counts.
+        close = tree.query(position[before], distance_upper_bound=BESIDE)
+        every = tree.query(position[order[starts[atom] :]])
+        least_NN[atom, atom:] = least_NN[atom:, atom] = np.minimum.reduceat(every[0], starts[atom:] - starts[atom])
+        distance, nearest = (np.concatenate(each) for each in zip(close, every, strict=True))
+        beside = np.flatnonzero(distance < BESIDE)
+        one, other, apart = order[beside], index[nearest[beside]], distance[beside]
+        bend = ((normal[one] - normal[other]) * (position[other] - position[one])).sum(axis=1) / np.maximum(apart, 1e-9)
+        hollow_NN[:, atom] = _means(bend, points.atom_P[one], count)
+        near = apart < TOUCHING
+        cosine, touching_P = (normal[one[near]] * normal[other[near]]).sum(axis=1), points.atom_P[one[near]]
+        touch_NN[:, atom] = np.bincount(touching_P, minlength=count) / number_N
+        facing_NN[:, atom] = _means(cosine, touching_P, count)
+        flat_NN[:, atom] = _means(np.abs(cosine), touching_P, count)
     centre = np.stack([position[index].mean(axis=0) for index in by_atom])
     low = np.stack([position[index].min(axis=0) for index in by_atom])
     high = np.stack([position[index].max(axis=0) for index in by_atom])
@@ -115,6 +118,11 @@ def _pairs(
         (hollow_NN + hollow_NN.T) / 2,
     ]
     return np.stack(channels, axis=-1)
+
+
+def _means(value_P: np.ndarray, atom_P: np.ndarray, count: int) -> np.ndarray:
+    """(N,) The mean over the points of each atom, 0 where it has none."""
+    return np.asarray(np.bincount(atom_P, value_P, count) / np.maximum(np.bincount(atom_P, minlength=count), 1))
 
 
 def without_colours(features: AtomFeatures) -> AtomFeatures:

@@ -35,7 +35,7 @@ from tests.toy_results import boxes_glb
 pytestmark = pytest.mark.slow
 
 NANO = Path(__file__).parents[2] / "presets/nano.yaml"
-OBJECTS = 6
+OBJECTS = 5
 PARAMS = AtomsParams(max_failed_share=0.0, timeout_s=60.0)
 
 
@@ -161,12 +161,12 @@ def test_the_loss_falls_and_the_stage_leaves_model_curve_and_pictures(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    train_grouping.run(training(steps=40, batch=4, micro_batch=4, learning_rate=0.003))
+    train_grouping.run(training(steps=25, batch=4, micro_batch=4, learning_rate=0.003))
     with (project / "plots/train/grouping.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     metrics = json.loads((project / "metrics/train/grouping.json").read_text())
-    assert metrics["steps"] == 40
+    assert metrics["steps"] == 25
     assert 0 < metrics["validation"]["iou_A"] <= 1
     assert (project / "plots/train/grouping.png").exists()
     model = GroupingModel.load(project / "data/models/grouping")
