@@ -321,7 +321,7 @@ def add(
     place: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Where its centre is; else beside.")] = None,
     scale: Annotated[float | None, typer.Option(help="Its size; 1 is the object's own, 0.5 if not given.")] = None,
     turn: Annotated[
-        str | None, typer.Option(metavar="X,Y,Z", help="Turns a 3D object by so many degrees around its own axes.")
+        str | None, typer.Option(metavar="X,Y,Z", help="Turns it by so many degrees around its own axes.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the new part.")] = "",
     out: Out = None,

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from pipeline.applications.assemble import Scene, build
 from pipeline.applications.inputs import INPUT
@@ -89,6 +92,29 @@ def in_place(origin: Mapping[str, Any], field: Field) -> dict[str, Any]:
     stood = np.diag([field.scale, field.scale, field.scale, 1.0])
     stood[:3, 3] = field.offset_3
     return {**origin, "from_file": (stood @ origin["from_file"]).tolist()}
+
+
+def turned(field: Field, degrees_3: Sequence[float]) -> Field:
+    """A thing's field, turned by so many degrees around its own X, Y and Z, one after another, by interpolation.
+
+    It is for one within the unit sphere, which stays within the cube. Where colours depend on the direction of a ray,
+    they do so as before.
+    """
+    matrix_33 = torch.from_numpy(Rotation.from_euler("XYZ", degrees_3, degrees=True).as_matrix())
+    back_134 = F.pad(matrix_33.T, (0, 1))[None].to(field.volume_CDHW)
+
+    def resampled(volume_CDHW: Tensor) -> Tensor:
+        places = F.affine_grid(back_134, [1, *volume_CDHW.shape], align_corners=False)
+        return F.grid_sample(volume_CDHW[None], places, align_corners=False)[0]
+
+    volume_CDHW, support_DHW = field.volume_CDHW, field.support_DHW
+    there = volume_CDHW.new_ones(volume_CDHW.shape[1:]) if support_DHW is None else support_DHW.to(volume_CDHW)
+    return replace(
+        field,
+        volume_CDHW=resampled(volume_CDHW),
+        support_DHW=resampled(there[None])[0] > 0,
+        gaussians=None if field.gaussians is None else field.gaussians.turned(matrix_33, 1.0),
+    )
 
 
 def stand(field: Field, parts: Sequence[Part], place: Sequence[float] | None, scale: float) -> Field:

@@ -338,13 +338,14 @@ class PartGenPipeline:
     ) -> PartObject:
         """The object with one part more, out of a text, a picture or a 3D object (supplement C).
 
-        A text alone is drawn by the network of edits, in place among the parts that are there. With `place` or `scale`
-        it is drawn by itself, as pictures and objects are, and stands with its centre at `place` (x, y, z) in `scale`
-        times its size (1/2 unless given); 1 is the radius of the object's bounding sphere. Without a `place` it stands
-        beside the object. A 3D object is first turned by `turn` degrees around its own X, Y and Z, one after another.
+        A text alone is drawn by the network of edits, in place among the parts that are there. With `place`, `scale` or
+        `turn` it is drawn by itself, as pictures and objects are, and stands with its centre at `place` (x, y, z) in
+        `scale` times its size (1/2 unless given); 1 is the radius of the object's bounding sphere. Without a `place` it
+        stands beside the object. It is first turned by `turn` degrees around its own X, Y and Z, one after another: a
+        3D object before it is drawn, all else as a field.
         """
         from pipeline.applications.decompose import with_fields
-        from pipeline.applications.edit import changed, imagined, in_place, stand
+        from pipeline.applications.edit import changed, imagined, in_place, stand, turned
         from pipeline.diffusion.pipelines import EditingPipeline
 
         if [text, image, object].count(None) != 2:
@@ -354,8 +355,6 @@ class PartGenPipeline:
             raise Invalid(f"The place {tuple(place)} has {len(place)} numbers; give x, y and z.")
         if len(turn) != 3 or not np.isfinite(turn).all():
             raise Invalid(f"The turn {tuple(turn)} is not three numbers; give degrees around x, y and z.")
-        if any(turn) and object is None:
-            raise Invalid("Only a 3D object can be turned; what is drawn after a text or a picture stands upright.")
         label, size = 1 + max(one.label for one in result.parts), ADDED_SCALE if scale is None else scale
         if label > MOST_LABELS:
             raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
@@ -363,7 +362,7 @@ class PartGenPipeline:
         prompt = "" if text is None else self._allowed(checked_prompt(text))
         scene = self._resume(result, reconstructor)
         result = with_fields(result, [one.label for one in result.parts], self.networks, self.settings, scene)
-        if prompt and place is None and scale is None:
+        if prompt and place is None and scale is None and not any(turn):
             grid = imagined(result, label, prompt, seed, self.networks)
             field, called = fields_of(scene, {label: grid})[label], short_name(prompt)
             models: Sequence[str] = EditingPipeline.tasks
@@ -371,7 +370,9 @@ class PartGenPipeline:
         else:
             source = self._source(prompt, image, object, seed, up, turn)
             grid = (over_white(source.grid) * 255).round().astype(np.uint8)
-            field = stand(fields_of(scene, {label: grid})[label], result.parts, place, size)
+            field = fields_of(scene, {label: grid})[label]
+            field = turned(field, turn) if any(turn) and object is None else field
+            field = stand(field, result.parts, place, size)
             called, models, origin = source.name, source.models, in_place(source.origin, field)
             notices = dict.fromkeys(filter(None, (result.notice, source.notice)))
             remarks = [*result.diagnostics, *source.remarks]

@@ -37,10 +37,6 @@ export class AddPanel {
     find("#add-file-box").hidden = kind === "text";
     find("#add-file").accept = kind === "picture" ? ".png,.jpg,.jpeg,.webp" : ".glb,.zip,.obj,.ply,.stl";
     find("#add-where").hidden = !byHand;
-    const turns = kind === "object"; // what is drawn stands upright
-    find("#add-turn").hidden = !turns;
-    find("[value=rotate]", this.form).disabled = !turns;
-    if (!turns && new FormData(this.form).get("mode") === "rotate") find("[value=translate]", this.form).click();
     const wanted = Boolean(this.visible && byHand && this.bench.doc);
     if (wanted && !this.box) this.putBox();
     if (wanted && !this.box.visible) this.stage.wide();
@@ -104,7 +100,7 @@ export class AddPanel {
     if (!this.box) return;
     this.box.position.set(this.number("x"), this.number("y"), this.number("z"));
     this.box.scale.setScalar(Math.max(0.01, this.number("scale")));
-    this.box.rotation.set(...["turn_x", "turn_y", "turn_z"].map((name) => THREE.MathUtils.degToRad(find("#add-turn").hidden ? 0 : this.number(name))));
+    this.box.rotation.set(...["turn_x", "turn_y", "turn_z"].map((name) => THREE.MathUtils.degToRad(this.number(name))));
     this.stage.invalidate();
   }
 
@@ -127,7 +123,7 @@ export class AddPanel {
       options.place = ["x", "y", "z"].map((axis) => this.number(axis));
       options.scale = this.number("scale");
       const turn = ["turn_x", "turn_y", "turn_z"].map((axis) => this.number(axis));
-      if (kind === "object" && turn.some(Boolean)) options.turn = turn;
+      if (turn.some(Boolean)) options.turn = turn;
     }
     const body = { command: "add", object: doc.id, version: doc.version, options };
     await told(async () => {
