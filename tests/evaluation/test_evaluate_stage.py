@@ -207,7 +207,7 @@ def test_the_stage_writes_figures_tables_curves_and_conventions(
     assert capsys.readouterr().out == printed
     show()
     tables, again = (
-        text[text.index("Table 1\n") : text.index("; failed")] for text in (printed, capsys.readouterr().out)
+        text[text.index("Table 1. ") : text.index("; failed")] for text in (printed, capsys.readouterr().out)
     )
     assert again == tables
 
