@@ -1,6 +1,6 @@
 """Editing an object made of parts: a part is drawn anew or added, all others are kept (A.8, supplement C).
 
-Shape suffixes: H W pixels of the 2x2 grid, M cells that a part claims.
+Shape suffixes: H W pixels of the 2x2 grid, or with C D channels and depth of a volume; M cells that a part claims.
 """
 
 from collections.abc import Mapping, Sequence
