@@ -4,6 +4,9 @@ The command and all its descendants end when the guard is told to (SIGTERM, SIGI
 that is when the process that started it dies, however it dies, and when the command itself ends. Descendants that left
 the process group, such as daemons, are found too: the guard is their subreaper (Linux). Each is given GRACE seconds
 between SIGTERM and SIGKILL.
+
+The guard leads a session, and Linux shares the cores among sessions first (autogroup), each of priority 0 whatever that
+of its processes is. So a guard of low priority says so for its session.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -28,6 +32,8 @@ def main() -> int:
     """Run the command of the arguments; its exit status, or 128 + the signal that ended it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        with contextlib.suppress(OSError):  # a kernel without it shares the cores among all processes
+            Path("/proc/self/autogroup").write_text(str(os.nice(0)))
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     threading.Thread(target=_stop_with_parent, daemon=True).start()

@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline.evaluation.part_shapes import mean_figures, triangles
 from pipeline.evaluation.shape_metrics import shape_distance
-from pipeline.evaluation.surface_regimes import SurfaceRegime, chosen, in_parts, true_parts
+from pipeline.evaluation.surface_regimes import SurfaceRegime, in_parts, true_parts
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.surface.close import capped
-from pipeline.surface.grouping import load_grouping
+from pipeline.surface.grouping import grouped, load_grouping
 from pipeline.surface.scores import overlaps
 
 FUSED = "C"
@@ -31,7 +31,7 @@ def closed_parts(
     truths = true_parts(regimes)
     for one in regimes:
         if one.name == FUSED and truths:
-            part_N = chosen(one.atoms, load_grouping(model))
+            part_N = grouped(load_grouping(model), one.atoms.features)
             best_S = overlaps(one.atoms.truth_NS, part_N).argmax(axis=0)
             parts = capped(in_parts(one.surfaces, part_N[one.atom_F]))
             found = []

@@ -115,7 +115,7 @@ def print_tables(summary: Summary) -> None:
     console = Console(width=WIDTH)
     tables = (*_segmentation(summary), *_completion(summary), *_reassembly(summary), _generation(summary))
     failing = _figures(FAILING, failure_rows(summary), FAILURES)
-    for table in (*tables, *_surface(summary), failing):
+    for table in (*tables, *surface_tables(summary), failing):
         console.print(table)
     print(published.NOTE, *what_runs_add(summary), sep="\n")
 
@@ -218,7 +218,8 @@ def _generation(summary: Summary) -> Table:
     return _figures(GENERATION, {name: found.get(name, {}).get("views", {}) for name in GENERATED}, LIKENESSES)
 
 
-def _surface(summary: Summary) -> list[Table]:
+def surface_tables(summary: Summary) -> list[Table]:
+    """Those of parts of 3D objects on their own surface."""
     tables = [_figures(SURFACES.format(what), rows, SURFACE) for what, rows in regime_rows(summary).items()]
     if closing := closing_rows(summary):
         tables.append(_figures(CLOSING, closing, SURFACE_SHAPES))

@@ -15,8 +15,8 @@ from pipeline.evaluation.surface_proposals import average_precisions
 from pipeline.evaluation.surface_regimes import SurfaceRegime, true_parts
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.surface.features import COLOURS, MATERIAL, AtomFeatures, without_colours
-from pipeline.surface.grouping import load_grouping, predicted
-from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
+from pipeline.surface.grouping import GroupingModel, chosen_number, load_grouping, predicted
+from pipeline.surface.hierarchy import cut, hierarchy
 from pipeline.surface.object_atoms import ObjectAtoms
 from pipeline.surface.scores import (
     MOST_LEVELS,
@@ -79,13 +79,14 @@ def surface_parts(
             yield "views", regime, _divided(atoms, lifted(assembled_HW, atoms), None if regime == "B" else shapes)
         yield "best atoms", regime, {"iou": 100 * ceiling(atoms.truth_NS)}
         own = predicted(grouping, atoms.features)
-        yield MODEL_ALONE, regime, _grouped(atoms, own, shapes)
+        yield MODEL_ALONE, regime, _grouped(grouping, atoms, own, shapes)
         for name, hidden in (("colour", without_colours), ("geometry", without_geometry)):
-            yield f"{MODEL_ALONE} without {name}", regime, _grouped(atoms, predicted(grouping, hidden(atoms.features)))
+            without = predicted(grouping, hidden(atoms.features))
+            yield f"{MODEL_ALONE} without {name}", regime, _grouped(grouping, atoms, without)
         for runs in params.runs:
             shared = co_association(maps_RHW[:runs], atoms.seen_HW, count)
             both = np.where(np.isnan(shared), own, EVIDENCE * shared + (1 - EVIDENCE) * own)
-            yield f"{MODEL_ALONE} + {runs} runs", regime, _grouped(atoms, both)
+            yield f"{MODEL_ALONE} + {runs} runs", regime, _grouped(grouping, atoms, both)
 
 
 def without_geometry(features: AtomFeatures) -> AtomFeatures:
@@ -113,12 +114,14 @@ def lifted(labels_HW: np.ndarray, atoms: ObjectAtoms) -> np.ndarray:
     )
 
 
-def _grouped(atoms: ObjectAtoms, probability_NN: np.ndarray, shapes: PartShapes | None = None) -> dict[str, float]:
+def _grouped(
+    model: GroupingModel, atoms: ObjectAtoms, probability_NN: np.ndarray, shapes: PartShapes | None = None
+) -> dict[str, float]:
     if len(probability_NN) == 1:
         alone = _divided(atoms, np.zeros(1, int), shapes)
         return alone | {"iou_levels": alone["iou"]}
     merges = hierarchy(probability_NN)
-    part_N = cut(merges, number_of_parts(merges, LEVEL, MOST_PARTS))
+    part_N = cut(merges, chosen_number(model, probability_NN, merges, atoms.features.share_N))
     levels = [cut(merges, parts) for parts in range(1, min(len(probability_NN), MOST_LEVELS) + 1)]
     return {
         **_divided(atoms, part_N, shapes),

@@ -17,8 +17,7 @@ from pipeline.assets.surface import Surface
 from pipeline.evaluation.part_shapes import triangles
 from pipeline.shards.table import Table
 from pipeline.surface.division import SurfacePart
-from pipeline.surface.grouping import GroupingModel, load_grouping, predicted
-from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
+from pipeline.surface.grouping import grouped, load_grouping
 from pipeline.surface.object_atoms import ObjectAtoms
 from pipeline.surface.scores import mean_best_iou
 from pipeline.surface.trimeshes import surfaces_of
@@ -98,16 +97,8 @@ def divisions(regimes: Sequence[SurfaceRegime], model: Path) -> list[dict[str, A
     """The object's rows of `divisions`, without its identity."""
     rows = []
     for one in regimes:
-        part_N = chosen(one.atoms, load_grouping(model))
+        part_N = grouped(load_grouping(model), one.atoms.features)
         order = np.argsort(-np.bincount(part_N, one.atoms.truth_NS.sum(axis=1)), kind="stable")
         iou = 100 * mean_best_iou(one.atoms.truth_NS, part_N)
         rows.append({"regime": one.name, "part": (np.argsort(order)[part_N] + 1).tolist(), "iou": iou})
     return rows
-
-
-def chosen(atoms: ObjectAtoms, model: GroupingModel) -> np.ndarray:
-    """(N,) The part of every atom that `decompose` gives when no number of parts is asked for."""
-    if len(atoms.truth_NS) == 1:
-        return np.zeros(1, int)
-    merges = hierarchy(predicted(model, atoms.features))
-    return cut(merges, number_of_parts(merges, LEVEL, MOST_PARTS))

@@ -74,7 +74,8 @@ def connected(triangles: Triangles, group_F: np.ndarray) -> np.ndarray:
 
 
 def joined(triangles: Triangles, atom_F: np.ndarray, group_F: np.ndarray | None = None) -> np.ndarray:
-    """Atoms of which small ones, and those beyond MOST_ATOMS, have joined the closest others; the largest is 0.
+    """Atoms of which small ones, those of no area, and those beyond MOST_ATOMS, have joined the closest others; the
+    largest is 0.
 
     Where the group of every triangle is given, at most MOST_LABELS, atoms lie within one, join others of their own, and
     the largest of each stays.
@@ -88,6 +89,7 @@ def joined(triangles: Triangles, atom_F: np.ndarray, group_F: np.ndarray | None 
     largest = order[np.unique(group_N[order], return_index=True)[1]]
     stays_N = np.zeros(len(area_N), bool)
     stays_N[order[: min(MOST_ATOMS, max(large, FEWEST_KEPT), MOST_LABELS - len(largest) + 1)]] = True
+    stays_N &= area_N > 0
     stays_N[largest] = True
     target_N = np.full(len(area_N), -1)
     kept = order[stays_N[order]]

@@ -15,9 +15,10 @@ from pipeline.assets.names import clean_name
 from pipeline.assets.surface import Piece, Surface
 from pipeline.errors import Invalid
 from pipeline.surface.atoms import MOST_ATOMS, MOST_LABELS, Triangles, connected, joined
-from pipeline.surface.features import atom_features
-from pipeline.surface.grouping import load_grouping, predicted
-from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
+from pipeline.surface.features import AtomFeatures, atom_features
+from pipeline.surface.grouping import chosen_number, load_grouping, predicted
+from pipeline.surface.hierarchy import cut, hierarchy
+from pipeline.surface.part_count import MOST_PARTS
 from pipeline.surface.points import Points, sampled
 from pipeline.surface.superfaces import shared_borders, with_superfaces
 
@@ -98,7 +99,7 @@ class Division:
 
 def divide(pieces: Sequence[Piece], by: PartsFrom, most: int | None, model: Path) -> Division:
     """The division of an object in the unit frame, with as many parts as the file has (nodes, materials, pieces) or as
-    the hierarchy has at LEVEL (model), `most` at most.
+    the grouping model finds (model), `most` at most.
 
     The hierarchy is what the grouping model in the folder `model` says; what the file has is joined before it is.
     """
@@ -115,20 +116,21 @@ def divide(pieces: Sequence[Piece], by: PartsFrom, most: int | None, model: Path
     if by != "model":
         group_N = np.empty(count, int)
         group_N[atom_F] = group_F
-    merges = hierarchy(probabilities(pieces, triangles, atom_F, model), group_N)
-    limit = min(most or (MOST_PARTS if by == "model" else MOST_LABELS), count)
-    return Division(
-        pieces, atom_F, merges, number_of_parts(merges, LEVEL, limit) if by == "model" else min(groups, limit)
-    )
+    grouping, features = load_grouping(model), features_of(pieces, triangles, atom_F)
+    probability_NN = predicted(grouping, features)
+    merges = hierarchy(probability_NN, group_N)
+    if by == "model":
+        number = chosen_number(grouping, probability_NN, merges, features.share_N, most or MOST_PARTS)
+    else:
+        number = min(groups, most or MOST_LABELS, count)
+    return Division(pieces, atom_F, merges, number)
 
 
-def probabilities(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndarray, model: Path) -> np.ndarray:
-    """(N, N): how likely the grouping model finds it that two atoms are of one part."""
+def features_of(pieces: Sequence[Piece], triangles: Triangles, atom_F: np.ndarray) -> AtomFeatures:
+    """What the grouping model is told of atoms whose materials are known."""
     area_N = np.bincount(atom_F, triangles.area_F)
-    points = points_of(triangles, atom_F)
     materials = main_materials(pieces, triangles, atom_F)
-    features = atom_features(points, area_N, materials, shared_borders(triangles, atom_F))
-    return predicted(load_grouping(model), features)
+    return atom_features(points_of(triangles, atom_F), area_N, materials, shared_borders(triangles, atom_F))
 
 
 def points_of(triangles: Triangles, atom_F: np.ndarray) -> Points:

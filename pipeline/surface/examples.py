@@ -14,14 +14,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pipeline.surface.features import MATERIAL, without_colours
+from pipeline.surface.features import MATERIAL, AtomFeatures, without_colours
 from pipeline.surface.object_atoms import ObjectAtoms
 from pipeline.training.order import shuffled
 
 STRETCH = 0.12
 """Standard deviation of the logarithm of the stretch along each axis."""
-UNCOLOURED, WITHOUT_MATERIALS, TURNED_AT_WILL = 0.25, 0.3, 0.5
+UNCOLOURED, WITHOUT_MATERIALS, TURNED_AT_WILL, INCOMPLETE = 0.25, 0.3, 0.5, 0.5
 """Shares of the samples."""
+MOST_HIDDEN, LEAST_LEFT = 0.4, 3
+"""Of an incomplete object the largest share of atoms that is left out, and how many stay."""
 
 
 class GroupingExamples(Dataset[dict[str, Any]]):
@@ -40,7 +42,13 @@ class GroupingExamples(Dataset[dict[str, Any]]):
 
 
 def changed(atoms: ObjectAtoms, draws: np.random.Generator) -> ObjectAtoms:
-    """The same object turned about the vertical axis, mirrored, stretched and recoloured at random."""
+    """The same object turned about the vertical axis, mirrored, stretched and recoloured at random, and without some of
+    its atoms.
+    """
+    if draws.random() < INCOMPLETE:
+        left = np.flatnonzero(draws.random(len(atoms.truth_NS)) >= draws.uniform(0, MOST_HIDDEN))
+        if len(left) >= LEAST_LEFT:
+            atoms = _only(atoms, left)
     points, pairs = atoms.features.points_NK9.copy(), atoms.features.pairs_NNC.copy()
     angle = draws.uniform(0, 2 * np.pi) if draws.random() < TURNED_AT_WILL else draws.integers(4) * np.pi / 2
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -65,8 +73,20 @@ def changed(atoms: ObjectAtoms, draws: np.random.Generator) -> ObjectAtoms:
     return replace(atoms, features=features)
 
 
+def _only(atoms: ObjectAtoms, left_N: np.ndarray) -> ObjectAtoms:
+    """The object as if it had only some of its atoms."""
+    features = atoms.features
+    share_N = features.share_N[left_N]
+    kept = AtomFeatures(
+        features.points_NK9[left_N], share_N / share_N.sum(), features.pairs_NNC[np.ix_(left_N, left_N)]
+    )
+    return replace(atoms, features=kept, truth_NS=atoms.truth_NS[left_N], material_N=atoms.material_N[left_N])
+
+
 def sample(atoms: ObjectAtoms) -> dict[str, Any]:
-    """The tensors of one object; `same`, (N, N), is the chance that points of two atoms are of one true part."""
+    """The tensors of one object; `same`, (N, N), is the chance that points of two atoms are of one true part, `truth`,
+    (N, S), the area of each true part on each atom.
+    """
     share_NS = atoms.truth_NS / np.maximum(atoms.truth_NS.sum(axis=1, keepdims=True), 1e-30)
     features = atoms.features
     return {
@@ -74,19 +94,18 @@ def sample(atoms: ObjectAtoms) -> dict[str, Any]:
         "share": torch.from_numpy(features.share_N),
         "pairs": torch.from_numpy(features.pairs_NNC),
         "same": torch.from_numpy(share_NS @ share_NS.T),
+        "truth": torch.from_numpy(atoms.truth_NS),
     }
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Samples as a batch, filled up to the most atoms; `padding` (B, N) says where there are none."""
+    """Samples as a batch, filled up to the most atoms and parts; `padding` (B, N) says where there are no atoms."""
     most = max(len(item["share"]) for item in items)
     batch: dict[str, Any] = {"object_id": [item["object_id"] for item in items]}
-    for name in ("points", "share", "pairs", "same"):
-        square = 2 if name in ("pairs", "same") else 1
-        shape = (len(items), *[most] * square, *items[0][name].shape[square:])
-        batch[name] = torch.zeros(shape)
-        for place, item in enumerate(items):
-            count = len(item["share"])
-            batch[name][(place, *[slice(count)] * square)] = item[name]
+    for name in ("points", "share", "pairs", "same", "truth"):
+        values = [item[name] for item in items]
+        batch[name] = torch.zeros(len(items), *np.max([value.shape for value in values], axis=0))
+        for place, value in enumerate(values):
+            batch[name][(place, *map(slice, value.shape))] = value
     batch["padding"] = torch.arange(most) >= torch.tensor([len(item["share"]) for item in items])[:, None]
     return batch

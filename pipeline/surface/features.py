@@ -23,6 +23,8 @@ PAIRS = (
 """The channels of pair features."""
 COLOURS = (PAIRS.index("colour"), PAIRS.index("lightness"))
 MATERIAL = PAIRS.index("same material")
+LEAST_AREA = 1e-9
+"""Share of the object's area as which a smaller atom's counts: a node may consist of triangles of no area."""
 GREY = 0.6
 """Lightness / 100 of what has no colours."""
 
@@ -93,7 +95,8 @@ def _pairs(
                        for index in by_atom])  # fmt: skip
     lab = np.stack([points.lab_P3[index].mean(axis=0) for index in by_atom]) / 100
     extents = np.abs(np.log(spread[:, None] + 0.01) - np.log(spread[None] + 0.01)).mean(axis=-1)
-    areas = np.abs(np.log(area_N[:, None]) - np.log(area_N[None]))
+    size_N = np.log(np.maximum(area_N, LEAST_AREA * area_N.sum()))
+    areas = np.abs(size_N[:, None] - size_N[None])
     colour = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     mirrored = [np.linalg.norm(centre[:, None] * np.where(np.arange(3) == axis, -1, 1) - centre[None], axis=-1)
                 for axis in (0, 2)]  # fmt: skip

@@ -24,7 +24,7 @@ from pipeline.surface.superfaces import shared_borders, with_superfaces
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile
 from pipeline.views.labels import draw_labels
 
-CONTRACT = "atoms/2"
+CONTRACT = "atoms/3"
 """Raised when the same inputs give other rows."""
 TEXTURE_PX = 512
 CLUSTERS, LINKED = 3, 10

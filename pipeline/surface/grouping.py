@@ -1,6 +1,7 @@
 """The grouping model: for every pair of an object's atoms the probability that they are of one part.
 
-A transformer over the atoms whose attention is biased by pair features, and a head over pairs.
+A transformer over the atoms whose attention is biased by pair features, and a head over pairs; beside it the small
+network that says how many parts there are.
 Shape suffixes: B objects, N atoms, K points an atom, T numbers of an atom, C pair channels, D width, H heads.
 """
 
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from pipeline.errors import NotFound
 from pipeline.folders import reading
 from pipeline.surface.features import PAIRS, AtomFeatures
+from pipeline.surface.hierarchy import cut, hierarchy
+from pipeline.surface.part_count import MOST_PARTS, PartQuality, best_cut, node_features
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -71,9 +74,17 @@ class Block(nn.Module):
 class GroupingModel(nn.Module):
     """Logits (B, N, N), symmetric, that pairs of atoms are of one part."""
 
-    def __init__(self, width: int = 96, layers: int = 4, heads: int = 6, pair_width: int = 48) -> None:
+    def __init__(
+        self, width: int = 96, layers: int = 4, heads: int = 6, pair_width: int = 48, quality_width: int = 32
+    ) -> None:
         super().__init__()
-        self.config = {"width": width, "layers": layers, "heads": heads, "pair_width": pair_width}
+        self.config = {
+            "width": width,
+            "layers": layers,
+            "heads": heads,
+            "pair_width": pair_width,
+            "quality_width": quality_width,
+        }
         self.enter = nn.Linear(TOKENS, width)
         self.pairs = nn.Sequential(
             nn.Linear(len(PAIRS), pair_width), nn.GELU(), nn.Linear(pair_width, pair_width), nn.GELU()
@@ -82,6 +93,7 @@ class GroupingModel(nn.Module):
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
         self.left, self.norm = nn.Linear(width, pair_width), nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Linear(4 * pair_width, pair_width), nn.GELU(), nn.Linear(pair_width, 1))
+        self.quality = PartQuality(quality_width)
 
     def save(self, folder: Path) -> None:
         """Its config and weights, into a folder that is made."""
@@ -129,3 +141,21 @@ def predicted(model: GroupingModel, features: AtomFeatures) -> np.ndarray:
     )
     logits = model(tokens(points, share), pairs, torch.zeros(share.shape, dtype=torch.bool, device=device))
     return np.asarray(torch.sigmoid(logits)[0].cpu().numpy(), np.float64)
+
+
+@torch.no_grad()
+def chosen_number(
+    model: GroupingModel, probability_NN: np.ndarray, merges: np.ndarray, share_N: np.ndarray, most: int = MOST_PARTS
+) -> int:
+    """Into how many parts, `most` at most, a hierarchy of probabilities is cut when no number is asked for."""
+    nodes = torch.from_numpy(node_features(probability_NN, merges, share_N))
+    return best_cut(merges, model.quality(nodes.to(next(model.parameters()).device)).cpu().numpy(), most)
+
+
+def grouped(model: GroupingModel, features: AtomFeatures) -> np.ndarray:
+    """(N,) The part of every atom of one object, from 0, when no number of parts is asked for."""
+    if len(features.share_N) == 1:
+        return np.zeros(1, int)
+    probability_NN = predicted(model, features)
+    merges = hierarchy(probability_NN)
+    return cut(merges, chosen_number(model, probability_NN, merges, features.share_N))

@@ -7,11 +7,6 @@ import numpy as np
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
-LEVEL = 0.3
-"""Where the hierarchy is cut when no number of parts is given; chosen on validation objects."""
-MOST_PARTS = 10
-"""Then; as in the paper."""
-
 
 def hierarchy(probability_NN: np.ndarray, group_N: np.ndarray | None = None) -> np.ndarray:
     """Average linkage (N - 1, 4), as scipy has it, of 1 minus the probability that two atoms are of one part.
@@ -35,11 +30,6 @@ def cut(merges: np.ndarray, parts: int) -> np.ndarray:
     for node in range(2 * count - 2, -1, -1):
         label[node] = label[label[node]] if label[node] != node else node
     return np.asarray(np.unique(label[:count], return_inverse=True)[1])
-
-
-def number_of_parts(merges: np.ndarray, level: float, most: int) -> int:
-    """How many parts are left when all atoms closer than `level` are joined; at most `most`."""
-    return min(most, len(merges) + 1 - int(np.sum(merges[:, 2] < level)))
 
 
 def halves(merges: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

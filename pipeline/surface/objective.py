@@ -1,4 +1,5 @@
-"""What the training loop minimises for the grouping model: cross-entropy over pairs of atoms.
+"""What the training loop minimises for the grouping model: cross-entropy over pairs of atoms, and the squared error of
+what it says of the groups of its own hierarchy.
 
 Shape suffixes: B samples, N atoms, H W pixels of the 2x2 grid.
 """
@@ -12,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.surface.examples import GroupingExamples, collate, sample
-from pipeline.surface.grouping import GroupingModel, predicted, tokens
-from pipeline.surface.hierarchy import LEVEL, MOST_PARTS, cut, hierarchy, number_of_parts
+from pipeline.surface.grouping import GroupingModel, grouped, tokens
+from pipeline.surface.hierarchy import hierarchy
 from pipeline.surface.object_atoms import REGIMES, ObjectAtoms
+from pipeline.surface.part_count import best_ious, node_features
 from pipeline.surface.scores import mean_best_iou
 from pipeline.views.palette import PART_COLOURS
 
@@ -40,7 +42,10 @@ class GroupingObjective:
         return self._examples
 
     def loss(self, module: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """(B,) Cross-entropy over pairs, weighted by the roots of areas; pairs of one part and of two count alike."""
+        """(B,) Cross-entropy over pairs, weighted by the roots of areas; pairs of one part and of two count alike.
+
+        To it comes the mean squared error of the nodes' qualities, which teaches nothing about pairs.
+        """
         share, same, here = batch["share"], batch["same"], ~batch["padding"]
         logits = module(tokens(batch["points"], share), batch["pairs"], batch["padding"])
         error = F.binary_cross_entropy_with_logits(logits.float(), same, reduction="none")
@@ -52,16 +57,29 @@ class GroupingObjective:
             total = (weight * kind).sum(dim=(1, 2))
             loss = loss + (weight * kind * error).sum(dim=(1, 2)) / total.clamp_min(LEAST)
             kinds = kinds + (total > LEAST)
-        return loss / kinds.clamp_min(1)
+        return loss / kinds.clamp_min(1) + self._quality_loss(torch.sigmoid(logits.detach().float()), batch)
+
+    def _quality_loss(self, probability: Tensor, batch: dict[str, Any]) -> Tensor:
+        losses = []
+        counts = (~batch["padding"]).sum(dim=1).tolist()
+        same, share, truth = (value.cpu().numpy() for value in (probability, batch["share"], batch["truth"]))
+        for number, count in enumerate(counts):
+            probability_NN = same[number, :count, :count].astype(np.float64)
+            merges = hierarchy(probability_NN)
+            nodes = torch.from_numpy(node_features(probability_NN, merges, share[number, :count]))
+            target = torch.from_numpy(best_ious(truth[number, :count], merges))
+            found = self.module.quality(nodes.to(probability.device))
+            losses.append(F.mse_loss(found, target.to(probability.device)))
+        return torch.stack(losses)
 
     def validation(self) -> dict[str, float]:
-        """By regime, the mean best IoU of the parts at LEVEL, in [0, 1]; `loss`, that of the samples as they are."""
+        """By regime, the mean best IoU of the parts, in [0, 1]; `loss`, that of the samples as they are."""
         if not self._validation:
             return {}
         ious: dict[str, list[float]] = {regime: [] for regime in REGIMES}
         losses = []
         for regime, object_id, atoms in self._validation:
-            ious[regime].append(mean_best_iou(atoms.truth_NS, grouped(self.module, atoms)))
+            ious[regime].append(mean_best_iou(atoms.truth_NS, grouped(self.module, atoms.features)))
             if len(atoms.truth_NS) > 1:
                 batch = self.collate([{"object_id": object_id, **sample(atoms)}])
                 losses.append(float(self.loss(self.module, batch)))
@@ -73,18 +91,10 @@ class GroupingObjective:
         shown = [atoms for _, _, atoms in self._validation] or [atoms for _, atoms in self._examples.rows]
         columns = []
         for atoms in shown[:PICTURES]:
-            labels = [atoms.truth_NS.argmax(axis=1), grouped(self.module, atoms)]
+            labels = [atoms.truth_NS.argmax(axis=1), grouped(self.module, atoms.features)]
             drawn = [_coloured(np.concatenate([[-1], part_N])[atoms.seen_HW] + 1) for part_N in labels]
             columns.append(np.concatenate(drawn))
         return {"samples": np.concatenate(columns, axis=1)}
-
-
-def grouped(model: GroupingModel, atoms: ObjectAtoms) -> np.ndarray:
-    """(N,) The part of each atom, from 0, at LEVEL."""
-    if len(atoms.truth_NS) == 1:
-        return np.zeros(1, int)
-    merges = hierarchy(predicted(model, atoms.features))
-    return cut(merges, number_of_parts(merges, LEVEL, MOST_PARTS))
 
 
 def _coloured(labels_HW: np.ndarray) -> np.ndarray:

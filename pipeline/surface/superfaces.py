@@ -35,6 +35,8 @@ EVEN_TRIANGLES, EVEN_TRIANGLES_VARIED = 10_000, 3000
 """How many triangles make a skin; the second where its colours vary, as those of a baked texture do."""
 VARIED = 8.0
 """Standard deviation in CIELAB."""
+NO_AREA = 1e-12
+"""Share of the object's area under which a triangle has none."""
 EAGER = 0.6
 """Share of the merges that are possible at once which are made before all costs are counted anew."""
 
@@ -88,16 +90,24 @@ def superfaces(triangles: Triangles, atom_F: np.ndarray, colour_F3: np.ndarray, 
 
 
 def with_superfaces(triangles: Triangles, atom_F: np.ndarray) -> np.ndarray:
-    """Atoms (F,) from 0, those that are fused divided into superfaces; the others stay. At most MOST_LABELS in all."""
+    """Atoms (F,) from 0, those that are fused divided into superfaces; the others stay. At most MOST_LABELS in all.
+
+    Triangles of no area, as remeshing leaves them, are of the closest superface of their atom.
+    """
     colour_F3 = colours(triangles.surfaces)
     fused_F = fused_atoms(triangles, atom_F, colour_F3)[atom_F]
     if not fused_F.any():
         return atom_F
-    masks = triangles.split(fused_F)
+    solid_F = fused_F & (triangles.area_F > NO_AREA * triangles.area_F.sum())
+    masks = triangles.split(solid_F)
     skins = [surface.take(mask) for surface, mask in zip(triangles.surfaces, masks, strict=True) if mask.any()]
     most = min(MOST, MOST_LABELS - len(np.unique(atom_F[~fused_F])))
     result_F, first = atom_F.copy(), int(atom_F.max()) + 1
-    result_F[fused_F] = first + superfaces(Triangles(skins), atom_F[fused_F], colour_F3[fused_F], most)
+    result_F[solid_F] = first + superfaces(Triangles(skins), atom_F[solid_F], colour_F3[solid_F], most)
+    place_F3 = triangles.corners_F33.mean(axis=1)
+    for atom in np.unique(atom_F[fused_F & ~solid_F]):
+        here, bare = np.flatnonzero(solid_F & (atom_F == atom)), np.flatnonzero(~solid_F & (atom_F == atom))
+        result_F[bare] = result_F[here[cKDTree(place_F3[here]).query(place_F3[bare])[1]]]
     return np.asarray(np.unique(result_F, return_inverse=True)[1])
 
 
@@ -123,7 +133,7 @@ def face_regions(triangles: Triangles, atom_F: np.ndarray, colour_F3: np.ndarray
     normal_F3 = cross_F3 / np.maximum(np.linalg.norm(cross_F3, axis=1), 1e-30)[:, None]
     place_F3 = triangles.corners_F33.mean(axis=1) / size
     look_FD = np.concatenate([normal_F3, colour_F3 / 100, place_F3], axis=1)
-    area_F = np.maximum(triangles.area_F / triangles.area_F.sum(), 1e-12)
+    area_F = np.maximum(triangles.area_F / triangles.area_F.sum(), NO_AREA)
     pair_E2, length_E = borders(triangles)
     inside_E = atom_F[pair_E2[:, 0]] == atom_F[pair_E2[:, 1]]
     bridges = _bridges(place_F3, atom_F, pair_E2[inside_E])

@@ -24,7 +24,9 @@ name = sys.argv[1]
 steps = 60 if name == 'autoencoder' else 30
 checkpoint = pathlib.Path(os.environ["PARTGEN_SCRATCH"], f"checkpoint-{name}")
 done = int(checkpoint.read_text()) if checkpoint.exists() else 0
-print(f"{name}: going on after step {done} of {steps}, priority {os.nice(0)}", flush=True)
+session = pathlib.Path("/proc/self/autogroup")
+shared = session.read_text().split()[-1] if session.exists() else 19
+print(f"{name}: going on after step {done} of {steps}, priority {os.nice(0)}, of its session {shared}", flush=True)
 curve = pathlib.Path("plots/train", f"{name}.csv")
 curve.parent.mkdir(parents=True, exist_ok=True)
 curve.write_text("step,loss,validation\\n")
@@ -100,7 +102,7 @@ def test_trainings_are_started_watched_ended_and_gone_on_with(project: Path) -> 
 
     ended = train_all("--preset", "nano")
     assert ended.returncode == 0, ended.stderr
-    assert "autoencoder: going on after step 29 of 60, priority 19" in ended.stdout
+    assert "autoencoder: going on after step 29 of 60, priority 19, of its session 19" in ended.stdout
     assert (copy / "data/models/text_to_mv").is_dir()
     assert re.search(r"train@text_to_mv   made in \d+ s, validation 0.06667", train_all("--status").stdout)
     assert contents(project) == before

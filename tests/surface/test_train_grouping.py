@@ -18,7 +18,7 @@ from pipeline.params.atoms import AtomsParams
 from pipeline.params.base import validate
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import iter_rows
-from pipeline.surface.examples import GroupingExamples, changed, collate, sample
+from pipeline.surface.examples import LEAST_LEFT, GroupingExamples, changed, collate, sample
 from pipeline.surface.features import COLOURS, MATERIAL
 from pipeline.surface.find_atoms import CLUSTERS, LINKED
 from pipeline.surface.grouping import GroupingModel, predicted, tokens
@@ -128,16 +128,21 @@ def test_a_sample_hangs_on_seed_and_number_alone(rows: list[tuple[str, str, Obje
 
 def test_changed_objects_keep_their_truth_and_may_lose_their_colours(rows: list[tuple[str, str, ObjectAtoms]]) -> None:
     atoms = rows[0][2]
-    grey = 0
+    grey = fewer = 0
     for seed in range(40):
         new = changed(atoms, np.random.default_rng(seed))
-        assert new.truth_NS is atoms.truth_NS
+        kept = [np.flatnonzero((atoms.truth_NS == row).all(axis=1))[0] for row in new.truth_NS]
+        assert kept == sorted(set(kept)), "atoms are left out, and none is doubled"
+        fewer += len(kept) < len(atoms.truth_NS)
+        assert len(kept) >= min(LEAST_LEFT, len(atoms.truth_NS))
+        assert new.features.share_N.sum() == pytest.approx(1)
         normals = np.linalg.norm(new.features.points_NK9[..., 3:6], axis=-1)
         np.testing.assert_allclose(normals, 1, atol=1e-3)
         if not new.features.points_NK9[..., 7:9].any():
             grey += 1
             assert not new.features.pairs_NNC[..., [*COLOURS, MATERIAL]].any()
     assert 0 < grey < 25
+    assert 0 < fewer < 40
 
 
 def test_padding_changes_nothing(rows: list[tuple[str, str, ObjectAtoms]]) -> None:
