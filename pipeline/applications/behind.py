@@ -12,9 +12,10 @@ from pipeline.applications.assemble import Scene
 from pipeline.applications.diagnostics import Diagnostic
 from pipeline.applications.models import Networks, Settings
 from pipeline.applications.result import NEURAL, PartObject
+from pipeline.assets.srgb import linear
 from pipeline.errors import NoSurface
 from pipeline.params.reconstruct import ReconstructParams
-from pipeline.reconstruction.assembly import linear, mesh_parts
+from pipeline.reconstruction.assembly import mesh_parts
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.meshing import mesh_field
 from pipeline.shards.progress import step
