@@ -35,8 +35,8 @@ from pipeline.reconstruction.carving import Carver
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.reconstructor import Carving
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
-from stages.applications import finish
 from stages.cli import main
+from stages.results import finish
 from tests.chat_server import ChatServer
 from tests.diffusion.test_pipelines import GRID, VIEW, model
 from tests.surface.test_close import cut
