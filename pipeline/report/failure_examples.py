@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.evaluation.evaluate_object import ASSEMBLED
 from pipeline.evaluation.failures import assembled
+from pipeline.evaluation.figures import ASSEMBLED
 from pipeline.evaluation.paper_tables import FAILURE_ROWS
 from pipeline.report.object_section import Shown, overlay
 from pipeline.report.page_files import PageFiles
