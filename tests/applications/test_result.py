@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
-from pipeline.applications.result import Part, PartObject, Segmentation
+from pipeline.applications.part import Part, Segmentation
+from pipeline.applications.result import PartObject
 from pipeline.errors import UserError
 from pipeline.folders import file_name, next_free
 from pipeline.reconstruction.field import Decoder, Field
