@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 from PIL import Image
 
 from pipeline.applications.assemble import Frame, Scene
@@ -24,7 +25,7 @@ from pipeline.applications.result import PartObject
 from pipeline.applications.session import Session
 from pipeline.applications.surface import Wanted, keep_surface
 from pipeline.assets.surface import Up
-from pipeline.errors import Invalid
+from pipeline.errors import Invalid, UserError
 from pipeline.params.choice import Choice
 from pipeline.surface.close import Close
 from pipeline.surface.division import PartsFrom
@@ -33,6 +34,8 @@ Shown = Literal["original", "neural", "both"]
 """What an object is made of: the surface of its file, or what was reconstructed from four views; or the former, and
 the same parts reconstructed beside it."""
 Picture = str | Path | Image.Image
+DREW = ("text_to_mv", "image_to_mv")
+"""Models that draw the four views."""
 
 
 def of_object(
@@ -141,12 +144,40 @@ def segmented_anew(
     """A result's four views segmented once more, for the part at a point; all the rest is one part."""
     x, y, view = point
     choice = Choice(seed_point=(x, y), view=view)
-    scene = replace(session.begin(choice, reconstructor), frame=result.settings.get("frame", "unit"))
-    remarks = [one for one in result.diagnostics if one.kind == INPUT]
-    source = Source(result.name, result.name, result.grid, result.origin, result.notice, (), remarks, result.picture)
-    made = _of_grid(session, source, choice, seed, "take-out", scene)
+    made = _once_more(session, result, choice, seed, reconstructor, "take-out")
     models = {**result.models, **made.models}
     return replace(made, caption=result.caption, models=models, history=[*result.history, *made.history])
+
+
+def with_segmentation(session: Session, result: PartObject, use: int) -> PartObject:
+    """A result made of another of the segmentations that it keeps; see `PartGenPipeline.choose`."""
+    entry, count = result.history[-1], len(result.segmentations)
+    if "choice" not in entry:
+        raise Invalid(f"{result.name} was changed since it was segmented; undo that first, or begin with --use {use}.")
+    if not 1 <= use <= count:
+        raise Invalid(f"{result.name} keeps {count} segmentations, and none with the number {use}; see --samples.")
+    asked = entry["choice"]
+    point = asked["seed_point"] and tuple(asked["seed_point"])
+    choice = Choice(**{**asked, "use": use, "seed_point": point})
+    reconstructor = result.settings["reconstruct"]["reconstructor"]
+    made = _once_more(session, result, choice, entry["seed"], reconstructor, entry["command"])
+    if not np.array_equal(made.segmentations[use - 1].labels, result.segmentations[use - 1].labels):
+        raise UserError(
+            f"{result.name} was segmented by other models or parameters than these; begin with --use {use}."
+        )
+    return replace(made, history=[*result.history[:-1], *made.history])
+
+
+def _once_more(
+    session: Session, result: PartObject, choice: Choice, seed: int, reconstructor: str | None, command: str
+) -> PartObject:
+    """Out of the four views that a result keeps."""
+    scene = replace(session.begin(choice, reconstructor), frame=result.settings.get("frame", "unit"))
+    origin, remarks = result.origin, [one for one in result.diagnostics if one.kind == INPUT]
+    subject = origin.get("prompt") or ("" if origin["kind"] == "image" else result.name)
+    drew = tuple(name for name in DREW if name in result.models)
+    source = Source(result.name, subject, result.grid, origin, result.notice, drew, remarks, result.picture)
+    return _of_grid(session, source, choice, seed, command, scene)
 
 
 def drawn_object(session: Session, path: str | Path, up: Up, turn: Sequence[float] = (0, 0, 0)) -> Source:

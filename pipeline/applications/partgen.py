@@ -22,7 +22,7 @@ from PIL import Image
 from pipeline.applications.assemble import Frame, animations
 from pipeline.applications.behind import closing, needs_networks
 from pipeline.applications.correct import SeedPoint, atoms_at, merged, recoloured, renamed, split, taken_out
-from pipeline.applications.create import Shown, of_object, of_picture, of_text, segmented_anew
+from pipeline.applications.create import Shown, of_object, of_picture, of_text, segmented_anew, with_segmentation
 from pipeline.applications.generators import OnSurface
 from pipeline.applications.models import Models
 from pipeline.applications.result import PartObject
@@ -148,6 +148,14 @@ class PartGenPipeline:
         some = [int(atom) for atom in atoms] or atoms_at(result, points)
         entry = {"command": "take-out", "points": [list(point) for point in points], "atoms": some}
         return self._grouped(result, taken_out(result, some), entry)
+
+    def choose(self, result: PartObject, use: int) -> PartObject:
+        """The object made of another of the segmentations that it keeps, from 1: as if `Choice.use` had said so.
+
+        Its four views are segmented once more, as they were. Invalid when it keeps no such segmentation, and when it
+        was changed since.
+        """
+        return with_segmentation(self._session, result, use)
 
     def rename(self, result: PartObject, part: str, name: str) -> PartObject:
         """The object with a part under another name; it gets a number where another part has that name."""

@@ -1,6 +1,7 @@
 """The five applications with tiny networks of random weights, whose drawings fill all views, and carving."""
 
 import io
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ import trimesh
 import yaml
 from PIL import Image
 
+from pipeline.app.tasks import Tasks
 from pipeline.applications.assemble import Frame, Scene
 from pipeline.applications.edit import in_place, redrawn, stand
 from pipeline.applications.inputs import INPUT, as_grid, from_picture
@@ -146,11 +148,30 @@ def test_an_interrupt_while_animations_are_drawn_leaves_the_result(
     finish(partgen, made, tmp_path / "asked", no_animation=True)
 
 
-def test_another_segmentation_of_the_same_drawing_can_be_used(partgen: PartGenPipeline, made: PartObject) -> None:
+def test_another_segmentation_of_the_same_drawing_can_be_used(
+    partgen: PartGenPipeline, made: PartObject, tmp_path: Path
+) -> None:
     second = partgen.from_text(PROMPT, Choice(samples=2, use=2), seed=1)
     np.testing.assert_array_equal(second.grid, made.grid)
     np.testing.assert_array_equal(second.labels, made.segmentations[1].labels)
     assert not np.array_equal(second.labels, made.labels)
+    kept = PartObject.load(made.save(tmp_path / "made"))
+    tasks = Tasks(tmp_path)  # as the app has it made
+    vars(tasks)["pipeline"] = partgen
+    tasks.task_make("choose", str(tmp_path / "chosen"), {"use": 2}, result=str(tmp_path / "made"))
+    chosen = PartObject.load(tmp_path / "chosen")
+    np.testing.assert_array_equal(chosen.labels, second.labels)
+    assert json.dumps(chosen.history) == json.dumps(second.history)
+    assert (chosen.models, chosen.seed, chosen.caption) == (second.models, second.seed, second.caption)
+    for part, same in zip(chosen.parts, second.parts, strict=True):
+        assert (part.label, part.score, part.triangles) == (same.label, same.score, same.triangles)
+        assert part.models == same.models
+        np.testing.assert_array_equal(part.grid, same.grid)
+    np.testing.assert_array_equal(partgen.choose(chosen, 1).labels, made.labels)
+    with pytest.raises(UserError, match="keeps 2 segmentations, and none with the number 3"):
+        partgen.choose(kept, 3)
+    with pytest.raises(UserError, match="was changed since it was segmented"):
+        partgen.choose(partgen.rename(kept, "1", "trunk"), 2)
     other = partgen.from_text(PROMPT, Choice(max_parts=1), seed=2)
     assert not np.array_equal(other.grid, made.grid)
     assert [one.kind for one in other.diagnostics if one.kind == "single"] == ["single"]
