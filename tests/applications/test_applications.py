@@ -161,13 +161,12 @@ def test_another_segmentation_of_the_same_drawing_can_be_used(
     tasks.task_make("choose", str(tmp_path / "chosen"), {"use": 2}, result=str(tmp_path / "made"))
     chosen = PartObject.load(tmp_path / "chosen")
     np.testing.assert_array_equal(chosen.labels, second.labels)
-    assert json.dumps(chosen.history) == json.dumps(second.history)
+    assert json.dumps(chosen.history) == json.dumps(second.history, sort_keys=True)
     assert (chosen.models, chosen.seed, chosen.caption) == (second.models, second.seed, second.caption)
     for part, same in zip(chosen.parts, second.parts, strict=True):
         assert (part.label, part.score, part.triangles) == (same.label, same.score, same.triangles)
         assert part.models == same.models
         np.testing.assert_array_equal(part.grid, same.grid)
-    np.testing.assert_array_equal(partgen.choose(chosen, 1).labels, made.labels)
     with pytest.raises(UserError, match="keeps 2 segmentations, and none with the number 3"):
         partgen.choose(kept, 3)
     with pytest.raises(UserError, match="was changed since it was segmented"):
