@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.reconstruction import interval
-from pipeline.applications.models import Networks, Settings
+from pipeline.applications.models import Models
 from pipeline.applications.selection import choose_parts
+from pipeline.applications.settings import Settings
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
 from pipeline.errors import NoObjects
 from pipeline.params.choice import Choice
@@ -191,26 +192,26 @@ def _psnr(colour_R3: Tensor, target: np.ndarray) -> tuple[float, float]:
 
 
 def by_rule(
-    example: Example, networks: Networks, settings: Settings, carver: Carver, source: str
+    example: Example, models: Models, settings: Settings, carver: Carver, source: str
 ) -> dict[str, list[float]]:
     """The measures of every rule."""
     whole, labels = over_white(example.grids[WHOLE]), example.labels
     if source == "predicted":
-        model = networks.get(SegmentationPipeline)
+        model = models.get(SegmentationPipeline)
         labels = choose_parts(
             model, whole, shown(example.grids[WHOLE]), Choice(), settings.segment, settings.segment.seed, carver
         ).labels
     true = source == "true"
     ids = sorted(set(example.grids) - {WHOLE}) if true else np.unique(labels[labels > 0]).tolist()
     masks = {part: labels == part for part in ids}
-    completer, seed = networks.get(CompletionPipeline), settings.complete.seed
+    completer, seed = models.get(CompletionPipeline), settings.complete.seed
     drawn = [draw(completer, whole, masks, seed + number) for number in range(settings.complete.draws)]
     rules = Rules(carver, [_kept(one, whole, masks, True) for one in drawn], labels)
-    reconstructor = networks.reconstructor(settings.reconstruct, settings.reconstruction)
-    rays = stacked([view_rays(networks.camera, *angles, networks.device) for angles in example.cameras]).flat()
+    reconstructor = models.reconstructor(settings.reconstruct, settings.reconstruction)
+    rays = stacked([view_rays(models.camera, *angles, models.device) for angles in example.cameras]).flat()
 
     def made(grids: Grids) -> dict[int, Field]:
-        found = reconstructor.fields(torch.stack([tensor(grid) for grid in grids.values()]).to(networks.device))
+        found = reconstructor.fields(torch.stack([tensor(grid) for grid in grids.values()]).to(models.device))
         return dict(zip(grids, found, strict=True))
 
     results = {}
@@ -237,13 +238,13 @@ def main() -> None:
     parser.add_argument("--objects", type=int, help="the first of the split; all by default")
     arguments = parser.parse_args()
     settings = Settings.load((), default_params())
-    networks = Networks(arguments.models, settings.render)
-    carver = Carver(networks.camera, networks.cameras["elevation_deg"], HULL_CELLS)
+    models = Models(arguments.models, settings.render)
+    carver = Carver(models.camera, models.cameras["elevation_deg"], HULL_CELLS)
     found = list(examples(arguments.data, arguments.split, arguments.objects))
     if not found:
         raise NoObjects(f"{arguments.data} has no object of two parts of the split {arguments.split}; name another.")
     for source in ("true", "predicted"):
-        tables = [by_rule(example, networks, settings, carver, source) for example in found]
+        tables = [by_rule(example, models, settings, carver, source) for example in found]
         values = {rule: np.array([table[rule] for table in tables]) for rule in RULES}
         values |= {f"{rule} - none": values[rule] - values["none"] for rule in RULES[1:]}
         print(f"{source} masks, {len(found)} objects\n{'':<32}" + "".join(f"{measure:^29}" for measure in MEASURES))

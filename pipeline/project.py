@@ -1,4 +1,4 @@
-"""The project's folder, and what is used in any other: presets and weights that come with this program, a cache.
+"""The project's folder, and what is used in any other: presets, weights and samples that come with it, a cache.
 
 Only the stages need a project. The applications work anywhere, also where this program was installed from a wheel.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import NotFound, UserError, nearest
 
 SHIPPED = Path(__file__).parents[1]
-"""Holds `presets` and `weights/nano`: the repository, or where pip has put them beside this package."""
+"""Holds `presets`, `weights/nano` and `data/samples`: the repository, or where pip has put them beside this package."""
 PRESETS, MODELS, WEIGHTS = Path("presets"), Path("data/models"), Path("weights/nano")
 """In a project; the models are those that were trained in it."""
 _MARKS = {"params.yaml": "\nreconstruct:", "dvc.yaml": "python -m stages."}

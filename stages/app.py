@@ -9,7 +9,7 @@ import typer
 
 from pipeline.app.settings import PORT
 from pipeline.project import find_models
-from stages.applications import RESULTS
+from stages.results import RESULTS
 
 application = typer.Typer()
 

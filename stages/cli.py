@@ -19,6 +19,7 @@ from pipeline.params.base import PARAMS_FILE, load_group, read_yaml
 from pipeline.project import find_models, find_preset
 from stages.app import application
 from stages.applications import applications
+from stages.corrections import corrections
 from stages.entry import one_sentence_errors
 
 app = typer.Typer(
@@ -30,8 +31,8 @@ app = typer.Typer(
 )
 assets_app = typer.Typer(help="Fetch sources of 3D objects.", no_args_is_help=True)
 app.add_typer(assets_app, name="assets")
-app.add_typer(applications)
-app.add_typer(application)
+for commands in (applications, corrections, application):
+    app.add_typer(commands)
 
 OF_SAM2 = ("sam2_mask_decoder", "sam2_grid")
 """Trainings that are no stages of dvc.yaml, since they need the user's weights."""

@@ -9,7 +9,9 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.evaluation.conventions import conventions, lines
-from pipeline.evaluation.evaluate_object import CONTRACT, FIGURES, EvaluateTask, evaluate_object
+from pipeline.evaluation.evaluate_object import CONTRACT, evaluate_object
+from pipeline.evaluation.evaluate_task import EvaluateTask
+from pipeline.evaluation.figures import FIGURES
 from pipeline.evaluation.paper_tables import print_tables
 from pipeline.evaluation.part123 import made_objects, mesh_file
 from pipeline.evaluation.part_objaverse import CONTRACT as LABELLED_CONTRACT

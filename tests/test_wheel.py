@@ -1,5 +1,6 @@
 """Installed from a wheel, in an empty folder: the applications work, and what needs a project says so."""
 
+import csv
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ BUILT = (
     "flows",
     "presets",
     "weights",
+    "data/samples",
     "pyproject.toml",
     "README.md",
     "LICENSE",
@@ -46,6 +48,7 @@ def partgen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, wheels, home = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "environment"))
     for name in BUILT:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (source / name).parent.mkdir(exist_ok=True)
         copy(ROOT / name, source / name)
     subprocess.run([sys.executable, "-c", BUILD, wheels], cwd=source, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = wheels.glob("*.whl")
@@ -77,6 +80,9 @@ def test_the_installed_command_works_in_an_empty_folder(partgen: Path, tmp_path:
     packages = next(partgen.parents[1].glob("lib/python*/site-packages"))
     for page in ("app/static/index.html", "app/static/main.js", "report/static/three.min.js"):
         assert (packages / "pipeline" / page).is_file()
+    samples = [row["file"] for row in csv.DictReader((packages / "data/samples/samples.csv").open(encoding="utf-8"))]
+    assert len(samples) == 10
+    assert all((packages / "data/samples" / name).is_file() for name in samples)
     for arguments in (["stage", "render"], ["run"], ["serve"]):
         refused = run(partgen, folder, *arguments)
         assert refused.returncode == 2

@@ -12,7 +12,7 @@ from pipeline.assets.glb import Node, pack
 from pipeline.assets.tables import GLBS, OBJECTS, PARTS
 from pipeline.captions.tables import CAPTIONS
 from pipeline.diffusion.tasks import TRAININGS
-from pipeline.evaluation.evaluate_object import ASSEMBLED, FIGURES
+from pipeline.evaluation.figures import ASSEMBLED, FIGURES
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import summarise
 from pipeline.evaluation.surface_regimes import DIVISIONS

@@ -108,6 +108,8 @@ def _checked(body: JobRequest, state: State) -> tuple[dict[str, Any], str]:
             raise Refusal(400, "edit needs the name or the number of a part.")
         if command == "take-out" and len(body.points) != 1:
             raise Refusal(400, "take-out needs one point.")
+        if command == "choose" and "use" not in options:
+            raise Refusal(400, "choose needs the option use, the number of a segmentation that the object keeps.")
         wanted |= {"object": found.id, "version": found.current}
         title = ": ".join(filter(None, (values["name"], prompt or (upload.name if upload else body.sample or ""))))
     return wanted, title[:200] or command

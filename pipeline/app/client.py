@@ -165,6 +165,10 @@ class Client:
             return self._change(object_, "take-out", points=seen, atoms=list(atoms))
         return self.wait(self.submit("take-out", **_seen(object_), points=seen))
 
+    def choose(self, object_: Document, use: int) -> Document:
+        """The object made of another of the segmentations that it keeps, from 1."""
+        return self.wait(self.submit("choose", **_seen(object_), options={"use": use}))
+
     def undo(self, object_: Document) -> Document:
         """The version before."""
         return self._change(object_, "undo")

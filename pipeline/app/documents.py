@@ -192,6 +192,7 @@ class Documents:
             "parts": [self._part(row, url) for row in values["parts"]],
             "hierarchy": hierarchy,
             "segmentations": [{"score": one["score"], "url": url(one["file"])} for one in values["segmentations"]],
+            "segmentation": (values["history"] or [{}])[-1].get("choice", {}).get("use"),
             "view_size": values["settings"].get("cameras", {}).get("view_size"),
             "commands": {
                 "shell": shell_lines(values["history"], found.folder or found.version.folder.name),

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Command = Literal["decompose", "from-image", "from-text", "edit", "add", "take-out", "animate"]
+Command = Literal["decompose", "from-image", "from-text", "edit", "add", "take-out", "choose", "animate"]
 _OF_CHOICE = ("samples", "use", "runs", "max_parts", "min_part_pixels", "seed_point", "view")
 _OF_DRAWING = ("seed", "reconstructor")
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -14,10 +14,11 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "edit": ("name", *_OF_DRAWING),
     "add": ("place", "scale", "turn", "up", "name", *_OF_DRAWING),
     "take-out": _OF_DRAWING,
+    "choose": ("use",),
     "animate": (),
 }
 """Of each command; they are those of the command line, and are judged where the work is done."""
-ON_OBJECTS = ("edit", "add", "take-out", "animate")
+ON_OBJECTS = ("edit", "add", "take-out", "choose", "animate")
 Short = Annotated[str, Field(max_length=500)]
 Id = Annotated[str, Field(max_length=64)]
 Pixel = Annotated[int, Field(ge=0, le=1 << 16)]

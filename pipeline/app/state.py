@@ -118,7 +118,7 @@ def begin(settings: AppSettings) -> State:
 
 
 def find_samples() -> dict[str, Sample]:
-    """The samples of the repository by name; none where this program was installed without them."""
+    """The samples that come with this program by name; none where its copy lacks them."""
     table = SHIPPED / SAMPLES / "samples.csv"
     if not table.is_file():
         return {}

@@ -132,6 +132,8 @@ class Tasks:
             return pipeline.edit(found, more["part"], more["prompt"], **options)
         if command == "take-out":
             return pipeline.take_out(found, more["points"], **options)
+        if command == "choose":
+            return pipeline.choose(found, **options)
         kind = {"object": "object", "picture": "image"}.get(more.get("kind", ""), "text")
         thing: Any = more.get("prompt") if kind == "text" else source
         if kind == "image" and mask is not None:

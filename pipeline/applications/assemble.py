@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from pipeline.applications.diagnostics import Diagnostic, diagnose
-from pipeline.applications.result import ANIMATIONS, Part
+from pipeline.applications.part import Part
+from pipeline.applications.result_folder import ANIMATIONS
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import PartMesh, mesh_parts
 from pipeline.reconstruction.field import Field

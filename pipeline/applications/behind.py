@@ -10,11 +10,14 @@ from trimesh.visual import ColorVisuals
 
 from pipeline.applications.assemble import Scene
 from pipeline.applications.diagnostics import Diagnostic
-from pipeline.applications.models import Networks, Settings
-from pipeline.applications.result import NEURAL, PartObject
+from pipeline.applications.models import Models
+from pipeline.applications.result import PartObject
+from pipeline.applications.result_folder import NEURAL
+from pipeline.applications.settings import Settings
+from pipeline.assets.srgb import linear
 from pipeline.errors import NoSurface
 from pipeline.params.reconstruct import ReconstructParams
-from pipeline.reconstruction.assembly import linear, mesh_parts
+from pipeline.reconstruction.assembly import mesh_parts
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.meshing import mesh_field
 from pipeline.shards.progress import step
@@ -37,7 +40,7 @@ def closing(result: PartObject) -> tuple[str, str]:
 
 
 def with_hidden_sides(
-    result: PartObject, divided: Sequence[SurfacePart], networks: Networks, settings: Settings, scene: Scene
+    result: PartObject, divided: Sequence[SurfacePart], models: Models, settings: Settings, scene: Scene
 ) -> tuple[PartObject, Sequence[SurfacePart]]:
     """An object of whose parts those have fields that its settings need them of, and its parts' surfaces closed as the
     settings say.
@@ -53,7 +56,7 @@ def with_hidden_sides(
         if surface != "both":
             rims = opened([part.surfaces for part in divided])
             wanted &= {part.label for part, one in zip(result.parts, rims, strict=True) if one.rims}
-        result = with_fields(result, sorted(wanted), networks, settings, scene)
+        result = with_fields(result, sorted(wanted), models, settings, scene)
     if close == "cap":
         return result, capped(divided)
     if close == "complete":
@@ -66,13 +69,13 @@ def with_hidden_sides(
 
 
 def neural_glb(
-    result: PartObject, models: Mapping[str, str], scene: Scene, frame: np.ndarray | None
+    result: PartObject, digests: Mapping[str, str], scene: Scene, frame: np.ndarray | None
 ) -> tuple[bytes | None, list[Diagnostic]]:
     """The GLB of an object's parts made of their fields, and which parts are not in it."""
     fields = scene.fields(result.parts)
     names = {part.label: part.name for part in result.parts if part.label in fields}
     with step("Meshes"):
-        meshes, glb = mesh_parts(fields, names, scene.params, result.notice, {}, dict.fromkeys(names, models), frame)
+        meshes, glb = mesh_parts(fields, names, scene.params, result.notice, {}, dict.fromkeys(names, digests), frame)
     reasons = {label: str(mesh.absent) for label, mesh in meshes.items() if mesh.absent is not None}
     reasons |= {part.label: "No view shows it." for part in result.parts if part.label not in fields}
     return glb, [

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.applications.result import Part, PartObject
+from pipeline.applications.part import Part, free_name
+from pipeline.applications.result import PartObject
 from pipeline.applications.surface import Grouping, division_of
-from pipeline.assets.names import MAX_NAME_BYTES, cut_bytes, unique_names
+from pipeline.assets.names import MAX_NAME_BYTES, cut_bytes
 from pipeline.errors import Invalid
 from pipeline.surface.hierarchy import halves, most_itself
 from pipeline.surface.merge import merge_glbs, renamed_glb
@@ -34,7 +35,7 @@ def merged(result: PartObject, parts: Sequence[str], name: str) -> Grouping:
     label_N, label = _labels(result), min(some)
     label_N[np.isin(label_N, some)] = label
     others = [part for part in result.parts if part.label not in some]
-    return Grouping(label_N, {**_names(others), label: _free(called, others)})
+    return Grouping(label_N, {**_names(others), label: free_name(called, others)})
 
 
 def split(result: PartObject, part: str) -> Grouping:
@@ -99,7 +100,7 @@ def renamed(result: PartObject, part: str, name: str) -> PartObject:
     old, called = result.part(part), _one_line(name)
     if not called:
         raise Invalid(f"The new name of {old.name} is empty; say in a few words what the part is.")
-    called = _free(called, [one for one in result.parts if one is not old])
+    called = free_name(called, [one for one in result.parts if one is not old])
     glb = None if old.glb is None else renamed_glb(old.glb, called)
     parts = [replace(one, name=called, glb=glb) if one is old else one for one in result.parts]
     glbs = [one.glb for one in parts if one.glb is not None]
@@ -130,12 +131,6 @@ def _free_label(result: PartObject) -> int:
 
 def _names(parts: Iterable[Part]) -> dict[int, str]:
     return {part.label: part.name for part in parts}
-
-
-def _free(name: str, others: Sequence[Part]) -> str:
-    """The name, with a number where another part has it."""
-    *_, free = unique_names([*(other.name for other in others), name])
-    return free
 
 
 def _one_line(name: str) -> str:

@@ -4,27 +4,129 @@ Shape suffixes: H W pixels of the 2x2 grid, or with C D channels and depth of a 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from pipeline.applications.assemble import Scene, build
-from pipeline.applications.inputs import INPUT
-from pipeline.applications.models import Networks
-from pipeline.applications.result import Part, PartObject
+from pipeline.applications.assemble import Scene, build, fields_of
+from pipeline.applications.create import check_up, drawn_object
+from pipeline.applications.decompose import with_fields
+from pipeline.applications.inputs import INPUT, Source, checked_prompt, from_picture, from_prompt, short_name
+from pipeline.applications.models import Models
+from pipeline.applications.part import Part, free_name
+from pipeline.applications.result import PartObject
+from pipeline.applications.session import Session
+from pipeline.assets.surface import Up
 from pipeline.diffusion.pipelines import EditingPipeline
-from pipeline.reconstruction.field import Field
+from pipeline.errors import Invalid, UserError
+from pipeline.reconstruction.field import Field, check_placement
 from pipeline.reconstruction.turntable import grid_view
 from pipeline.shards.progress import step
 from pipeline.views.cameras import over_white
 
+MOST_LABELS = 255
+ADDED_SCALE = 0.5
+"""Size of an added thing beside the object that it is added to, unless said otherwise."""
 
-def imagined(result: PartObject, label: int, prompt: str, seed: int, networks: Networks) -> np.ndarray:
+
+@dataclass(frozen=True)
+class Addition:
+    """What is added to an object, one of a text, an image and a 3D object, and where; see `PartGenPipeline.add`."""
+
+    text: str | None
+    image: str | Path | Image.Image | None
+    object: str | Path | None
+    up: Up
+    place: Sequence[float] | None
+    scale: float | None
+    turn: Sequence[float]
+
+    def check(self) -> None:
+        """UserError when it cannot be added to anything."""
+        if [self.text, self.image, self.object].count(None) != 2:
+            raise Invalid("Give one of a text, an image and an object to add.")
+        check_up(self.up)
+        if self.place is not None and len(self.place) != 3:
+            raise Invalid(f"The place {tuple(self.place)} has {len(self.place)} numbers; give x, y and z.")
+        if len(self.turn) != 3 or not np.isfinite(self.turn).all():
+            raise Invalid(f"The turn {tuple(self.turn)} is not three numbers; give degrees around x, y and z.")
+        check_placement(self.place or (0, 0, 0), self.size)
+
+    @property
+    def size(self) -> float:
+        """1 is the radius of the bounding sphere of the object that it is added to."""
+        return ADDED_SCALE if self.scale is None else self.scale
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is said where or how it stands; what is not is drawn in place."""
+        return self.place is not None or self.scale is not None or any(self.turn)
+
+
+def edited(
+    session: Session, result: PartObject, part: str, prompt: str, name: str, seed: int, reconstructor: str | None
+) -> PartObject:
+    """The object with one part drawn anew; see `PartGenPipeline.edit`."""
+    old, text = result.part(part), session.allowed(checked_prompt(prompt))
+    scene = session.resume(result, reconstructor)
+    result = with_fields(result, [one.label for one in result.parts], session.models, session.settings, scene)
+    old = result.part(part)
+    grid = imagined(result, old.label, text, seed, session.models)
+    called = free_name(name.strip() or short_name(text), [one for one in result.parts if one is not old])
+    field = fields_of(scene, {old.label: grid})[old.label]
+    entry = {"command": "edit", "part": old.name, "name": called, "prompt": text, "seed": seed}
+    digests = session.models.digests(*EditingPipeline.tasks) | session.models.reconstructing(scene.params)
+    new = replace(
+        old, name=called, caption=text, score=None, grid=grid, field=field, original=False, models=digests, atoms=()
+    )
+    parts = [new if one is old else one for one in result.parts]
+    return session.allowed(changed(result, parts, new, scene, digests, entry))
+
+
+def added(
+    session: Session, result: PartObject, addition: Addition, name: str, seed: int, reconstructor: str | None
+) -> PartObject:
+    """The object with one part more; see `PartGenPipeline.add`."""
+    addition.check()
+    label = 1 + max(one.label for one in result.parts)
+    if label > MOST_LABELS:
+        raise UserError(f"{result.name} has a part {MOST_LABELS} already; more cannot be told apart.")
+    turn = addition.turn
+    prompt = "" if addition.text is None else session.allowed(checked_prompt(addition.text))
+    scene = session.resume(result, reconstructor)
+    result = with_fields(result, [one.label for one in result.parts], session.models, session.settings, scene)
+    if prompt and not addition.is_placed:
+        grid = imagined(result, label, prompt, seed, session.models)
+        field, called = fields_of(scene, {label: grid})[label], short_name(prompt)
+        names: Sequence[str] = EditingPipeline.tasks
+        origin: Mapping[str, Any] = {"kind": "text", "prompt": prompt}
+    else:
+        source = _source(session, addition, prompt, seed)
+        grid = (over_white(source.grid) * 255).round().astype(np.uint8)
+        field = fields_of(scene, {label: grid})[label]
+        field = turned(field, turn) if any(turn) and addition.object is None else field
+        field = stand(field, result.parts, addition.place, addition.size)
+        called, names, origin = source.name, source.models, in_place(source.origin, field)
+        notices = dict.fromkeys(filter(None, (result.notice, source.notice)))
+        remarks = [*result.diagnostics, *source.remarks]
+        result = replace(result, notice="; ".join(notices), diagnostics=remarks)
+    called = free_name(name.strip() or called, result.parts)
+    digests = session.models.digests(*names) | session.models.reconstructing(scene.params)
+    new = Part(label, called, prompt or called, None, grid, field, models=digests)
+    placement = {"offset": field.offset_3, "scale": field.scale}
+    entry = {"command": "add", "part": called, "origin": origin, "placement": placement, "seed": seed}
+    entry |= {"turn": list(turn)} if any(turn) else {}
+    return session.allowed(changed(result, [*result.parts, new], new, scene, digests, entry))
+
+
+def imagined(result: PartObject, label: int, prompt: str, seed: int, models: Models) -> np.ndarray:
     """The grid (H, W, 3) uint8 of a part after a prompt, among what the others show of themselves (A.8).
 
     `label` is the part in whose place it comes, or one that is not there yet.
@@ -32,7 +134,7 @@ def imagined(result: PartObject, label: int, prompt: str, seed: int, networks: N
     rest = (result.labels > 0) & (result.labels != label)
     with step("Drawing the part"):
         noise = torch.Generator().manual_seed(seed)
-        (drawn,) = networks.get(EditingPipeline)(over_white(result.grid), rest, prompt, generator=noise).images
+        (drawn,) = models.get(EditingPipeline)(over_white(result.grid), rest, prompt, generator=noise).images
     picture: np.ndarray = (drawn * 255).round().astype(np.uint8)
     return picture
 
@@ -42,10 +144,10 @@ def changed(
     parts: Sequence[Part],
     new: Part,
     scene: Scene,
-    models: Mapping[str, str],
+    digests: Mapping[str, str],
     entry: Mapping[str, Any],
 ) -> PartObject:
-    """The object of `parts`, of which `new` was replaced or added; `models` and `entry` go into its history.
+    """The object of `parts`, of which `new` was replaced or added; `digests` and `entry` go into its history.
 
     It can no longer be divided anew.
     """
@@ -64,9 +166,9 @@ def changed(
         animations={},
         overlap=built.overlap,
         diagnostics=[*kept, *built.diagnostics],
-        models={**result.models, **models},
+        models={**result.models, **digests},
         settings={**result.settings, "reconstruct": scene.params.deciding()},
-        history=[*result.history, {**entry, "models": models}],
+        history=[*result.history, {**entry, "models": digests}],
     )
 
 
@@ -130,3 +232,11 @@ def stand(field: Field, parts: Sequence[Part], place: Sequence[float] | None, sc
     x = others_M3[:, 0].max() - cells_M3[:, 0].min()
     y = others_M3[:, 1].min() - cells_M3[:, 1].min()
     return sized.moved((float(x), float(y), 0))
+
+
+def _source(session: Session, addition: Addition, prompt: str, seed: int) -> Source:
+    if addition.object is not None:
+        return drawn_object(session, addition.object, addition.up, addition.turn)
+    if addition.image is not None:
+        return from_picture(addition.image, session.models, seed, session.allowed)
+    return from_prompt(prompt, session.models, seed)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from pipeline.assets.materials import linear
 from pipeline.assets.names import unique_names
+from pipeline.assets.srgb import display, linear
 from pipeline.assets.surface import Material, Surface
 from pipeline.views.looks import base_colour
 
@@ -59,7 +59,7 @@ class Looks:
             if picture is not None and shown not in self._pictures:
                 self._pictures[shown] = _multiplied(picture, material)
             self._found[key] = Look(
-                name.replace(" ", "-"), material, display(np.array(factor)), self._pictures.get(shown), colored
+                name.replace(" ", "-"), material, displayed(np.array(factor)), self._pictures.get(shown), colored
             )
         return self._found[key]
 
@@ -78,7 +78,7 @@ def vertex_colours(surface: Surface) -> np.ndarray | None:
     """(V, 4) sRGB and opacity in [0, 1], the material's colour multiplied in; None for a surface that has none."""
     if surface.colors is None:
         return None
-    return display(surface.colors if is_textured(surface) else surface.colors * _factor(surface.material))
+    return displayed(surface.colors if is_textured(surface) else surface.colors * _factor(surface.material))
 
 
 def sampled_colours(surface: Surface) -> np.ndarray:
@@ -92,14 +92,13 @@ def sampled_colours(surface: Surface) -> np.ndarray:
         count_V = np.bincount(corner, minlength=len(surface.vertices)).clip(1)
         for channel in range(3):
             colours_V4[:, channel] = np.bincount(corner, light[:, channel], len(surface.vertices)) / count_V
-    return display(colours_V4)
+    return displayed(colours_V4)
 
 
-def display(light: np.ndarray) -> np.ndarray:
-    """Linear light with opacity, (..., 4), as sRGB in [0, 1] (IEC 61966-2-1) with the same opacity."""
-    rgb = light[..., :3].clip(0, 1)
-    shown = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb.clip(1e-9) ** (1 / 2.4) - 0.055)
-    return np.concatenate([shown, light[..., 3:].clip(0, 1)], axis=-1)
+def displayed(light: np.ndarray) -> np.ndarray:
+    """Linear light with opacity, (..., 4), as sRGB in [0, 1] with the same opacity."""
+    kept = light.clip(0, 1)
+    return np.concatenate([display(kept[..., :3]), kept[..., 3:]], axis=-1)
 
 
 def _factor(material: Material) -> np.ndarray:
@@ -118,5 +117,5 @@ def _multiplied(picture: Image.Image, material: Material) -> Image.Image:
     factor = _factor(material)
     if (factor != 1).any():
         light_HW4 = _light(np.asarray(picture.convert("RGBA"))) * factor
-        picture = Image.fromarray(np.rint(display(light_HW4) * 255).astype(np.uint8))
+        picture = Image.fromarray(np.rint(displayed(light_HW4) * 255).astype(np.uint8))
     return picture.convert("RGB" if material.alphaMode in (None, "OPAQUE") else "RGBA")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from pipeline.applications.export_looks import Look, Looks, NamedSurfaces, display, vertex_colours
+from pipeline.applications.export_looks import Look, Looks, NamedSurfaces, displayed, vertex_colours
 from pipeline.applications.export_text import digits, distinct, lines, png
 from pipeline.assets.materials import CLAMP
 from pipeline.assets.surface import Surface
@@ -67,7 +67,7 @@ def _library(stem: str, looks: Sequence[Look]) -> tuple[list[str], dict[str, byt
             _values("d", look.colour_4[3:]),
         ]
         if material.emissiveFactor is not None and any(material.emissiveFactor):
-            text.append(_values("Ke", display(np.append(material.emissiveFactor, 1.0))[:3]))
+            text.append(_values("Ke", displayed(np.append(material.emissiveFactor, 1.0))[:3]))
         if material.metallicFactor is not None:
             text.append(_values("Pm", [material.metallicFactor]))
         if material.roughnessFactor is not None:

@@ -17,7 +17,7 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.applications.diagnostics import Diagnostic
 from pipeline.applications.inputs import INPUT, Source, short_name
-from pipeline.applications.models import Networks
+from pipeline.applications.models import Models
 from pipeline.applications.photo import as_read, read_picture, without_background
 from pipeline.assets.bundle import FORMATS
 from pipeline.assets.names import clean_name
@@ -61,7 +61,7 @@ class OnSurface(TypedDict, total=False):
 
 def from_views(
     pictures: Sequence[str | Path | Image.Image],
-    networks: Networks,
+    models: Models,
     allow: Callable[[Image.Image], Image.Image],
     origin: Mapping[str, Any],
 ) -> Source:
@@ -87,7 +87,7 @@ def from_views(
                     f"{opened[0].height}; give four square pictures of one size, drawn at one scale."
                 )
         cut = [Image.fromarray(without_background(allow(one))) for one in opened]
-    views_VHW4 = _scaled(cut, networks.view_size)
+    views_VHW4 = _scaled(cut, models.view_size)
     for name, view_HW4 in zip(called, views_VHW4, strict=True):
         if not (view_HW4[..., 3] >= FAINT).any():
             raise UserError(f"{name} shows no object; give four pictures of one object, or cut it out yourself.")
@@ -97,7 +97,7 @@ def from_views(
         text,
         tile(views_VHW4),
         {**origin, "views": files},
-        remarks=list(_doubts(cut, networks)),
+        remarks=list(_doubts(cut, models)),
     )
 
 
@@ -106,12 +106,12 @@ def _scaled(pictures: Sequence[Image.Image], side: int) -> np.ndarray:
     return np.stack([np.asarray(one.resize((side, side), Image.Resampling.LANCZOS)) for one in pictures])
 
 
-def _doubts(cut: Sequence[Image.Image], networks: Networks) -> Iterator[Diagnostic]:
+def _doubts(cut: Sequence[Image.Image], models: Models) -> Iterator[Diagnostic]:
     """What speaks against the views; UserError when they are hardly of one object."""
     side = cut[0].width
-    carver = Carver(replace(networks.camera, size=COMPARED_PX), networks.cameras["elevation_deg"], HULL_CELLS)
+    carver = Carver(replace(models.camera, size=COMPARED_PX), models.cameras["elevation_deg"], HULL_CELLS)
     agreement = _agreement(_scaled(cut, COMPARED_PX), carver)
-    cameras = networks.cameras
+    cameras = models.cameras
     told = (
         f"their outlines fit one body by {agreement:.2f} (IoU; 1 is perfect), so they are not all of one object, "
         f"at one scale, from {', '.join(VIEWS)}, {cameras['elevation_deg']:g} degrees above it, by a camera of "
@@ -121,9 +121,9 @@ def _doubts(cut: Sequence[Image.Image], networks: Networks) -> Iterator[Diagnost
         raise UserError(f"The views cannot be used: {told}; draw them so, in this order.")
     if agreement < DOUBTFUL_AGREEMENT:
         yield Diagnostic(INPUT, None, agreement, f"The views are doubtful: {told}.")
-    if side < networks.view_size:
+    if side < models.view_size:
         yield Diagnostic(
-            INPUT, None, side, f"The views have {side} pixels a side and are enlarged to {networks.view_size}."
+            INPUT, None, side, f"The views have {side} pixels a side and are enlarged to {models.view_size}."
         )
 
 

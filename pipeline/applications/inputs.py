@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.applications.backgrounds import find_object
 from pipeline.applications.diagnostics import Diagnostic
-from pipeline.applications.models import Networks
+from pipeline.applications.models import Models
 from pipeline.applications.photo import as_read, cut_out, doubts, object_view, read_picture
 from pipeline.applications.render_input import draw_object
 from pipeline.assets.names import MAX_NAME_BYTES, clean_name, cut_bytes
@@ -63,7 +63,7 @@ def from_object(
     path: Path,
     assets: AssetsParams,
     render: RenderParams,
-    networks: Networks,
+    models: Models,
     up: Up = "y",
     turn: Sequence[float] = (0, 0, 0),
 ) -> Source:
@@ -74,7 +74,7 @@ def from_object(
     turn_44 = np.eye(4)
     turn_44[:3, :3] = Rotation.from_euler("XYZ", turn, degrees=True).as_matrix()
     with step("Drawing"):
-        drawn = draw_object(path, assets, render.model_copy(update=dict(networks.cameras)), up, turn_44)
+        drawn = draw_object(path, assets, render.model_copy(update=dict(models.cameras)), up, turn_44)
     name, file = clean_name(as_text(os.fsencode(path.stem))), as_text(os.fsencode(path.name))
     source = Source(
         name or "object",
@@ -91,7 +91,7 @@ def from_object(
 
 
 def from_picture(
-    picture: str | Path | Image.Image, networks: Networks, seed: int, allow: Callable[[Image.Image], Image.Image]
+    picture: str | Path | Image.Image, models: Models, seed: int, allow: Callable[[Image.Image], Image.Image]
 ) -> Source:
     """A picture of one object, its background removed, as `image_to_mv` sees it from all sides.
 
@@ -104,10 +104,10 @@ def from_picture(
     with step("Background"):
         opened = as_read(picture, called) if isinstance(picture, Image.Image) else read_picture(Path(picture))
         square = cut_out(allow(opened))
-        view = object_view(square, networks.view_size)
-    found = [Diagnostic(INPUT, None, 1.0, f"{called}: {doubt}.") for doubt in doubts(square, networks.view_size)]
+        view = object_view(square, models.view_size)
+    found = [Diagnostic(INPUT, None, 1.0, f"{called}: {doubt}.") for doubt in doubts(square, models.view_size)]
     with step("Four views"):
-        (drawn,) = networks.get(ImageToMultiViewPipeline)(view, generator=torch.Generator().manual_seed(seed)).images
+        (drawn,) = models.get(ImageToMultiViewPipeline)(view, generator=torch.Generator().manual_seed(seed)).images
     grid, remarks = as_grid(drawn, seed)
     return Source(
         clean_name(Path(file).stem) or "object",
@@ -120,13 +120,13 @@ def from_picture(
     )
 
 
-def from_prompt(prompt: str, networks: Networks, seed: int) -> Source:
+def from_prompt(prompt: str, models: Models, seed: int) -> Source:
     """A text, as `text_to_mv` imagines it; UserError when it is empty, or longer than the text encoder takes."""
     from pipeline.diffusion.pipelines import TextToMultiViewPipeline
 
     text = checked_prompt(prompt)
     with step("Four views"):
-        (drawn,) = networks.get(TextToMultiViewPipeline)(text, generator=torch.Generator().manual_seed(seed)).images
+        (drawn,) = models.get(TextToMultiViewPipeline)(text, generator=torch.Generator().manual_seed(seed)).images
     grid, remarks = as_grid(drawn, seed)
     origin = {"kind": "text", "prompt": text}
     return Source(short_name(text), text, grid, origin, models=TextToMultiViewPipeline.tasks, remarks=remarks)

@@ -1,29 +1,17 @@
-"""What the applications work with: the trained models of a folder, and the parameters.
-
-A model is read when it is first needed; all of them are for the same views.
-"""
+"""The trained models of a folder. Each is read when it is first needed; all of them are for the same views."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 
 from pipeline.errors import NotFound, UserError
 from pipeline.folders import content_digest
-from pipeline.params.applications import ApplicationsParams
-from pipeline.params.assets import AssetsParams
-from pipeline.params.base import PARAMS_FILE, load_group
-from pipeline.params.captions import CaptionsParams
-from pipeline.params.complete import CompleteParams
-from pipeline.params.generate import GenerateParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
-from pipeline.params.segment import SegmentParams
 from pipeline.project import SHIPPED, WEIGHTS
 from pipeline.views.cameras import CAMERA_KEYS, Camera
 
@@ -37,46 +25,13 @@ LRM = "lrm"
 PipelineT = TypeVar("PipelineT", bound="MultiViewPipeline")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Groups of a params.yaml."""
+class Models:
+    """Those of diffusion by their pipelines' classes, and the reconstructor; on the GPU where there is one."""
 
-    assets: AssetsParams
-    render: RenderParams
-    captions: CaptionsParams
-    generate: GenerateParams
-    segment: SegmentParams
-    complete: CompleteParams
-    reconstruction: ReconstructionParams
-    reconstruct: ReconstructParams
-    applications: ApplicationsParams
-    overrides: tuple[str, ...]
-    """What was said apart from the file; it also holds for results that are edited."""
-
-    @classmethod
-    def load(cls, overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Self:
-        """From a file; `overrides` as of `load_group`."""
-        return cls(
-            load_group(AssetsParams, overrides, path),
-            load_group(RenderParams, overrides, path),
-            load_group(CaptionsParams, overrides, path),
-            load_group(GenerateParams, overrides, path),
-            load_group(SegmentParams, overrides, path),
-            load_group(CompleteParams, overrides, path),
-            load_group(ReconstructionParams, overrides, path),
-            load_group(ReconstructParams, overrides, path),
-            load_group(ApplicationsParams, overrides, path),
-            tuple(overrides),
-        )
-
-
-class Networks:
-    """Models of diffusion by their pipelines' classes, and the reconstruction model; on the GPU where there is one."""
-
-    def __init__(self, models: Path, render: RenderParams, steps: int | None = None) -> None:
+    def __init__(self, folder: Path, render: RenderParams, steps: int | None = None) -> None:
         """`steps` of denoising; None: as the models were saved with. `render` says the cameras without an `lrm`."""
-        self.models, self.steps = models, steps
-        self.cameras = _cameras(models / LRM, render)
+        self.folder, self.steps = folder, steps
+        self.cameras = _cameras(folder / LRM, render)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._loaded: dict[str, MultiViewPipeline] = {}
         self._reconstructors: dict[str, Reconstructor] = {}
@@ -95,7 +50,7 @@ class Networks:
     def require(self, *kinds: "type[MultiViewPipeline]") -> None:
         """UserError when the model of one of the pipelines is not there, or draws other views; nothing is read."""
         for kind in kinds:
-            folder = self.models / kind.tasks[0]
+            folder = self.folder / kind.tasks[0]
             try:
                 size = int(json.loads((folder / kind.config_name).read_text(encoding="utf-8"))["grid_size"]) // 2
             except (OSError, ValueError, KeyError, TypeError):
@@ -116,7 +71,7 @@ class Networks:
             from diffusers.utils import logging
 
             logging.disable_progress_bar()
-            model = kind.from_pretrained(self.models / task)
+            model = kind.from_pretrained(self.folder / task)
             model.set_progress_bar_config(disable=True)
             if self.steps is not None:
                 model.register_to_config(steps=self.steps)
@@ -130,17 +85,17 @@ class Networks:
             from pipeline.reconstruction.reconstructor import find_reconstructor
 
             self._reconstructors[key] = find_reconstructor(
-                params, reconstruction, self.models, self.cameras, self.device
+                params, reconstruction, self.folder, self.cameras, self.device
             )
         return self._reconstructors[key]
 
     def digests(self, *names: str) -> dict[str, str]:
         """Of the models of these names."""
-        return {name: self.digest(self.models / name) for name in names}
+        return {name: self.digest(self.folder / name) for name in names}
 
     def reconstructing(self, params: ReconstructParams) -> dict[str, str]:
         """Digests of the model that reconstructs, by its name; empty where none does."""
-        return {name: self.digest(file) for name, file in params.files(self.models).items()}
+        return {name: self.digest(file) for name, file in params.files(self.folder).items()}
 
     def digest(self, folder: Path) -> str:
         """Of the model in a folder, or in a file."""
@@ -148,9 +103,9 @@ class Networks:
             self._digests[folder] = content_digest(folder)
         return self._digests[folder]
 
-    def folder(self, name: str) -> Path:
+    def where(self, name: str) -> Path:
         """Where the model of that name is: among these, or else among those that come with PartGen."""
-        return self.models / name if (self.models / name).is_dir() else SHIPPED / WEIGHTS / name
+        return self.folder / name if (self.folder / name).is_dir() else SHIPPED / WEIGHTS / name
 
 
 def _cameras(model: Path, render: RenderParams) -> dict[str, Any]:

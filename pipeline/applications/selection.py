@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.applications.result import Segmentation
+from pipeline.applications.part import Segmentation
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.errors import Invalid, UserError
 from pipeline.params.choice import Choice

@@ -12,9 +12,11 @@ import numpy as np
 from pipeline.applications.assemble import Scene, remarks
 from pipeline.applications.behind import closing, neural_glb, with_hidden_sides
 from pipeline.applications.inputs import INPUT, Source
-from pipeline.applications.models import Networks, Settings
+from pipeline.applications.models import Models
 from pipeline.applications.naming import HIDDEN_NAME, PartName, name_parts
-from pipeline.applications.result import OwnSurface, Part, PartObject
+from pipeline.applications.part import OwnSurface, Part
+from pipeline.applications.result import PartObject
+from pipeline.applications.settings import Settings
 from pipeline.assets.glb import Part as GLBPart
 from pipeline.assets.glb import surface_glb
 from pipeline.assets.names import unique_names
@@ -57,13 +59,13 @@ class Grouping:
     """By label, what comes before all other names, which get a number where they are the same."""
 
 
-def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
+def keep_surface(source: Source, wanted: Wanted, models: Models, settings: Settings, scene: Scene) -> PartObject:
     """The object in parts of its own surface, in the unit frame; the parts' label map is what the four cameras see.
 
     Invalid when it cannot be divided so.
     """
     with step("Parts of the surface"):
-        division = divide(source.pieces, wanted.parts_from, wanted.max_parts, networks.folder(GROUPING))
+        division = divide(source.pieces, wanted.parts_from, wanted.max_parts, models.where(GROUPING))
         division.part_of_atoms(wanted.parts)  # says so, before the rest is done, when there cannot be so many
         files = stored(division)
         division = restored(files)  # with a file's precision, so that the same parts have the same bytes ever after
@@ -73,7 +75,7 @@ def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: S
         ]
         seen = draw_labels(atoms, scene.camera, [(azimuth, scene.elevation_deg) for azimuth in GRID_AZIMUTHS])
         atoms_HW = np.where(source.shown, tile(seen.labels), 0).astype(np.uint8)
-    models = {GROUPING: networks.digest(networks.folder(GROUPING))}
+    digests = {GROUPING: models.digest(models.where(GROUPING))}
     made = PartObject(
         name=source.name,
         caption="",
@@ -88,22 +90,22 @@ def keep_surface(source: Source, wanted: Wanted, networks: Networks, settings: S
         notice=source.notice,
         origin=source.origin,
         seed=wanted.seed,
-        models=models,
+        models=digests,
         settings={
-            "cameras": dict(networks.cameras),
+            "cameras": dict(models.cameras),
             "captions": settings.captions.backend,
             "reconstruct": scene.params.deciding(),
             "frame": scene.frame,
             "close": wanted.close,
             "surface": wanted.surface,
         },
-        history=[{"command": "decompose", "origin": source.origin, **asdict(wanted), "models": models}],
+        history=[{"command": "decompose", "origin": source.origin, **asdict(wanted), "models": digests}],
         surface=OwnSurface.of(files, atoms_HW, division),
     )
     with step("Names"):
         whole = name_parts(settings.captions, source.grid, np.minimum(atoms_HW, 1), source.subject, quick=True)[WHOLE]
     made = replace(made, caption=whole.caption)
-    return grouped(made, in_number(made, wanted.parts), networks, settings, scene)
+    return grouped(made, in_number(made, wanted.parts), models, settings, scene)
 
 
 def in_number(result: PartObject, parts: int | None) -> Grouping:
@@ -124,7 +126,7 @@ def division_of(result: PartObject) -> Division:
     return result.surface.division
 
 
-def grouped(result: PartObject, grouping: Grouping, networks: Networks, settings: Settings, scene: Scene) -> PartObject:
+def grouped(result: PartObject, grouping: Grouping, models: Models, settings: Settings, scene: Scene) -> PartObject:
     """The same object in other parts of the same atoms; closed as it was, and with fields where it had them. `scene` is
     as of the result.
 
@@ -157,16 +159,16 @@ def grouped(result: PartObject, grouping: Grouping, networks: Networks, settings
         caption, colour = (told[label].caption, "") if before is None else (before.caption, before.colour)
         bare.append(Part(label, called[label], caption, None, original=True, atoms=mine, colour=colour))
     made = replace(result, labels=labels_HW, parts=bare, neural=None, animations={})
-    made, closed = with_hidden_sides(made, divided, networks, settings, scene)
+    made, closed = with_hidden_sides(made, divided, models, settings, scene)
     drawn_by = {name: digest for name, digest in made.models.items() if name != GROUPING}
     to_file = np.linalg.inv(result.origin["from_file"]) if result.settings["frame"] == "file" else None
     finished = []
     for one, part in zip(made.parts, closed, strict=True):
-        models = drawn_by if part.generated else {}
-        extras = mark(models) if models else {}
+        digests = drawn_by if part.generated else {}
+        extras = mark(digests) if digests else {}
         glb = surface_glb(one.name, one.label, part.surfaces, result.notice, extras, to_file)
         triangles = sum(len(surface.faces) for surface in part.surfaces)
-        finished.append(replace(one, glb=glb, triangles=triangles, models=models))
+        finished.append(replace(one, glb=glb, triangles=triangles, models=digests))
     diagnostics = [*(one for one in result.diagnostics if one.kind == INPUT), *remarks(finished)]
     made = replace(
         made,

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.assets.mtl import MtlMaterial, MtlTexture
+from pipeline.assets.srgb import linear
 from pipeline.assets.surface import REPEAT, Material
 from pipeline.assets.textures import Textures
 
@@ -121,16 +122,15 @@ def plainer(material: Material, texture_px: int, min_opacity: float) -> Material
     return Material(material.wrap, **values)
 
 
-def linear(display: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] as linear light (IEC 61966-2-1)."""
-    display = np.clip(np.nan_to_num(display), 0, 1)
-    return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** 2.4)
+def _light_of(values: np.ndarray) -> np.ndarray:
+    """Linear light of the sRGB that a file has, which may be beyond [0, 1] or no numbers."""
+    return linear(np.clip(np.nan_to_num(values), 0, 1))
 
 
 def display_colours(values: np.ndarray) -> np.ndarray:
     """Vertex colours of OBJ and PLY, sRGB (V, 3 or 4) in [0, 1], as those of a surface, linear (V, 4) float32."""
     colours = np.ones((len(values), 4), np.float32)
-    colours[:, :3] = linear(values[:, :3])
+    colours[:, :3] = _light_of(values[:, :3])
     colours[:, 3:] = np.clip(np.nan_to_num(values[:, 3:4], nan=1.0), 0, 1) if values.shape[1] > 3 else 1
     return colours
 
@@ -173,7 +173,7 @@ def _alpha_mode(picture: Image.Image | None) -> str | None:
 def _rgb(values: Sequence[float]) -> list[float]:
     """A display colour of an MTL, of one or three numbers, in linear light."""
     channels = list(values[:3]) if len(values) >= 3 else list(values[:1]) * 3
-    return [float(channel) for channel in linear(np.array(channels))] or list(GREY[:3])
+    return [float(channel) for channel in _light_of(np.array(channels))] or list(GREY[:3])
 
 
 def _number(values: Sequence[float] | None, otherwise: float) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.evaluation import failures, part_objaverse, ranking, shape_metrics, surface_parts, truths, view_measures
 from pipeline.evaluation.bootstrap import CONFIDENCE, RESAMPLES
-from pipeline.evaluation.evaluate_object import PART123, SAM2_FORMS, baselines
+from pipeline.evaluation.figures import PART123, SAM2_FORMS
+from pipeline.evaluation.segmentation_figures import baselines
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_manifest
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
+from torch import nn
 
 from pipeline.errors import UserError
 
@@ -45,17 +46,29 @@ class StLpips:
         assert all(name.startswith("lins.") for name in loaded.missing_keys), loaded
         self.network.requires_grad_(False).to(self.device)
 
-    @torch.no_grad()
     def __call__(self, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The distance of each of N pictures (N, H, W, 3) to its target, (N,); UserError where they are too small."""
-        if min(pictures.shape[1:3]) < SMALLEST_PX:
-            raise UserError(
-                f"ST-LPIPS cannot see pictures of {pictures.shape[2]} x {pictures.shape[1]} px; "
-                f"give it at least {SMALLEST_PX} px a side."
-            )
-        ours, theirs = (
-            torch.from_numpy(np.ascontiguousarray(values)).float().movedim(-1, 1).to(self.device)
-            for values in (pictures, targets)
+        check_size(pictures, "ST-LPIPS", SMALLEST_PX)
+        return perceptual_distances(self.network, pictures, targets, self.device)
+
+
+def check_size(pictures: np.ndarray, network: str, smallest_px: int, advice: str = "") -> None:
+    """UserError where pictures (N, H, W, 3) are too small for a network; it ends with the `advice`."""
+    if min(pictures.shape[1:3]) < smallest_px:
+        raise UserError(
+            f"{network} cannot see pictures of {pictures.shape[2]} x {pictures.shape[1]} px; "
+            f"give it at least {smallest_px} px a side{advice}."
         )
-        distances: np.ndarray = self.network(ours, theirs, normalize=True).flatten().cpu().numpy()
-        return distances
+
+
+@torch.no_grad()
+def perceptual_distances(
+    network: nn.Module, pictures: np.ndarray, targets: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """What a network of the LPIPS family says of N pictures (N, H, W, 3) in [0, 1] beside their targets, (N,)."""
+    ours, theirs = (
+        torch.from_numpy(np.ascontiguousarray(values)).float().movedim(-1, 1).to(device)
+        for values in (pictures, targets)
+    )
+    distances: np.ndarray = network(ours, theirs, normalize=True).flatten().cpu().numpy()
+    return distances

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.evaluation import published
-from pipeline.evaluation.evaluate_object import ALIGNED, ASSEMBLED, PART123, SAM2_FORMS
+from pipeline.evaluation.figures import ALIGNED, ASSEMBLED, PART123, SAM2_FORMS
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import DIFFERENCE, Mean, Summary
 from pipeline.evaluation.surface_tables import (

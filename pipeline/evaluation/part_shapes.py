@@ -53,3 +53,8 @@ def mean_figures(found: Sequence[ShapeDistance]) -> dict[str, float]:
 def triangles(corners_F33: np.ndarray) -> trimesh.Trimesh:
     """Triangles as a mesh without its looks."""
     return trimesh.Trimesh(corners_F33.reshape(-1, 3), np.arange(3 * len(corners_F33)).reshape(-1, 3), process=False)
+
+
+def joined(pieces: Sequence[np.ndarray]) -> trimesh.Trimesh:
+    """Triangles (F, 3, 3) of any number of pieces as one such mesh."""
+    return triangles(np.concatenate([np.zeros((0, 3, 3)), *pieces]))

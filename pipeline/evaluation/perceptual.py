@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPModel
 
 from pipeline.errors import UserError
+from pipeline.evaluation.image_metrics import check_size, perceptual_distances
 
 SMALLEST_PX = 31
 """Pictures below this have no pixels left in AlexNet's deepest layers."""
@@ -43,20 +44,10 @@ class Lpips:
             ) from None
         self.network.requires_grad_(False).to(self.device)
 
-    @torch.no_grad()
     def __call__(self, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The distance of each of N pictures to its target, (N,); UserError where they are too small."""
-        if min(pictures.shape[1:3]) < SMALLEST_PX:
-            raise UserError(
-                f"LPIPS cannot see pictures of {pictures.shape[2]} x {pictures.shape[1]} px; "
-                f"give it at least {SMALLEST_PX} px a side, or set evaluate.lpips to null."
-            )
-        ours, theirs = (
-            torch.from_numpy(np.ascontiguousarray(values)).float().movedim(-1, 1).to(self.device)
-            for values in (pictures, targets)
-        )
-        distances: np.ndarray = self.network(ours, theirs, normalize=True).flatten().cpu().numpy()
-        return distances
+        check_size(pictures, "LPIPS", SMALLEST_PX, ", or set evaluate.lpips to null")
+        return perceptual_distances(self.network, pictures, targets, self.device)
 
 
 class ClipScore:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 PLACE = re.compile(r"\{(\w+)\}")
 """Stands in a word of a command for what is put there; braces around anything else are left as they are."""
@@ -22,3 +22,13 @@ def check_places(command: Collection[str], known: Collection[str], needed: Colle
     for name in needed:
         if name not in found:
             raise ValueError(f"it lacks {{{name}}}; there are {named}")
+
+
+def with_places(known: Collection[str], needed: Collection[str]) -> AfterValidator:
+    """Of a parameter that is a `Command`: it is checked as by `check_places`."""
+
+    def checked(command: Command) -> Command:
+        check_places(command, known, needed)
+        return command
+
+    return AfterValidator(checked)

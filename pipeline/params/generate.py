@@ -2,10 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from pipeline.params.base import StageGroup
-from pipeline.params.command import Command, check_places
+from pipeline.params.command import Command, with_places
 
 
 class GenerateParams(StageGroup):
@@ -18,7 +18,7 @@ class GenerateParams(StageGroup):
     """Of the objects; `test` for tables that are published."""
     seed: int
     """Of the noise."""
-    command: Command | None
+    command: Annotated[Command, with_places(("prompt", "image", "out", "seed"), ("out",))] | None
     """What `from-image` and `from-text` have objects made by, a program and its arguments; null: the networks of the
     stage, which itself does not use it. {prompt} is the text, {image} a PNG of the picture, {seed} a number, {out} the
     folder into which it writes one mesh (GLB, glTF, OBJ, PLY, STL) or four views; docs/generators.md has examples."""
@@ -28,10 +28,3 @@ class GenerateParams(StageGroup):
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Seconds one object may take."""
-
-    @field_validator("command")
-    @classmethod
-    def _checked(cls, command: Command | None) -> Command | None:
-        if command is not None:
-            check_places(command, ("prompt", "image", "out", "seed"), ("out",))
-        return command

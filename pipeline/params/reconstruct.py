@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.params.base import Group, StageGroup
-from pipeline.params.command import Command, check_places
+from pipeline.params.command import Command, with_places
 
 Positive = Annotated[int, Field(gt=0)]
 Weights = Annotated[str, Field(min_length=1)] | None
@@ -59,7 +59,7 @@ class ReconstructParams(StageGroup):
     """Cells a side of a carved field; finer than the grids' pixels gains nothing."""
     bake_resolution: Annotated[int, Field(ge=8)]
     """Cells a side of the fields that are made of gaussians, triplanes and meshes."""
-    command: Command | None
+    command: Annotated[Command, with_places(PLACES, PLACES)] | None
     """A program and its arguments; `{views}` in them is the folder with the views, `{out}` the one for the result."""
     command_timeout_s: Annotated[float, Field(gt=0)]
     """Seconds that the program may take for one grid."""
@@ -77,13 +77,6 @@ class ReconstructParams(StageGroup):
     """The stage fails when a larger share of the objects does."""
     timeout_s: Annotated[float, Field(gt=0)]
     """Seconds one object may take."""
-
-    @field_validator("command")
-    @classmethod
-    def _checked(cls, command: Command | None) -> Command | None:
-        if command is not None:
-            check_places(command, PLACES, PLACES)
-        return command
 
     @model_validator(mode="after")
     def complete(self) -> Self:

@@ -15,6 +15,7 @@ from trimesh.visual.material import PBRMaterial
 
 from pipeline.assets.glb import GENERATOR, LINEAR_COLOURS, Node, pack
 from pipeline.assets.names import unique_names
+from pipeline.assets.srgb import linear
 from pipeline.errors import NoSurface, UserError
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.field import Field
@@ -106,11 +107,6 @@ def mark(models: Mapping[str, str]) -> dict[str, Any]:
     models that took part by name. No date, so that the same inputs give the same bytes.
     """
     return {"generated_by": f"{GENERATOR} {version('partgen')}", "models": dict(sorted(models.items()))}
-
-
-def linear(display: np.ndarray) -> np.ndarray:
-    """Display values (sRGB) in [0, 1] as linear ones, IEC 61966-2-1."""
-    return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** 2.4)
 
 
 def _node(name: str, part: NamedPart) -> Node:

@@ -22,6 +22,7 @@ from pipeline.assets.bundle import read_bundle
 from pipeline.assets.load import load_pieces
 from pipeline.assets.readers import FolderReader
 from pipeline.assets.reasons import ObjectDropped
+from pipeline.assets.srgb import display
 from pipeline.assets.surface import Surface
 from pipeline.errors import UserError
 from pipeline.programs import ProgramFailed, run_program, written
@@ -135,7 +136,5 @@ def coloured_points(surfaces: Sequence[Surface], count: int) -> tuple[np.ndarray
         weight_P3 = draws.dirichlet((1.0, 1.0, 1.0), len(corners_P3))
         points.append((surface.vertices[corners_P3] * weight_P3[..., None]).sum(axis=1))
         light_P3 = base_colour(surface, corners_P3, weight_P3).clip(0, 1)
-        colours.append(
-            np.where(light_P3 <= 0.0031308, 12.92 * light_P3, 1.055 * light_P3.clip(1e-9) ** (1 / 2.4) - 0.055)
-        )
+        colours.append(display(light_P3))
     return np.concatenate(points), np.concatenate(colours)

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.evaluation.evaluate_object import ASSEMBLED
 from pipeline.evaluation.failures import assembled
+from pipeline.evaluation.figures import ASSEMBLED
 from pipeline.evaluation.paper_tables import FAILURE_ROWS
-from pipeline.report.object_section import Shown, overlay
+from pipeline.report.object_pictures import Shown, overlay
 from pipeline.report.page_files import PageFiles
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.table import WHOLE, decode_png

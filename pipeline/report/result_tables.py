@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.evaluation import published
-from pipeline.evaluation.evaluate_object import ASSEMBLED
+from pipeline.evaluation.figures import ASSEMBLED
 from pipeline.evaluation.paper_tables import (
     COMPLETIONS,
     FAILING,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.assets.glb import load_parts, write_glb
 from pipeline.assets.names import unique_names
+from pipeline.assets.srgb import linear
 from pipeline.assets.surface import Material, Surface
 from pipeline.evaluation.surface_regimes import in_parts
 from pipeline.surface.trimeshes import surfaces_of
@@ -92,7 +93,6 @@ def _names(shared_PS: np.ndarray, names: Mapping[int, str]) -> list[str]:
 
 
 def _painted(surfaces: Sequence[Surface], number: int) -> list[Surface]:
-    srgb = PART_COLOURS[number] / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    material = Material(baseColorFactor=[*np.rint(linear * 255).astype(int).tolist(), 255], doubleSided=True)
+    light = linear(PART_COLOURS[number] / 255)
+    material = Material(baseColorFactor=[*np.rint(light * 255).astype(int).tolist(), 255], doubleSided=True)
     return [replace(surface, uv=None, colors=None, material=material) for surface in surfaces]

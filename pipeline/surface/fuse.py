@@ -12,6 +12,7 @@ from skimage.color import lab2rgb
 from skimage.measure import marching_cubes
 from trimesh.triangles import closest_point
 
+from pipeline.assets.srgb import linear
 from pipeline.assets.surface import Material, Surface
 from pipeline.surface.atoms import Triangles
 from pipeline.surface.points import Points, sampled
@@ -45,7 +46,7 @@ def fused(surfaces: Sequence[Surface], part_F: np.ndarray) -> tuple[Surface, np.
     vertices = corner + vertices.astype(np.float64) * cell
     nearest = tree.query(vertices)[1]
     part = part_F[points.atom_P[tree.query(vertices[faces].mean(axis=1))[1]]]
-    rgba = np.concatenate([_linear(points.lab_P3[nearest]), np.ones((len(vertices), 1))], axis=1)
+    rgba = np.concatenate([linear(lab2rgb(points.lab_P3[nearest][None])[0]), np.ones((len(vertices), 1))], axis=1)
     drawn = closest_point(corners_F33[points.atom_P[nearest]], vertices)
     vertices += SHRUNK * (drawn - vertices)
     skin = Surface(vertices, faces.astype(np.int64), None, None, rgba.astype(np.float32), Material())
@@ -68,8 +69,3 @@ def _distances(
     field_XYZ = np.full(shape, 2 * cell)
     field_XYZ[near_XYZ] = distance
     return field_XYZ
-
-
-def _linear(lab_P3: np.ndarray) -> np.ndarray:
-    srgb = lab2rgb(lab_P3[None])[0]
-    return np.asarray(np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4))

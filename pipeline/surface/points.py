@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.color import rgb2lab
 
+from pipeline.assets.srgb import display
 from pipeline.assets.surface import Surface
 from pipeline.views.looks import base_colour
 
@@ -62,5 +63,4 @@ def _lab(surfaces: Sequence[Surface], face_P: np.ndarray, weight_P3: np.ndarray)
         mine, surface = surface_P == number, surfaces[number]
         start = ends[number] - len(surface.faces)
         linear_P3[mine] = base_colour(surface, surface.faces[face_P[mine] - start], weight_P3[mine])
-    srgb = np.where(linear_P3 <= 0.0031308, 12.92 * linear_P3, 1.055 * linear_P3.clip(1e-9) ** (1 / 2.4) - 0.055)
-    return np.asarray(rgb2lab(srgb.clip(0, 1)[None])[0])
+    return np.asarray(rgb2lab(display(linear_P3).clip(0, 1)[None])[0])

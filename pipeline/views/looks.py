@@ -5,6 +5,7 @@ Shape suffixes: P points.
 
 import numpy as np
 
+from pipeline.assets.srgb import linear
 from pipeline.assets.surface import Surface
 
 MIRRORED, CLAMPED = 33648, 33071
@@ -14,11 +15,11 @@ MIRRORED, CLAMPED = 33648, 33071
 def base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray) -> np.ndarray:
     """Linear (P, 3): the material's factor times its texture times the colours at the vertices (glTF 2.0, 3.9.2)."""
     factor = surface.material.baseColorFactor
-    linear = (
+    light = (
         np.ones((len(corners_P3), 3)) if factor is None else np.tile(np.array(factor[:3]) / 255, (len(corners_P3), 1))
     )
     if surface.colors is not None:
-        linear = linear * (surface.colors[corners_P3, :3] * weight_P3[..., None]).sum(axis=1)
+        light = light * (surface.colors[corners_P3, :3] * weight_P3[..., None]).sum(axis=1)
     texture = surface.material.baseColorTexture
     if texture is not None and surface.uv is not None:
         uv = (surface.uv[corners_P3] * weight_P3[..., None]).sum(axis=1)
@@ -26,9 +27,8 @@ def base_colour(surface: Surface, corners_P3: np.ndarray, weight_P3: np.ndarray)
         height, width = picture.shape[:2]
         column = _wrapped(uv[:, 0], surface.material.wrap[0], width)
         row = height - 1 - _wrapped(uv[:, 1], surface.material.wrap[1], height)
-        srgb = picture[row, column] / 255
-        linear = linear * np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return linear
+        light = light * linear(picture[row, column] / 255)
+    return light
 
 
 def _wrapped(coordinate: np.ndarray, wrap: int, size: int) -> np.ndarray:

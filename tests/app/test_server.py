@@ -136,6 +136,11 @@ def test_results_on_the_disk_are_objects_whose_listed_files_alone_are_served(app
     found = ask(app, "GET", f"/api/v1/objects/{card['id']}").json()
     assert [part["name"] for part in found["parts"]] == [part.name for part in an_object().parts]
     assert found["licence"] == "“Chair” by Ünal"
+    assert (len(found["segmentations"]), found["segmentation"]) == (2, None)
+    body = {"command": "choose", "object": card["id"], "version": found["version"]}
+    refused = ask(app, "POST", "/api/v1/jobs", json=body)
+    assert (refused.status_code, "needs the option use" in refused.json()["error"]) == (400, True)
+    assert ask(app, "POST", "/api/v1/jobs", json={**body, "options": {"use": 2}}).status_code < 300
     base = f"/api/v1/objects/{card['id']}/versions/1/files"
     assert ask(app, "GET", f"{base}/parts/01-seat.glb").content == b"glb of the seat"
     etag = ask(app, "GET", f"{base}/grid.png").headers["etag"]
@@ -201,6 +206,7 @@ def test_objects_and_jobs_are_there_after_a_restart_even_without_the_database(tm
         ({"command": "decompose", "sample": "butter", "options": {"parts": 0}}, "parts"),
         ({"command": "from-text", "prompt": "  "}, "from-text takes prompt"),
         ({"command": "edit", "prompt": "a chair"}, "needs object"),
+        ({"command": "choose", "options": {"use": 2}}, "needs object"),
         ({"command": "decompose", "sample": "butter", "object": "0" * 32}, "takes no object"),
         (["no object"], "as it must be"),
     ],

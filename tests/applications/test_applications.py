@@ -1,6 +1,7 @@
 """The five applications with tiny networks of random weights, whose drawings fill all views, and carving."""
 
 import io
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,12 +16,14 @@ import trimesh
 import yaml
 from PIL import Image
 
+from pipeline.app.tasks import Tasks
 from pipeline.applications.assemble import Frame, Scene
 from pipeline.applications.edit import in_place, redrawn, stand
 from pipeline.applications.inputs import INPUT, as_grid, from_picture
-from pipeline.applications.models import Networks
+from pipeline.applications.models import Models
+from pipeline.applications.part import Part
 from pipeline.applications.partgen import PartGenPipeline
-from pipeline.applications.result import Part, PartObject
+from pipeline.applications.result import PartObject
 from pipeline.applications.safety import Refused, Subject, allowed
 from pipeline.applications.selection import choose_parts
 from pipeline.assets.glb import read_header
@@ -35,8 +38,8 @@ from pipeline.reconstruction.carving import Carver
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.reconstructor import Carving
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, over_white, tile
-from stages.applications import finish
 from stages.cli import main
+from stages.results import finish
 from tests.chat_server import ChatServer
 from tests.diffusion.test_pipelines import GRID, VIEW, model
 from tests.surface.test_close import cut
@@ -145,11 +148,29 @@ def test_an_interrupt_while_animations_are_drawn_leaves_the_result(
     finish(partgen, made, tmp_path / "asked", no_animation=True)
 
 
-def test_another_segmentation_of_the_same_drawing_can_be_used(partgen: PartGenPipeline, made: PartObject) -> None:
+def test_another_segmentation_of_the_same_drawing_can_be_used(
+    partgen: PartGenPipeline, made: PartObject, tmp_path: Path
+) -> None:
     second = partgen.from_text(PROMPT, Choice(samples=2, use=2), seed=1)
     np.testing.assert_array_equal(second.grid, made.grid)
     np.testing.assert_array_equal(second.labels, made.segmentations[1].labels)
     assert not np.array_equal(second.labels, made.labels)
+    kept = PartObject.load(made.save(tmp_path / "made"))
+    tasks = Tasks(tmp_path)  # as the app has it made
+    vars(tasks)["pipeline"] = partgen
+    tasks.task_make("choose", str(tmp_path / "chosen"), {"use": 2}, result=str(tmp_path / "made"))
+    chosen = PartObject.load(tmp_path / "chosen")
+    np.testing.assert_array_equal(chosen.labels, second.labels)
+    assert json.dumps(chosen.history) == json.dumps(second.history, sort_keys=True)
+    assert (chosen.models, chosen.seed, chosen.caption) == (second.models, second.seed, second.caption)
+    for part, same in zip(chosen.parts, second.parts, strict=True):
+        assert (part.label, part.score, part.triangles) == (same.label, same.score, same.triangles)
+        assert part.models == same.models
+        np.testing.assert_array_equal(part.grid, same.grid)
+    with pytest.raises(UserError, match="keeps 2 segmentations, and none with the number 3"):
+        partgen.choose(kept, 3)
+    with pytest.raises(UserError, match="was changed since it was segmented"):
+        partgen.choose(partgen.rename(kept, "1", "trunk"), 2)
     other = partgen.from_text(PROMPT, Choice(max_parts=1), seed=2)
     assert not np.array_equal(other.grid, made.grid)
     assert [one.kind for one in other.diagnostics if one.kind == "single"] == ["single"]
@@ -202,7 +223,7 @@ def test_a_picture_becomes_an_object_in_parts(partgen: PartGenPipeline, tmp_path
     kept = PartObject.load(found.save(tmp_path / "box")).picture
     np.testing.assert_array_equal(kept, found.picture)
     Image.fromarray(found.picture).save(tmp_path / "again.png")
-    first, again = (from_picture(tmp_path / name, partgen.networks, 1, same) for name in ("red-box.png", "again.png"))
+    first, again = (from_picture(tmp_path / name, partgen.models, 1, same) for name in ("red-box.png", "again.png"))
     np.testing.assert_array_equal(first.grid, found.grid)
     assert np.abs(again.grid.astype(int) - first.grid).mean() < 2
     edited = partgen.edit(found, "1", "a lamp")
@@ -213,7 +234,7 @@ def test_what_is_doubtful_in_a_picture_is_told(partgen: PartGenPipeline) -> None
     picture = Image.new("RGBA", (12, 12))
     picture.paste((200, 30, 30, 255), (1, 1, 4, 9))
     picture.paste((30, 30, 200, 255), (6, 1, 9, 9))
-    small, several, *_ = from_picture(picture, partgen.networks, 0, same).remarks
+    small, several, *_ = from_picture(picture, partgen.models, 0, same).remarks
     assert small.message.startswith("The picture: its object is only 8 pixels large, less than in a view of 16;")
     assert several.message.startswith("The picture: it shows 2 separate things")
     assert {small.kind, several.kind} == {INPUT}
@@ -538,15 +559,15 @@ def test_models_for_other_views_are_refused(
 
 def test_cameras_are_those_of_the_reconstruction_model(tmp_path: Path) -> None:
     render = load_group(RenderParams, path=ROOT / "presets/nano.yaml")
-    assert Networks(tmp_path, render).camera == Camera(render.fov_deg, render.distance, render.view_size)
+    assert Models(tmp_path, render).camera == Camera(render.fov_deg, render.distance, render.view_size)
     (tmp_path / "lrm").mkdir()
     config = tmp_path / "lrm/config.json"
     config.write_text('{"view_size": 32, "fov_deg": 30.0, "distance": 4.0, "elevation_deg": 10.0}')
-    networks = Networks(tmp_path, render)
-    assert (networks.camera, networks.cameras["elevation_deg"]) == (Camera(30.0, 4.0, 32), 10.0)
+    models = Models(tmp_path, render)
+    assert (models.camera, models.cameras["elevation_deg"]) == (Camera(30.0, 4.0, 32), 10.0)
     config.write_text("{}")
     with pytest.raises(UserError, match="says nothing of cameras"):
-        Networks(tmp_path, render)
+        Models(tmp_path, render)
 
 
 def test_the_number_of_steps_is_that_of_all_networks(models: Path, overrides: list[str]) -> None:
@@ -647,7 +668,7 @@ def test_a_safety_checker_sees_every_prompt_picture_and_result(partgen: PartGenP
         seen.append(subject if isinstance(subject, str) else type(subject).__name__)
         return None
 
-    watched = PartGenPipeline(partgen.networks, partgen.settings, check)
+    watched = PartGenPipeline(partgen.models, partgen.settings, check)
     trimesh.creation.box((1, 0.3, 1)).export(tmp_path / "box.glb")
     picture = Image.new("RGBA", (32, 32))
     picture.paste((200, 30, 30, 255), (8, 8, 24, 24))
@@ -665,7 +686,7 @@ def test_a_safety_checker_sees_every_prompt_picture_and_result(partgen: PartGenP
 def test_what_the_checker_refuses_is_not_made(partgen: PartGenPipeline, made: PartObject, tmp_path: Path) -> None:
     def refusing(kind: type) -> PartGenPipeline:
         return PartGenPipeline(
-            partgen.networks, partgen.settings, lambda subject: "it is rude" if isinstance(subject, kind) else None
+            partgen.models, partgen.settings, lambda subject: "it is rude" if isinstance(subject, kind) else None
         )
 
     with pytest.raises(Refused, match="refuses this prompt: it is rude"):
@@ -675,7 +696,7 @@ def test_what_the_checker_refuses_is_not_made(partgen: PartGenPipeline, made: Pa
     with pytest.raises(Refused, match="refuses this result"):
         refusing(PartObject).from_text(PROMPT)
     with pytest.raises(Refused, match="False"):  # a checker that was written the other way round lets nothing pass
-        PartGenPipeline(partgen.networks, partgen.settings, lambda _: False).from_text(PROMPT)  # type: ignore[arg-type, return-value]
+        PartGenPipeline(partgen.models, partgen.settings, lambda _: False).from_text(PROMPT)  # type: ignore[arg-type, return-value]
 
 
 def test_the_params_name_the_checkers_module(

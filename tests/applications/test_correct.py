@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.app.commands import python_lines, shell_lines
 from pipeline.applications.correct import atoms_at, recoloured, renamed
+from pipeline.applications.part import OwnSurface
 from pipeline.applications.partgen import PartGenPipeline
-from pipeline.applications.result import OwnSurface, PartObject
+from pipeline.applications.result import PartObject
 from pipeline.applications.surface import division_of
 from pipeline.assets.glb import read_header
 from pipeline.assets.surface import Material, Piece, Surface

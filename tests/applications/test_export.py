@@ -19,8 +19,9 @@ from pipeline.applications.result import PartObject
 from pipeline.assets.bundle import read_bundle
 from pipeline.assets.glb import surface_glb
 from pipeline.assets.load import load_pieces
-from pipeline.assets.materials import CLAMP, linear
+from pipeline.assets.materials import CLAMP
 from pipeline.assets.readers import FolderReader
+from pipeline.assets.srgb import linear
 from pipeline.assets.surface import REPEAT, Material, Piece, Surface, total_area
 from pipeline.errors import UserError
 from pipeline.folders import changed_files

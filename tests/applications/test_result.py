@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from pipeline.applications.diagnostics import Diagnostic
-from pipeline.applications.result import Part, PartObject, Segmentation
+from pipeline.applications.part import Part, Segmentation
+from pipeline.applications.result import PartObject
 from pipeline.errors import UserError
 from pipeline.folders import file_name, next_free
 from pipeline.reconstruction.field import Decoder, Field
@@ -254,8 +255,8 @@ def test_what_a_killed_save_left_goes_with_the_next(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from tests.applications.test_result import an_object
-from pipeline.applications import result
-result.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from pipeline.applications import result_folder
+result_folder.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 an_object().save(Path({str(tmp_path)!r}) / "chair")
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == -signal.SIGKILL

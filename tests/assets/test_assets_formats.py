@@ -14,9 +14,9 @@ from PIL import Image
 
 from pipeline.assets.bundle import Bundle, read_bundle
 from pipeline.assets.load import load_pieces
-from pipeline.assets.materials import linear
 from pipeline.assets.polygons import Polygons, triangulate
 from pipeline.assets.reasons import ObjectDropped
+from pipeline.assets.srgb import linear
 from pipeline.assets.surface import Piece, total_area
 from tests.assets_files import obj_box, png
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.applications.models import Networks
+from pipeline.applications.models import Models
 from pipeline.diffusion.networks import load_autoencoder
 from pipeline.diffusion.pipelines import SegmentationPipeline
 from pipeline.diffusion.unet import load_unet
@@ -50,7 +50,7 @@ def test_a_bit_that_flipped_is_named_before_anything_is_drawn(saved: Path, name:
     (saved / name).write_bytes(content)
     render = load_group(RenderParams, ["render.view_size=16"], Path("presets/nano.yaml"))
     with pytest.raises(UserError, match=f"{name} is damaged: its checksum"):
-        Networks(saved.parent, render).get(SegmentationPipeline)
+        Models(saved.parent, render).get(SegmentationPipeline)
     if name.startswith("unet"):
         with pytest.raises(UserError, match=f"{name} is damaged"):
             load_unet(saved / "unet")

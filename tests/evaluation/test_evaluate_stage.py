@@ -10,7 +10,9 @@ import torch
 from transformers import Sam2ImageProcessor, Sam2Processor
 
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate_object import EvaluateTask, completion, generation, reassembly, segmentation
+from pipeline.evaluation.evaluate_task import EvaluateTask
+from pipeline.evaluation.likeness_figures import completion, generation, reassembly
+from pipeline.evaluation.segmentation_figures import segmentation
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.read import read_table
 from stages.evaluate import items, run, show

@@ -4,7 +4,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from pipeline.applications.models import Networks
+from pipeline.applications.models import Models
 from pipeline.diffusion.example_index import build_index
 from pipeline.diffusion.frozen import text_outputs
 from pipeline.diffusion.networks import load_autoencoder
@@ -35,13 +35,13 @@ def _weights() -> None:
 
 
 def _networks() -> None:
-    networks = Networks(WEIGHTS, load_group(RenderParams, path=NANO))
-    model = networks.get(SegmentationPipeline)
+    models = Models(WEIGHTS, load_group(RenderParams, path=NANO))
+    model = models.get(SegmentationPipeline)
     for part in (model.unet, model.autoencoder):
         say(part)
     params = load_group(ReconstructParams, ["reconstruct.reconstructor=lrm"], NANO)
-    say(networks.reconstructor(params, load_group(ReconstructionParams, path=NANO)).lrm)  # type: ignore[attr-defined]
-    say((dict(model.config), model.scheduler.config, networks.cameras))
+    say(models.reconstructor(params, load_group(ReconstructionParams, path=NANO)).lrm)  # type: ignore[attr-defined]
+    say((dict(model.config), model.scheduler.config, models.cameras))
 
 
 def _interrupted() -> None:

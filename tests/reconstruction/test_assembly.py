@@ -12,7 +12,7 @@ from trimesh.visual.material import PBRMaterial
 
 from pipeline.assets.glb import load_parts, read_header
 from pipeline.errors import UserError
-from pipeline.reconstruction.assembly import NamedPart, assemble, linear
+from pipeline.reconstruction.assembly import NamedPart, assemble
 
 NOTICE = "“Chair” by Ünal © 2020, CC BY 4.0"
 EXTRAS = {"licence": "CC-BY-4.0", "author": "Ünal", "source": "https://example.org/chair"}
@@ -120,14 +120,6 @@ def test_vertex_colours_are_linear_and_materials_plain() -> None:
     (material,) = tree["materials"]
     assert material["doubleSided"] is False
     assert material["pbrMetallicRoughness"] == {"roughnessFactor": 1.0, "metallicFactor": 0.0}
-
-
-def test_linear_is_the_inverse_of_the_display_curve() -> None:
-    values = np.linspace(0, 1, 256)
-    light = linear(values)
-    shown = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    np.testing.assert_allclose(shown, values, atol=1e-6)
-    assert (np.diff(np.rint(light * 65535)) > 0).all()
 
 
 def test_textures_are_stored_as_they_are() -> None:

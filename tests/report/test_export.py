@@ -14,7 +14,7 @@ from pipeline.diffusion.autoencoder import build_autoencoder
 from pipeline.diffusion.networks import load_autoencoder
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate_object import FIGURES
+from pipeline.evaluation.figures import FIGURES
 from pipeline.folders import STAGE, changed_files, check_replaceable, write_sums
 from pipeline.heldout.reconstruct_tables import FIELDS
 from pipeline.params.base import load_group

@@ -14,9 +14,9 @@ import pytest
 from pipeline.applications.result import PartObject
 from pipeline.errors import UserError
 from pipeline.folders import next_free
-from stages.applications import keep
 from stages.entry import one_sentence_errors
 from stages.reserve import reserved
+from stages.results import keep
 from tests.applications.test_result import an_object
 from tests.toy_project import ROOT
 

@@ -65,6 +65,7 @@ export class Stage extends EventTarget {
     this.canvas.addEventListener("keydown", (event) => this.key(event));
   }
 
+  /** The same keys as in the report's viewer.js; that page is opened from disk, where browsers load no ES modules. */
   key(event) {
     const steps = {
       ArrowLeft: () => this.controls.rotateLeft(-TURN),

@@ -169,7 +169,8 @@ export class ViewsPanel {
 
   /** The other segmentations that were kept, to look at and to take instead. */
   fillOthers(doc) {
-    const box = find("#others"), { segmentations } = doc;
+    const box = find("#others"), { segmentations, segmentation: used } = doc;
+    const take = (use) => told(() => this.bench.submit({ command: "choose", object: doc.id, version: doc.version, options: { use } }));
     box.hidden = segmentations.length < 2;
     find("ol", box).replaceChildren(
       ...segmentations.map(({ score, url }, index) =>
@@ -177,7 +178,8 @@ export class ViewsPanel {
           "li",
           {},
           el("img", { src: url, alt: `Segmentation ${index + 1}` }),
-          el("span", { class: "quiet" }, `${index + 1}: score ${score.toFixed(2)}`),
+          el("span", { class: "quiet" }, `${index + 1}: score ${score.toFixed(2)}${index + 1 === used ? ", taken" : ""}`),
+          used !== null && index + 1 !== used && el("button", { onclick: () => take(index + 1) }, "Take this one"),
         ),
       ),
     );
