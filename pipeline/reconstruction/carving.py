@@ -122,6 +122,21 @@ class Carver:
             points.append(points_HW3.where(inside_HWS.any(dim=2, keepdim=True), math.nan))
         return torch.stack(points)
 
+    @torch.no_grad()
+    def span(self, outlines_VHW: Tensor) -> Tensor:
+        """Between which distances from their cameras the pixels' rays are in the hull of silhouettes (V, H, W).
+
+        (2, V, H, W): of the first and the last sample in it, and nan where a ray misses it.
+        """
+        rays_VHW = grid_rays(self.camera, self.elevation_deg, outlines_VHW.device)
+        spans = []
+        for rays_HW, (points_HWS3, inside_HWS) in zip(rays_VHW, self._along_rays(outlines_VHW), strict=True):
+            shares_S = torch.arange(points_HWS3.shape[2], device=outlines_VHW.device)
+            ends = torch.stack((inside_HWS.byte().argmax(dim=2), (inside_HWS * shares_S).amax(dim=2)))
+            distances_2HW = rays_HW.near + ends * rays_HW.steps(points_HWS3.shape[2])
+            spans.append(distances_2HW.where(inside_HWS.any(dim=2), math.nan))
+        return torch.stack(spans, dim=1)
+
     def _along_rays(self, outlines_VHW: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Of one view after the other, since all samples are many: the samples of its rays, and which are in the hull.
 
@@ -165,7 +180,7 @@ class Carver:
         if not known_N.any():
             return colour_CDHW
         colour_CDHW[:, known_DHW] = rgb_N3[known_N].t()
-        return spread_colours(colour_CDHW, known_DHW)
+        return spread_values(colour_CDHW, known_DHW)
 
     def _unhidden(self, points_N3: Tensor, towards_N3: Tensor, occupancy_DHW: Tensor) -> Tensor:
         """Which points (N, 3) see a camera in the direction (N, 3): the hull does not stand between; (N,) bool."""
@@ -202,11 +217,10 @@ def grown(cells_DHW: Tensor) -> Tensor:
     return F.max_pool3d(cells_DHW[None].float(), 3, stride=1, padding=1)[0].bool()
 
 
-def spread_colours(colour_CDHW: Tensor, known_DHW: Tensor) -> Tensor:
-    """Each cell with the colour of the nearest one that is known; at least one must be."""
-    nearest = distance_transform_edt(~known_DHW.cpu().numpy(), return_distances=False, return_indices=True)
-    at_z, at_y, at_x = torch.from_numpy(nearest).long().to(colour_CDHW.device)
-    return colour_CDHW[:, at_z, at_y, at_x]
+def spread_values(values: Tensor, known: Tensor) -> Tensor:
+    """Each cell or pixel with the values (C, ...) of the nearest one that is known (...); at least one must be."""
+    nearest = distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
+    return values[(slice(None), *torch.from_numpy(nearest).long().to(values.device))]
 
 
 def _sampled(picture_CHW: Tensor, places_N2: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the training loop minimises for the reconstruction model: errors of rendered colour and alpha.
+"""What the training loop minimises for the reconstruction models: errors of rendered colour and alpha.
 
 How the paper trains its model is not published. Here colour over white and alpha of views with known cameras are
 supervised, those of the grid itself among them; depth is not, since the shards hold none. What the silhouettes of eight
@@ -7,6 +7,7 @@ views and the colours inside them leave open is left to the network.
 Shape suffixes: B samples, R rays, V views, H W pixels of a view.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.drawn_objects import DrawnObjects, PosedViews, over_white
-from pipeline.reconstruction.examples import Examples, collate
+from pipeline.reconstruction.examples import DrawnExamples, Examples, collate
 from pipeline.reconstruction.lrm import LRM
 from pipeline.reconstruction.rays import stacked, view_rays
 from pipeline.reconstruction.renderer import render
@@ -34,28 +35,21 @@ LEAST_ERROR = 1e-10
 """A mean squared error below this counts as this, 100 dB: what is drawn exactly must not swallow the mean."""
 
 
-class LRMObjective:
-    """The loss of the reconstruction model over its training examples."""
+class ViewsObjective(ABC):
+    """What the objectives of all reconstruction models have in common: how novel views are measured and shown."""
 
     collate = staticmethod(collate)
 
-    def __init__(
-        self, model: LRM, examples: Examples, validation: DrawnObjects | None, params: ReconstructionParams
-    ) -> None:
-        self.module = model
-        self._examples, self._validation, self._params = examples, validation, params
+    def __init__(self, examples: DrawnExamples, validation: DrawnObjects | None) -> None:
+        self._examples, self._validation = examples, validation
 
-    def examples(self) -> Examples:
+    @abstractmethod
+    def draw(self, drawn: PosedViews) -> Tensor:
+        """The novel views of an object as its reconstruction shows them, (V, 3, H, W) over white."""
+
+    def examples(self) -> DrawnExamples:
         """The training examples."""
         return self._examples
-
-    def loss(self, module: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Squared error of colour over white, and of alpha, each the mean over a sample's rays: (B,)."""
-        seen = module(batch["grid"], batch["rays"])
-        colour_B = (seen.colour - batch["colour"]).square().mean(dim=(1, 2))
-        alpha_B = (seen.alpha - batch["alpha"]).square().mean(dim=1)
-        loss_B: Tensor = colour_B + ALPHA_WEIGHT * alpha_B
-        return loss_B
 
     def validation(self) -> dict[str, float]:
         """How well novel views of up to HELD_OUT validation objects are drawn; nothing when there are none.
@@ -87,12 +81,33 @@ class LRMObjective:
         picture = torch.cat(rows, dim=-2).permute(1, 2, 0)
         return {"samples": (picture.clamp(0, 1) * 255).round().byte().numpy()}
 
+    def _errors(self, drawn: PosedViews) -> list[float]:
+        """The mean squared error of each novel view."""
+        truth_V3HW = over_white(drawn.novel_V4HW)[0]
+        errors: list[float] = (self.draw(drawn) - truth_V3HW).square().mean(dim=(1, 2, 3)).tolist()
+        return errors
+
+
+class LRMObjective(ViewsObjective):
+    """The loss of the reconstruction model over its training examples."""
+
+    def __init__(
+        self, model: LRM, examples: Examples, validation: DrawnObjects | None, params: ReconstructionParams
+    ) -> None:
+        super().__init__(examples, validation)
+        self.module, self._params = model, params
+
+    def loss(self, module: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Squared error of colour over white, and of alpha, each the mean over a sample's rays: (B,)."""
+        seen = module(batch["grid"], batch["rays"])
+        colour_B = (seen.colour - batch["colour"]).square().mean(dim=(1, 2))
+        alpha_B = (seen.alpha - batch["alpha"]).square().mean(dim=1)
+        loss_B: Tensor = colour_B + ALPHA_WEIGHT * alpha_B
+        return loss_B
+
     @torch.no_grad()
     def draw(self, drawn: PosedViews) -> Tensor:
-        """The novel views of an object as its reconstruction shows them, (V, 3, H, W) over white.
-
-        Reconstructed as at inference: what never reaches `support_floor` is empty.
-        """
+        """As of all objectives, reconstructed as at inference: what never reaches `support_floor` is empty."""
         config: Any = self.module.config
         device = self.module.device
         camera = Camera(config.fov_deg, config.distance, config.view_size)
@@ -100,12 +115,6 @@ class LRMObjective:
         rays_VHW = stacked([view_rays(camera, *where) for where in zip(drawn.azimuths, drawn.elevations, strict=True)])
         seen = render([field], rays_VHW.flat().to(device), config.samples, chunk_samples=config.chunk_samples)
         return seen.colour.view(*rays_VHW.near.shape, 3).permute(0, 3, 1, 2).cpu()
-
-    def _errors(self, drawn: PosedViews) -> list[float]:
-        """The mean squared error of each novel view."""
-        truth_V3HW = over_white(drawn.novel_V4HW)[0]
-        errors: list[float] = (self.draw(drawn) - truth_V3HW).square().mean(dim=(1, 2, 3)).tolist()
-        return errors
 
 
 def chosen(objects: DrawnObjects, place: int) -> Sequence[PosedViews]:
