@@ -13,9 +13,9 @@ from pipeline.params.gaussians import GaussiansParams
 from pipeline.reconstruction.drawn_objects import DrawnObjects, PosedViews, over_white
 from pipeline.reconstruction.examples import ViewExamples
 from pipeline.reconstruction.gaussians import Gaussians
-from pipeline.reconstruction.objective import ALPHA_WEIGHT, ViewsObjective
 from pipeline.reconstruction.pixel_gaussians import PixelGaussians, PixelSplats
 from pipeline.reconstruction.splats import draw_views
+from pipeline.reconstruction.views_objective import ALPHA_WEIGHT, ViewsObjective
 from pipeline.views.cameras import camera_to_world
 
 LEAST_SHOWN = 0.1

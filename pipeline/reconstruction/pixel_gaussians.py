@@ -33,6 +33,8 @@ VALUES = {"distance": 1, "offset": 3, "opacity": 1, "scales": 3, "rotation": 4, 
 """Channels of what the network says of a gaussian."""
 SHOWN = 6
 """Channels of a pixel beside its ray: colour 3, silhouette, and the least and the largest distance."""
+RAY = 6
+"""Plücker coordinates of a pixel of the network: direction and moment."""
 OPACITY_START = 3.0
 """Logit of an untrained gaussian's opacity, which is 95 %."""
 SCALE_START = 0.6
@@ -86,7 +88,7 @@ class PixelGaussians(ModelMixin, ConfigMixin):
         self.rays = _PixelRays(grid_rays(camera, elevation_deg), self.poses[0][0], stride)
         self.pixel = 2 * math.tan(math.radians(fov_deg) / 2) / view_size
         outputs = sum(VALUES.values()) * stride**2
-        self.network = ViewsUNet(SHOWN * stride**2 + 6, widths, blocks, outputs, attention, head_channels)
+        self.network = ViewsUNet(SHOWN * stride**2 + RAY, widths, blocks, outputs, attention, head_channels)
         for weight in self.network.last.parameters():  # it starts as what is said above
             nn.init.zeros_(weight)
 
