@@ -128,14 +128,17 @@ class Carver:
 
         (2, V, H, W): of the first and the last sample in it, and nan where a ray misses it.
         """
-        rays_VHW = grid_rays(self.camera, self.elevation_deg, outlines_VHW.device)
-        spans = []
-        for rays_HW, (points_HWS3, inside_HWS) in zip(rays_VHW, self._along_rays(outlines_VHW), strict=True):
-            shares_S = torch.arange(points_HWS3.shape[2], device=outlines_VHW.device)
-            ends = torch.stack((inside_HWS.byte().argmax(dim=2), (inside_HWS * shares_S).amax(dim=2)))
-            distances_2HW = rays_HW.near + ends * rays_HW.steps(points_HWS3.shape[2])
-            spans.append(distances_2HW.where(inside_HWS.any(dim=2), math.nan))
-        return torch.stack(spans, dim=1)
+        occupancy_DHW, samples = self.hull(outlines_VHW), 3 * self.resolution // 2
+        shown_VHW = outlines_VHW > 0  # no other rays cross it
+        rays_R = grid_rays(self.camera, self.elevation_deg, outlines_VHW.device)[shown_VHW]
+        places = rays_R.points(samples)[None, None]
+        inside_RS = F.grid_sample(occupancy_DHW[None, None], places, align_corners=False)[0, 0, 0] > INSIDE
+        number_S = torch.arange(samples, device=outlines_VHW.device)
+        ends_2R = torch.stack((inside_RS.byte().argmax(dim=1), (inside_RS * number_S).amax(dim=1)))
+        lengths_2R = rays_R.near + ends_2R * rays_R.steps(samples)
+        spans = outlines_VHW.new_full((2, *outlines_VHW.shape), math.nan)
+        spans[:, shown_VHW] = lengths_2R.where(inside_RS.any(dim=1), math.nan)
+        return spans
 
     def _along_rays(self, outlines_VHW: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Of one view after the other, since all samples are many: the samples of its rays, and which are in the hull.

@@ -78,7 +78,7 @@ def test_true_depths_come_back_where_they_were(hull: int) -> None:
     true = split_views(grid[None])[0]
     drawn = torch.stack([view.colour_HW3.movedim(-1, 0) for view in views])
     assert -10 * math.log10((drawn - true[:, :3]).square().mean()) > 18
-    assert ((torch.stack([view.alpha_HW for view in views]) > 0.5) == (true[:, 3] > 0.5)).float().mean() > 0.98
+    assert ((torch.stack([view.alpha_HW for view in views]) > 0.5) == (true[:, 3] > 0.5)).float().mean() > 0.96
     assert 0.05 < between.alpha_HW.mean() < 0.3
     half, swapped = CAMERA.size, grid.clone()
     swapped[:, :half, :half], swapped[:, :half, half:] = grid[:, :half, half:], grid[:, :half, :half]
