@@ -48,7 +48,7 @@ APART = {
     "reconstruction": {"diffusion"},
 }
 """Packages, and those that they must not import."""
-PLACES = {"train_lrm": "train/lrm", "train_gaussians": "train/gaussians", "train_grouping": "train/grouping"}
+PLACES = {"train_lrm": "train/lrm", "train_grouping": "train/grouping"}
 """Of the params and metrics of a stage, where the name does not say it: these are no items of a `foreach`."""
 SUMMARY = {"evaluate": "summary"}
 """The stage whose metrics are the means of another file, which has all."""

@@ -148,7 +148,7 @@ def write_metrics(project: Path, figures: list[dict[str, Any]]) -> None:
     assets = {"kept": 2, "dropped": 1, "parts": 5, "kept_by_source": {"toys": 2}, "splits": {"test": 2}}
     write_json(project / "metrics/assets.json", assets)
     (project / "plots/train").mkdir(parents=True)
-    for name in (*TRAININGS, "lrm", "gaussians", "grouping"):
+    for name in (*TRAININGS, "lrm", "grouping"):
         steps = 0 if name == KEPT else STEPS
         init_from = "weights/toy" if name in ("segment", KEPT) else ""
         values = {"parameters": 1234567, "init_from": init_from, "steps": steps}

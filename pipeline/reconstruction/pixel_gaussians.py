@@ -237,7 +237,10 @@ def build_gaussians(params: GaussiansParams, render: RenderParams) -> PixelGauss
 def load_gaussians_model(folder: Path) -> PixelGaussians:
     """The model of a folder; UserError where there is none, or where it is damaged."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no model of gaussians; run the stage `train_gaussians`, which trains it.")
+        raise UserError(
+            f"{folder} holds no model of gaussians; train one by "
+            "`partgen stage train_gaussians --set train.init_from=`, which starts from nothing."
+        )
     with reading(folder, "model of gaussians"):
         model: PixelGaussians = PixelGaussians.from_pretrained(folder).float()
     return model

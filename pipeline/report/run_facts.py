@@ -22,11 +22,10 @@ WORK = {
     "complete_no_context": "the same as complete, without the rest of the object",
     "complete_single_view": "the same as complete, one view at a time",
     "lrm": "four views to a neural field",
-    "gaussians": "four views to a gaussian for each pixel",
     "grouping": "the pieces of a surface to parts",
 }
 """What each model was trained to do."""
-MODELS = (*TRAININGS, "lrm", "gaussians", "grouping")
+MODELS = (*TRAININGS, "lrm", "grouping")
 """In the order of the stages."""
 
 

@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
         for name in NUMBERS
     ]
     put(tmp_path / "data/reconstructions", FIELDS, rows)
-    for name in (*TRAININGS[1:], "lrm", "gaussians", "grouping"):
+    for name in (*TRAININGS[1:], "lrm", "grouping"):
         (tmp_path / "data/models" / name).mkdir(exist_ok=True)
         save_file({"weight": torch.rand(4), "count": torch.arange(4)}, tmp_path / "data/models" / name / WEIGHTS)
     return tmp_path
@@ -56,7 +56,7 @@ def project(tmp_path: Path) -> Path:
 def test_models_are_halved_and_load_as_before(project: Path) -> None:
     models, out = project / "data/models", project / "weights/toy"
     card = export_models(out, project / "data", project).read_text()
-    assert {path.name for path in out.iterdir() if path.is_dir()} == {*TRAININGS, "lrm", "gaussians", "grouping"}
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {*TRAININGS, "lrm", "grouping"}
     before, after = load_file(models / "segment" / WEIGHTS), load_file(out / "segment" / WEIGHTS)
     assert after["weight"].dtype == torch.float16
     assert torch.equal(after["weight"], before["weight"].half())
