@@ -1,7 +1,7 @@
 """The reconstructors against each other: novel views of held-out objects and of their parts (Fig. A6 as a table).
 
     python -m benchmarks.reconstruction [--data data] [--models data/models] [--split val] [--objects N]
-        [--reconstructors lrm carve lgm instantmesh grm command] [--pictures FILE] [--splats FOLDER]
+        [--reconstructors lrm carve gaussians lgm instantmesh grm command] [--pictures FILE] [--splats FOLDER]
 
 Parts are shown once more by the distance of their visual hull's centre from the object's centre, since models that were
 trained on whole objects alone know objects in the middle. A reconstructor whose weights are not named in the params is

@@ -44,6 +44,7 @@ STAGES = (
     "captions",
     *(f"train@{name}" for name in (*TRAININGS, *OF_SAM2)),
     "train_lrm",
+    "train_gaussians",
     "train_grouping",
     "generate",
     "segment",
@@ -132,6 +133,11 @@ def stage(
         from stages.train_lrm import launch as launch_lrm
 
         launch_lrm(set_ or (), force=force)
+        return
+    if name == "train_gaussians":
+        from stages.train_gaussians import launch as launch_gaussians
+
+        launch_gaussians(set_ or (), force=force)
         return
     if name == "train_grouping":
         from stages.train_grouping import launch as launch_grouping

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from pipeline.diffusion.tasks import TASKS
 from pipeline.errors import UserError
-from pipeline.params.base import load_group, read_yaml
+from pipeline.params.base import StageGroup, load_group, read_yaml
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.gaussians import GaussiansParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
@@ -43,8 +44,9 @@ def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35,
     if not 0 < utilisation <= 1:
         raise UserError(f"The utilisation is {utilisation}; give a share of the GPU's peak, above 0 and at most 1.")
     diffusion, train = load_group(DiffusionParams, path=path), load_group(TrainParams, path=path)
-    reconstruction = load_group(ReconstructionParams, path=path) if _has_reconstruction(path) else None
-    networks = Preset(diffusion, train, load_group(RenderParams, path=path), reconstruction)
+    reconstruction = load_group(ReconstructionParams, path=path) if _has(path, ReconstructionParams) else None
+    gaussians = load_group(GaussiansParams, path=path) if _has(path, GaussiansParams) else None
+    networks = Preset(diffusion, train, load_group(RenderParams, path=path), reconstruction, gaussians)
     costs, errors = Costs(train.loop.precision), Console(stderr=True)
     estimates = [
         estimate(network, costs.of(network), train.loop, card, utilisation)
@@ -67,8 +69,8 @@ def plan(preset: str | None, gpu: str, gpus: int = 1, utilisation: float = 0.35,
         console.print(note, highlight=False)
 
 
-def _has_reconstruction(path: Path) -> bool:
-    return ReconstructionParams.name in read_yaml(path)
+def _has(path: Path, group: type[StageGroup]) -> bool:
+    return group.name in read_yaml(path)
 
 
 def _work(estimates: list[Estimate], gpu: Gpu, gpus: int) -> Table:

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import NoObjects, UserError
 from pipeline.folders import content_digest, replaced
 from pipeline.params.base import load_group
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import TrainParams
-from pipeline.reconstruction.drawn_objects import CAMERA, TABLES, DrawnObjects
+from pipeline.reconstruction.drawn_objects import CAMERA, TABLES, DrawnObjects, validation_objects
 from pipeline.reconstruction.examples import Examples
 from pipeline.reconstruction.lrm import LRM, build_lrm, load_lrm
 from pipeline.reconstruction.objective import LRMObjective
@@ -27,7 +26,7 @@ from pipeline.training.folder import training_folder
 from pipeline.training.launch import launched
 from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report
-from pipeline.training.start import only_training
+from pipeline.training.start import go_on_from, only_training
 from stages.entry import one_sentence_errors
 
 CONTRACT = "train_lrm/1"
@@ -58,7 +57,7 @@ def run(
     )
     out = data / "models" / NAME
     with only_training(loop, out) as main:
-        objects, held_out = DrawnObjects(data, "train", render), validation_objects(data, render)
+        objects, held_out = DrawnObjects(data, "train", render), validation_objects(data, render, NAME)
         torch.manual_seed(loop.seed)
         model = start_lrm(reconstruction, render, params.init_from)
         examples = Examples(objects, reconstruction, render, schedule.pieces, loop.seed, loop.augment)
@@ -77,24 +76,9 @@ def start_lrm(reconstruction: ReconstructionParams, render: RenderParams, init_f
     """
     model = build_lrm(reconstruction, render)
     if init_from:
-        found = load_lrm(Path(init_from) / NAME)
-        for key, value in model.config.items():
-            if not key.startswith("_") and key not in reconstruction.aside and found.config[key] != value:
-                raise UserError(
-                    f"{init_from}/{NAME} has {key}={found.config[key]}, and the params ask for {value}; "
-                    "give both the same, or set train.init_from= to start anew."
-                )
-        model.load_state_dict(found.state_dict())
+        folder = Path(init_from) / NAME
+        go_on_from(model, load_lrm(folder), folder, reconstruction.aside)
     return model
-
-
-def validation_objects(data: Path, render: RenderParams) -> DrawnObjects | None:
-    """The objects to measure on; None, said aloud, where there are none."""
-    try:
-        return DrawnObjects(data, "val", render)
-    except NoObjects as error:
-        print(f"{NAME}: trained without validation: {error}", file=sys.stderr)
-        return None
 
 
 def launch(overrides: Sequence[str] = (), force: bool = False) -> None:

@@ -13,6 +13,7 @@ from pipeline.params.captions import CaptionsParams
 from pipeline.params.complete import CompleteParams
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.evaluate import EvaluateParams
+from pipeline.params.gaussians import GaussiansParams
 from pipeline.params.generate import GenerateParams
 from pipeline.params.masks import MasksParams
 from pipeline.params.reconstruct import ReconstructParams
@@ -33,6 +34,7 @@ GROUPS: dict[str, type[StageGroup]] = {
         DiffusionParams,
         TrainParams,
         ReconstructionParams,
+        GaussiansParams,
         GenerateParams,
         SegmentParams,
         CompleteParams,
@@ -42,8 +44,8 @@ GROUPS: dict[str, type[StageGroup]] = {
         ApplicationsParams,
     )
 }
-"""The groups in the order of the DAG: one a stage, `diffusion` and `reconstruction`, which several share, and the
-applications' own."""
+"""The groups in the order of the DAG: one a stage, `diffusion`, `reconstruction` and `gaussians`, of networks,
+and the applications' own."""
 
 
 def check_params(overrides: Iterable[str] = (), path: Path = PARAMS_FILE) -> dict[str, StageGroup]:

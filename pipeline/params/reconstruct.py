@@ -12,7 +12,7 @@ Positive = Annotated[int, Field(gt=0)]
 Weights = Annotated[str, Field(min_length=1)] | None
 PLACES = ("views", "out")
 """In a command: the folder that it reads, and the one that it writes to."""
-TRAINED = ("lrm",)
+TRAINED = ("lrm", "gaussians")
 """Reconstructors that are trained here."""
 OF_OTHERS = ("lgm", "instantmesh", "grm")
 """Reconstructors whose weights are their authors', at a path that the user gives under the same key."""
@@ -52,9 +52,10 @@ class ReconstructParams(StageGroup):
     name: ClassVar[str] = "reconstruct"
     aside = frozenset({"max_failed_share", "timeout_s"})
 
-    reconstructor: Literal["lrm", "carve", "command", "lgm", "instantmesh", "grm"]
-    """lrm: the trained reconstruction model (supplement A.1). carve: the visual hull of the four silhouettes. command:
-    any program. lgm, instantmesh, grm: those models, by their authors' weights (supplement E)."""
+    reconstructor: Literal["lrm", "carve", "gaussians", "command", "lgm", "instantmesh", "grm"]
+    """lrm: the trained reconstruction model (supplement A.1). carve: the visual hull of the four silhouettes.
+    gaussians: one for each pixel, by a trained model of our own. command: any program. lgm, instantmesh, grm: those
+    models, by their authors' weights (supplement E)."""
     carve_resolution: Annotated[int, Field(ge=8)]
     """Cells a side of a carved field; finer than the grids' pixels gains nothing."""
     bake_resolution: Annotated[int, Field(ge=8)]

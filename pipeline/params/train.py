@@ -1,4 +1,4 @@
-"""Parameters of the stages `train@TASK`, `train_lrm` and `train_grouping`."""
+"""Parameters of the stages `train@TASK`, `train_lrm`, `train_gaussians` and `train_grouping`."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -85,10 +85,17 @@ class LrmParams(TaskParams):
     """Of the views of each object a step renders so many pieces, `reconstruction.crop` pixels a side."""
 
 
+class PixelGaussiansParams(TaskParams):
+    """The schedule of the gaussians' model's training."""
+
+    views: Positive
+    """Of each object a step draws so many views, the grid's own among them."""
+
+
 class TrainParams(StageGroup):
     """The schedules. All tasks but the first are fine-tuned from `text_to_mv`; `lrm` is the reconstruction model,
-    `grouping` the one that says which pieces of a surface are of one part; the two of SAM2 start from `evaluate.sam2`,
-    and their schedules are not published."""
+    `gaussians` the one that gives each pixel a gaussian, `grouping` the one that says which pieces of a surface are of
+    one part; the two of SAM2 start from `evaluate.sam2`, and their schedules are not published."""
 
     name: ClassVar[str] = "train"
 
@@ -104,12 +111,13 @@ class TrainParams(StageGroup):
     complete_no_context: DenoiserParams
     complete_single_view: DenoiserParams
     lrm: LrmParams
+    gaussians: PixelGaussiansParams
     grouping: TaskParams
     sam2_mask_decoder: TaskParams
     sam2_grid: TaskParams
 
     def schedule(self, task: str) -> TaskParams:
-        """The schedule of one task, of the `autoencoder` of the `lrm`, of the `grouping` model or of SAM2."""
+        """The schedule of one task, of the `autoencoder`, of a model of 3D, of the `grouping` model or of SAM2."""
         schedule: TaskParams = getattr(self, task)
         return schedule
 

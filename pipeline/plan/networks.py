@@ -22,6 +22,7 @@ from pipeline.diffusion.denoiser import Conditions, predict
 from pipeline.diffusion.tasks import TASKS, TRAININGS, Task
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, fine_tuned_from
 from pipeline.params.diffusion import DiffusionParams
+from pipeline.params.gaussians import GaussiansParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.params.train import LrmParams, TaskParams, TrainParams
@@ -29,6 +30,7 @@ from pipeline.plan.encoders import Encoder, image_encoder, text_encoders
 from pipeline.plan.layouts import Checkpoint, checkpoint_layout
 from pipeline.plan.trace import inference_flops
 from pipeline.reconstruction.lrm import build_lrm, example_inputs
+from pipeline.reconstruction.pixel_gaussians import RAY, SHOWN, build_gaussians
 from pipeline.surface.features import PAIRS
 from pipeline.surface.grouping import TOKENS, GroupingModel
 from pipeline.surface.superfaces import MOST
@@ -74,10 +76,11 @@ class Preset:
         train: TrainParams,
         render: RenderParams,
         reconstruction: ReconstructionParams | None = None,
+        gaussians: GaussiansParams | None = None,
     ) -> None:
-        """Without `reconstruction` there is no reconstruction model. UserError when the params do not fit."""
+        """Without `reconstruction` or `gaussians` that model is left out. UserError when the params do not fit."""
         self._params, self._train, self._render = diffusion, train, render
-        self._reconstruction = reconstruction
+        self._reconstruction, self._gaussians = reconstruction, gaussians
         self._checkpoint = checkpoint_layout(diffusion.checkpoint) if diffusion.checkpoint else None
         with META:
             self._autoencoder = _autoencoder(diffusion, self._checkpoint)
@@ -92,7 +95,8 @@ class Preset:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the networks."""
-        return (*TRAININGS, "grouping", *(["lrm"] if self._reconstruction else []))
+        models = {"gaussians": self._gaussians, "lrm": self._reconstruction}
+        return (*TRAININGS, "grouping", *(name for name, params in models.items() if params))
 
     def networks(self) -> Iterator[Network]:
         """The networks, one after the other, in the order in which they are trained."""
@@ -100,6 +104,8 @@ class Preset:
         for task in TASKS.values():
             yield self.denoiser(task)
         yield _grouping_model(self._train.grouping)
+        if self._gaussians:
+            yield _gaussians_model(self._gaussians, self._render, self._train.gaussians)
         if self._reconstruction:
             yield _reconstruction_model(self._reconstruction, self._render, self._train.lrm)
 
@@ -189,6 +195,19 @@ def _grouping_model(schedule: TaskParams) -> Network:
         return logits
 
     return Network("grouping", (len(PAIRS), MOST, MOST), model, forward, schedule)
+
+
+def _gaussians_model(params: GaussiansParams, render: RenderParams, schedule: TaskParams) -> Network:
+    """Without the drawing of the gaussians, whose work is that of the pixels that they cover."""
+    with META:
+        model = build_gaussians(params, render)
+    side, coarse = 2 * render.view_size, render.view_size // params.stride
+
+    def forward(batch: int) -> Tensor:
+        values: Tensor = model(_empty(batch, 4, SHOWN * params.stride**2 + RAY, coarse, coarse))
+        return values
+
+    return Network("gaussians", (4, side, side), model, forward, schedule)
 
 
 def _reconstruction_model(params: ReconstructionParams, render: RenderParams, schedule: LrmParams) -> Network:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.reconstruction.carving import ABSORBED, COLOUR_LOGIT, INSIDE, LOGITS, SHARPNESS, grown, hull_decoder
-from pipeline.reconstruction.carving import spread_colours as spread
+from pipeline.reconstruction.carving import spread_values as spread
 from pipeline.reconstruction.field import Decoder, Field
 from pipeline.reconstruction.gaussians import Gaussians
 

@@ -122,6 +122,24 @@ class Carver:
             points.append(points_HW3.where(inside_HWS.any(dim=2, keepdim=True), math.nan))
         return torch.stack(points)
 
+    @torch.no_grad()
+    def span(self, outlines_VHW: Tensor) -> Tensor:
+        """Between which distances from their cameras the pixels' rays are in the hull of silhouettes (V, H, W).
+
+        (2, V, H, W): of the first and the last sample in it, and nan where a ray misses it.
+        """
+        occupancy_DHW, samples = self.hull(outlines_VHW), 3 * self.resolution // 2
+        shown_VHW = outlines_VHW > 0  # no other rays cross it
+        rays_R = grid_rays(self.camera, self.elevation_deg, outlines_VHW.device)[shown_VHW]
+        places = rays_R.points(samples)[None, None]
+        inside_RS = F.grid_sample(occupancy_DHW[None, None], places, align_corners=False)[0, 0, 0] > INSIDE
+        number_S = torch.arange(samples, device=outlines_VHW.device)
+        ends_2R = torch.stack((inside_RS.byte().argmax(dim=1), (inside_RS * number_S).amax(dim=1)))
+        lengths_2R = rays_R.near + ends_2R * rays_R.steps(samples)
+        spans = outlines_VHW.new_full((2, *outlines_VHW.shape), math.nan)
+        spans[:, shown_VHW] = lengths_2R.where(inside_RS.any(dim=1), math.nan)
+        return spans
+
     def _along_rays(self, outlines_VHW: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Of one view after the other, since all samples are many: the samples of its rays, and which are in the hull.
 
@@ -165,7 +183,7 @@ class Carver:
         if not known_N.any():
             return colour_CDHW
         colour_CDHW[:, known_DHW] = rgb_N3[known_N].t()
-        return spread_colours(colour_CDHW, known_DHW)
+        return spread_values(colour_CDHW, known_DHW)
 
     def _unhidden(self, points_N3: Tensor, towards_N3: Tensor, occupancy_DHW: Tensor) -> Tensor:
         """Which points (N, 3) see a camera in the direction (N, 3): the hull does not stand between; (N,) bool."""
@@ -202,11 +220,10 @@ def grown(cells_DHW: Tensor) -> Tensor:
     return F.max_pool3d(cells_DHW[None].float(), 3, stride=1, padding=1)[0].bool()
 
 
-def spread_colours(colour_CDHW: Tensor, known_DHW: Tensor) -> Tensor:
-    """Each cell with the colour of the nearest one that is known; at least one must be."""
-    nearest = distance_transform_edt(~known_DHW.cpu().numpy(), return_distances=False, return_indices=True)
-    at_z, at_y, at_x = torch.from_numpy(nearest).long().to(colour_CDHW.device)
-    return colour_CDHW[:, at_z, at_y, at_x]
+def spread_values(values: Tensor, known: Tensor) -> Tensor:
+    """Each cell or pixel with the values (C, ...) of the nearest one that is known (...); at least one must be."""
+    nearest = distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
+    return values[(slice(None), *torch.from_numpy(nearest).long().to(values.device))]
 
 
 def _sampled(picture_CHW: Tensor, places_N2: Tensor) -> Tensor:

@@ -113,6 +113,15 @@ class DrawnObjects:
         )
 
 
+def validation_objects(data: Path, render: RenderParams, training: str) -> DrawnObjects | None:
+    """The objects to measure a training on; None, said aloud, where there are none."""
+    try:
+        return DrawnObjects(data, "val", render)
+    except NoObjects as error:
+        print(f"{training}: trained without validation: {error}", file=sys.stderr)
+        return None
+
+
 def _check_cameras(data: Path, render: RenderParams) -> None:
     for folder in TABLES.values():
         settings = read_manifest(data / folder).settings

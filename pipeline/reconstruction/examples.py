@@ -1,9 +1,9 @@
-"""Training samples of the reconstruction model, out of the shards: an endless, numbered sequence.
+"""Training samples of the reconstruction models, out of the shards: an endless, numbered sequence.
 
-A sample is a function of the seed and its number alone, as in `pipeline.diffusion.examples`. It is a grid and what some
-rays see: those of square pieces of the object's views, the novel ones and the grid's own.
+A sample is a function of the seed and its number alone, as in `pipeline.diffusion.examples`. It is a grid and what is
+seen of the object from its views, the novel ones and the grid's own: by the rays of square pieces of them, or whole.
 
-Shape suffixes: B samples, R rays, H W pixels.
+Shape suffixes: B samples, R rays, V views, H W pixels.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
-from pipeline.reconstruction.drawn_objects import DrawnObjects, over_white
-from pipeline.reconstruction.rays import stacked, view_rays
+from pipeline.reconstruction.drawn_objects import DrawnObjects, PosedViews, over_white
+from pipeline.reconstruction.rays import Rays, stacked, view_rays
 from pipeline.training.order import shuffled
 from pipeline.views.augment import Augmentation
 from pipeline.views.cameras import Camera
@@ -30,8 +30,29 @@ SEEN_SHARE = 0.9
 """Of the pieces that have some of the object in them; the others lie anywhere."""
 
 
-class Examples(Dataset[dict[str, Any]]):
-    """Samples of a split's objects. Sample n is of epoch n // count; every epoch has an order of its own.
+class DrawnExamples(Dataset[dict[str, Any]]):
+    """What the samples of all reconstruction models have in common. Sample n is of epoch n // count; every epoch has an
+    order of its own.
+    """
+
+    def __init__(self, objects: DrawnObjects, seed: int, augment: bool) -> None:
+        self.objects, self.seed, self.augment = objects, seed, augment
+
+    def drawn(self, number: int) -> tuple[PosedViews, np.random.Generator]:
+        """The object or part of a sample, and what the sample's further draws are made with."""
+        epoch, position = divmod(number, self.objects.count)
+        place = shuffled(position, self.objects.count, (self.seed, epoch))
+        draws = np.random.default_rng((self.seed, number))
+        parts = self.objects.parts(place)
+        whole, part = draws.random() < WHOLE_SHARE, 1 + int(draws.integers(max(1, parts)))
+        drawn = self.objects.read(place, 0 if whole or not parts else part)
+        if self.augment:
+            drawn = drawn.changed(Augmentation.drawn(draws, AUGMENTATIONS), draws.permutation(3).tolist())
+        return drawn, draws
+
+
+class Examples(DrawnExamples):
+    """Samples of a split's objects for the reconstruction model.
 
     A sample: `grid`, float32 (3, 2H, 2W) in [0, 1] over white; `rays`, Rays (R,), each moved along itself at random;
     what they see, `colour` (R, 3) over white and `alpha` (R,), in [0, 1]; `number`, `object_id`, and `part_id`, 0 for
@@ -48,20 +69,13 @@ class Examples(Dataset[dict[str, Any]]):
         augment: bool,
     ) -> None:
         """`pieces` of `params.crop` pixels a side make the rays of a sample, from different views as far as they go."""
-        self.objects, self.seed, self.samples, self.pieces = objects, seed, params.samples, pieces
-        self.augment = augment
+        super().__init__(objects, seed, augment)
+        self.samples, self.pieces = params.samples, pieces
         self.camera = Camera(render.fov_deg, render.distance, render.view_size)
         self.side = min(params.crop, render.view_size)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        epoch, position = divmod(number, self.objects.count)
-        place = shuffled(position, self.objects.count, (self.seed, epoch))
-        draws = np.random.default_rng((self.seed, number))
-        parts = self.objects.parts(place)
-        whole, part = draws.random() < WHOLE_SHARE, 1 + int(draws.integers(max(1, parts)))
-        drawn = self.objects.read(place, 0 if whole or not parts else part)
-        if self.augment:
-            drawn = drawn.changed(Augmentation.drawn(draws, AUGMENTATIONS), draws.permutation(3).tolist())
+        drawn, draws = self.drawn(number)
         rgba, cameras = drawn.views(self.objects.elevation_deg)
         chosen = np.resize(draws.permutation(len(cameras)), self.pieces)
         rays, seen = [], []
@@ -82,13 +96,47 @@ class Examples(Dataset[dict[str, Any]]):
         }
 
 
+class ViewExamples(DrawnExamples):
+    """Samples of a split's objects for the gaussians' model, which is drawn in whole views.
+
+    A sample: `grid`, float32 (4, 2H, 2W) in [0, 1], RGB over white and alpha; some views, the novel ones and the grid's
+    own, `colour` (V, 3, H, W) over white and `alpha` (V, H, W); their `cameras` (V, 2), azimuth and elevation in
+    degrees; `number`, `object_id` and `part_id` as of `Examples`.
+    """
+
+    def __init__(self, objects: DrawnObjects, views: int, seed: int, augment: bool) -> None:
+        """A sample has so many different views, as far as they go."""
+        super().__init__(objects, seed, augment)
+        self.views = views
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        drawn, draws = self.drawn(number)
+        rgba, cameras = drawn.views(self.objects.elevation_deg)
+        chosen = np.resize(draws.permutation(len(cameras)), self.views)
+        colour, alpha = over_white(rgba[chosen])
+        grid = over_white(drawn.grid)
+        return {
+            "grid": torch.cat((grid[0], grid[1][None])),
+            "colour": colour,
+            "alpha": alpha,
+            "cameras": torch.tensor(cameras, dtype=torch.float64)[chosen],
+            "number": number,
+            "object_id": drawn.object_id,
+            "part_id": drawn.part_id,
+        }
+
+
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Samples as a batch: `grid`, `colour`, `alpha` and `rays` with a first axis B, numbers (B,), ids in a list."""
-    batch: dict[str, Any] = {key: torch.stack([item[key] for item in items]) for key in ("grid", "colour", "alpha")}
-    batch["rays"] = stacked([item["rays"] for item in items])
-    batch["object_id"] = [item["object_id"] for item in items]
-    for key in ("number", "part_id"):
-        batch[key] = torch.tensor([item[key] for item in items])
+    """Samples as a batch: tensors and rays with a first axis B, numbers (B,), `object_id` in a list."""
+    batch: dict[str, Any] = {}
+    for key, first in items[0].items():
+        values = [item[key] for item in items]
+        if isinstance(first, Rays):
+            batch[key] = stacked(values)
+        elif isinstance(first, Tensor):
+            batch[key] = torch.stack(values)
+        else:
+            batch[key] = values if isinstance(first, str) else torch.tensor(values)
     return batch
 
 

@@ -1,8 +1,9 @@
-"""Gaussians: what LGM and GRM make of four views.
+"""Gaussians: what our own model, LGM and GRM make of four views.
 
 Shape suffixes: N gaussians.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -54,6 +55,12 @@ class Gaussians:
             _product(turn_4, self.rotations_N4),
             self.colours_N3,
         )
+
+
+def joined(several: Sequence[Gaussians]) -> Gaussians:
+    """All of them, one after the other."""
+    names = [field.name for field in fields(Gaussians)]
+    return Gaussians(*(torch.cat([getattr(one, name) for one in several]) for name in names))
 
 
 def rotation_matrices(quaternions_N4: Tensor) -> Tensor:

@@ -1,53 +1,31 @@
 """What the training loop minimises for the reconstruction model: errors of rendered colour and alpha.
 
-How the paper trains its model is not published. Here colour over white and alpha of views with known cameras are
-supervised, those of the grid itself among them; depth is not, since the shards hold none. What the silhouettes of eight
-views and the colours inside them leave open is left to the network.
-
 Shape suffixes: B samples, R rays, V views, H W pixels of a view.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.reconstruction.drawn_objects import DrawnObjects, PosedViews, over_white
-from pipeline.reconstruction.examples import Examples, collate
+from pipeline.reconstruction.examples import Examples
 from pipeline.reconstruction.lrm import LRM
 from pipeline.reconstruction.rays import stacked, view_rays
 from pipeline.reconstruction.renderer import render
+from pipeline.reconstruction.views_objective import ALPHA_WEIGHT, ViewsObjective
 from pipeline.views.cameras import Camera
 
-ALPHA_WEIGHT = 0.5
-"""Of the squared error of alpha, against that of colour. A white object shows in alpha alone."""
-HELD_OUT = 8
-"""Objects that are measured on, each whole and by one of its parts."""
-PICTURES = 4
-WHITE_EDGE = 2
-"""Pixels between pictures."""
-LEAST_ERROR = 1e-10
-"""A mean squared error below this counts as this, 100 dB: what is drawn exactly must not swallow the mean."""
 
-
-class LRMObjective:
+class LRMObjective(ViewsObjective):
     """The loss of the reconstruction model over its training examples."""
-
-    collate = staticmethod(collate)
 
     def __init__(
         self, model: LRM, examples: Examples, validation: DrawnObjects | None, params: ReconstructionParams
     ) -> None:
-        self.module = model
-        self._examples, self._validation, self._params = examples, validation, params
-
-    def examples(self) -> Examples:
-        """The training examples."""
-        return self._examples
+        super().__init__(examples, validation)
+        self.module, self._params = model, params
 
     def loss(self, module: nn.Module, batch: dict[str, Any]) -> Tensor:
         """Squared error of colour over white, and of alpha, each the mean over a sample's rays: (B,)."""
@@ -57,42 +35,9 @@ class LRMObjective:
         loss_B: Tensor = colour_B + ALPHA_WEIGHT * alpha_B
         return loss_B
 
-    def validation(self) -> dict[str, float]:
-        """How well novel views of up to HELD_OUT validation objects are drawn; nothing when there are none.
-
-        `psnr` in dB, over all pixels of a view in [0, 1] over white, the mean over views of whole objects; `psnr_parts`
-        over those of parts, of which white makes up more; `loss`, the mean squared error of both, for the loss curve.
-        """
-        if self._validation is None:
-            return {}
-        errors: dict[str, list[float]] = {"psnr": [], "psnr_parts": []}
-        for place in range(min(HELD_OUT, self._validation.count)):
-            for name, drawn in zip(errors, chosen(self._validation, place), strict=False):
-                errors[name] += self._errors(drawn)
-        everything = [error for values in errors.values() for error in values]
-        return {"loss": float(np.mean(everything))} | {
-            name: float(np.mean(-10 * np.log10(np.maximum(values, LEAST_ERROR))))
-            for name, values in errors.items()
-            if values
-        }
-
-    def pictures(self) -> dict[str, np.ndarray]:
-        """The grid shown, novel views as drawn and as they are: uint8 (H, W, 3), a row an object or part."""
-        objects = self._validation or self._examples.objects
-        shown = [drawn for place in range(min(PICTURES, objects.count)) for drawn in chosen(objects, place)]
-        rows = []
-        for drawn in shown[:PICTURES]:
-            columns = [over_white(drawn.grid)[0], tiled(self.draw(drawn)), tiled(over_white(drawn.novel_V4HW)[0])]
-            rows.append(torch.cat([F.pad(column, (WHITE_EDGE,) * 4, value=1.0) for column in columns], dim=-1))
-        picture = torch.cat(rows, dim=-2).permute(1, 2, 0)
-        return {"samples": (picture.clamp(0, 1) * 255).round().byte().numpy()}
-
     @torch.no_grad()
     def draw(self, drawn: PosedViews) -> Tensor:
-        """The novel views of an object as its reconstruction shows them, (V, 3, H, W) over white.
-
-        Reconstructed as at inference: what never reaches `support_floor` is empty.
-        """
+        """As of all objectives, reconstructed as at inference: what never reaches `support_floor` is empty."""
         config: Any = self.module.config
         device = self.module.device
         camera = Camera(config.fov_deg, config.distance, config.view_size)
@@ -100,21 +45,3 @@ class LRMObjective:
         rays_VHW = stacked([view_rays(camera, *where) for where in zip(drawn.azimuths, drawn.elevations, strict=True)])
         seen = render([field], rays_VHW.flat().to(device), config.samples, chunk_samples=config.chunk_samples)
         return seen.colour.view(*rays_VHW.near.shape, 3).permute(0, 3, 1, 2).cpu()
-
-    def _errors(self, drawn: PosedViews) -> list[float]:
-        """The mean squared error of each novel view."""
-        truth_V3HW = over_white(drawn.novel_V4HW)[0]
-        errors: list[float] = (self.draw(drawn) - truth_V3HW).square().mean(dim=(1, 2, 3)).tolist()
-        return errors
-
-
-def chosen(objects: DrawnObjects, place: int) -> Sequence[PosedViews]:
-    """Object `place`, whole, and one of its parts, if it has any: with the place, another one."""
-    parts = objects.parts(place)
-    return [objects.read(place), *([objects.read(place, 1 + place % parts)] if parts else [])]
-
-
-def tiled(views_V3HW: Tensor) -> Tensor:
-    """Views in two rows, (3, 2H, V/2 * W); of an odd number the last is left out."""
-    half = len(views_V3HW) // 2
-    return torch.cat([torch.cat(list(row), dim=-1) for row in views_V3HW[: 2 * half].split(half)], dim=-2)

@@ -20,7 +20,8 @@ from pipeline.reconstruction.command import Command
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.grids import check_grids, shown_grids
 from pipeline.reconstruction.lrm import LRM, load_lrm
-from pipeline.reconstruction.others import find_other
+from pipeline.reconstruction.others import Splatted, find_other
+from pipeline.reconstruction.pixel_gaussians import PixelSplats, load_gaussians_model
 from pipeline.views.cameras import CAMERA_KEYS, Camera
 
 
@@ -58,7 +59,11 @@ def find_reconstructor(
         return Command(params.command or (), params.command_timeout_s, camera, elevation_deg, resolution)
     if params.weights is not None:
         return find_other(params, camera, elevation_deg, device)
-    model = models / "lrm"
+    model = models / params.reconstructor
+    if params.reconstructor == "gaussians":
+        gaussians = load_gaussians_model(model)
+        check_cameras(model, gaussians.config, settings)
+        return Splatted(PixelSplats(gaussians.to(device).eval()), camera.size, resolution)
     lrm = load_lrm(model)
     check_cameras(model, lrm.config, settings)
     return Learned(lrm.to(device), reconstruction.support_floor)
@@ -105,5 +110,5 @@ def check_cameras(model: Path, config: Mapping[str, Any], settings: Mapping[str,
         if config[key] != settings[key]:
             raise UserError(
                 f"{model} was trained for {key} {config[key]:g}, but the grids have {settings[key]:g}; "
-                "run the stage `train_lrm` again."
+                f"run the stage `train_{model.name}` again."
             )

@@ -1,4 +1,4 @@
-"""A residual UNet over pictures (2D) or volumes (3D): the image encoder and the refinement of the LRM."""
+"""A residual UNet over pictures (2D) or volumes (3D): the image encoder and the refinement of the LRM, and more."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,7 +20,7 @@ class ResidualBlock(nn.Module):
         layers = []
         for _ in range(2):
             layers += [
-                nn.GroupNorm(_groups(width), width),
+                nn.GroupNorm(groups(width), width),
                 nn.SiLU(),
                 CONVOLUTIONS[dimensions](width, width, 3, padding=1),
             ]
@@ -47,7 +47,7 @@ class ResidualUNet(nn.Module):
         self.halve = nn.ModuleList(convolution(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.widen = nn.ModuleList(convolution(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.up = nn.ModuleList(stage(width) for width in widths[:-1])
-        self.norm = nn.GroupNorm(_groups(widths[0]), widths[0])
+        self.norm = nn.GroupNorm(groups(widths[0]), widths[0])
         self.last = convolution(widths[0], outputs, 3, padding=1)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -64,5 +64,6 @@ class ResidualUNet(nn.Module):
         return result
 
 
-def _groups(width: int) -> int:
+def groups(width: int) -> int:
+    """Into how many a GroupNorm divides so many channels."""
     return GROUPS if width % GROUPS == 0 else 1

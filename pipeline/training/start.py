@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +12,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from pipeline.errors import UserError
 from pipeline.folders import check_replaceable
 from pipeline.shards.scratch import only_writer
 
 if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+
     from pipeline.params.train import LoopParams
 
 
@@ -29,6 +32,20 @@ def start(settings: LoopParams) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # otherwise processes on CPUs do not know of each other
         kwargs_handlers=[timeout, buckets],
     )
+
+
+def go_on_from(model: ModelMixin, found: ModelMixin, folder: Path, aside: Collection[str] = ()) -> None:
+    """Give a network the weights of the one that was read from a folder.
+
+    UserError when that one was made with other params, but for those `aside`, which decide nothing.
+    """
+    for key, value in model.config.items():
+        if not key.startswith("_") and key not in aside and found.config[key] != value:
+            raise UserError(
+                f"{folder} has {key}={found.config[key]}, and the params ask for {value}; "
+                "give both the same, or set train.init_from= to start anew."
+            )
+    model.load_state_dict(found.state_dict())
 
 
 @contextmanager

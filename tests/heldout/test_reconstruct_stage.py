@@ -21,15 +21,17 @@ from pipeline.heldout.reconstruct_tables import KEPT, MESHED
 from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import mark
-from pipeline.reconstruction.field import load_field
+from pipeline.reconstruction.field import load_field, read_field
 from pipeline.reconstruction.lrm import build_lrm
 from pipeline.reconstruction.part_views import render_parts
+from pipeline.reconstruction.pixel_gaussians import build_gaussians
 from pipeline.reconstruction.rays import stacked, view_rays
 from pipeline.shards.read import iter_rows, read_table
 from pipeline.shards.table import FAILURES, decode_png, encode_png, image_cell
 from pipeline.shards.write import write_tables
 from pipeline.views.cameras import Camera, over_white
 from stages.reconstruct import items, run
+from tests.reconstruction.test_train_gaussians import GAUSSIANS
 from tests.reconstruction.test_train_lrm import NANO, RECONSTRUCTION, RENDER, VIEW_SIZE
 from tests.toy_corpus import DISTANCE, FOV_DEG, toy_boxes, write_toy_corpus
 
@@ -218,3 +220,18 @@ def test_the_trained_model_is_used_and_has_to_be_there(data: Path) -> None:
     assert {(row["source"], row["method"]) for row in rows["views"]} == METHODS
     (whole,) = [row for row in rows["objects"] if row["source"] == "whole"]
     assert whole["glb"]
+
+
+def test_the_model_of_gaussians_is_used_and_has_to_be_there(data: Path) -> None:
+    params = CARVE.model_copy(update={"reconstructor": "gaussians", "bake_resolution": 24})
+    with pytest.raises(UserError, match="train_gaussians"):
+        reconstruct_object(one_task(data, params))
+    torch.manual_seed(0)
+    build_gaussians(GAUSSIANS, RENDER).save_pretrained("data/models/gaussians")
+    rows = reconstruct_object(one_task(data, params))
+    assert {(row["source"], row["method"]) for row in rows["views"]} == METHODS
+    (whole,) = [row for row in rows["objects"] if row["source"] == "whole"]
+    assert whole["glb"]
+    fields = [read_field(row["field"], "") for row in rows["fields"]]
+    assert all(field.is_empty or len(field.gaussians) > 0 for field in fields)  # type: ignore[arg-type]
+    assert not all(field.is_empty for field in fields)

@@ -19,6 +19,7 @@ from pipeline.diffusion.unet import MultiViewUNet, build_unet
 from pipeline.errors import UserError
 from pipeline.params.base import load_group, read_yaml
 from pipeline.params.diffusion import AutoencoderParams, DiffusionParams, UNetParams
+from pipeline.params.gaussians import GaussiansParams
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.reconstruction import UNetParams as ResidualParams
@@ -29,6 +30,7 @@ from pipeline.plan.gpus import GPUS, find_gpu
 from pipeline.plan.networks import Network, Preset
 from pipeline.plan.reconstructors import inferences
 from pipeline.plan.trace import Cost, SavedStorages, fused_attention, training_cost
+from pipeline.reconstruction.pixel_gaussians import build_gaussians
 from pipeline.surface.features import PAIRS
 from pipeline.surface.superfaces import MOST
 from pipeline.training.average import Average
@@ -357,6 +359,20 @@ def test_reconstruction_model_is_planned_too() -> None:
     two, three = (row(steps=10, batch=2, micro_batch=2, pieces=pieces).flops for pieces in (2, 3))
     assert three - two == two - one.flops > 0, "as many rays more"
     assert row(steps=20, batch=4, micro_batch=2, pieces=1).gpu_hours == pytest.approx(4 * one.gpu_hours)
+
+
+def test_the_gaussians_model_is_planned_too() -> None:
+    params = GaussiansParams(
+        stride=2, unet=ResidualParams(widths=[8, 16], blocks=1), attention=[False, True], head_channels=8, hull=16,
+        least_scale=0.2, most_scale=4.0, finer=2,
+    )  # fmt: skip
+    preset = Preset(DIFFUSION, TRAIN, RENDER, gaussians=params)
+    *_, network = preset.networks()
+    assert network.name == preset.names[-1] == "gaussians"
+    assert count(network.module.parameters()) == count(build_gaussians(params, RENDER).parameters())
+    planned_for = estimate(network, Costs("fp32").of(network), TRAIN.loop, find_gpu("H100"), 0.5)
+    assert planned_for.shape == (4, 64, 64)
+    assert planned_for.flops > 0 < planned_for.activations
 
 
 @pytest.fixture
