@@ -11,6 +11,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 from hypothesis import settings
 
+from tests.smollm2 import link_model
+
 # The machine may be busy; and in CI the same commit gives the same verdict.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -20,6 +22,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 # A flow in the tests' own process leaves exit hooks of Prefect behind, which fail in a process that is forked later (a
 # loader's worker then ends with 1, and the training with it). Trainings start in processes without flows.
 os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scratch folder with the language model of the captions, which a process loads once for each such folder."""
+    return link_model(tmp_path_factory.mktemp("captioner"))
 
 
 @pytest.fixture(autouse=True)
