@@ -1,7 +1,9 @@
 """Every test has a scratch folder of its own, and two workers."""
 
+import gc
 import os
 import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # One thread: threads that wait for one another's turn make small networks many times slower on a busy machine. Set
@@ -10,6 +12,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
+
+from tests.smollm2 import link_model
 
 # The machine may be busy; and in CI the same commit gives the same verdict.
 settings.register_profile("default", deadline=None)
@@ -20,6 +24,32 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 # A flow in the tests' own process leaves exit hooks of Prefect behind, which fail in a process that is forked later (a
 # loader's worker then ends with 1, and the training with it). Trainings start in processes without flows.
 os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """All modules are imported here, and they stay: nobody need look for garbage among them, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[None]:
+    """Stages of this module work in forks of a process that has everything imported."""
+    from tests.forked import forked_workers
+
+    with forked_workers():
+        yield
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scratch folder with the language model of the captions, which a process loads once for each such folder."""
+    return link_model(tmp_path_factory.mktemp("captioner"))
 
 
 @pytest.fixture(autouse=True)

@@ -47,16 +47,9 @@ def params_for(server: ChatServer, model: str = "llama-vision") -> CaptionsParam
     return captions_params(backend="openai", endpoint={"base_url": server.url, "model": model, "retries": 0})
 
 
-@pytest.fixture
-def own_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project's own converted SmolLM2 where there is one, since making it takes half a minute."""
-    if (Path(".partgen/models") / NAME).exists():
-        monkeypatch.setenv("PARTGEN_SCRATCH", ".partgen")
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_models")
-def test_describe_tells_colours_and_places_and_no_more() -> None:
+def test_describe_tells_colours_and_places_and_no_more(captioner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTGEN_SCRATCH", str(captioner))
     grid, labels = table()
     named = name_parts(captions_params(), grid, labels, "a table with two legs")
     assert list(named) == [0, TOP, LEG, OTHER_LEG, SPECK]
@@ -73,8 +66,8 @@ def test_describe_tells_colours_and_places_and_no_more() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_models")
-def test_names_are_distinct_and_only_those_asked_for() -> None:
+def test_names_are_distinct_and_only_those_asked_for(captioner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTGEN_SCRATCH", str(captioner))
     grid, labels = table()
     both = np.where(labels == OTHER_LEG, LEG, labels)  # two legs that are not told apart, and one that is not there
     named = name_parts(captions_params(), grid, both, "", ids=[LEG, TOP, OTHER_LEG, 7])

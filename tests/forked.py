@@ -1,0 +1,58 @@
+"""Pool processes that are forks of one which has imported what they need: a run of a stage without seconds of imports.
+
+The processes, their pipes and their ends are the real ones; `tests/shards` and the runs of whole programs start them as
+the product does.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+
+from pipeline.shards import pool
+
+FORKING = get_context("forkserver")
+CHANGED: dict[str, object] = {}
+"""Constants of modules, by their full names, that have another value in the processes, too."""
+
+
+class Forks:
+    """In place of the context `spawn` of the pool."""
+
+    Pipe = staticmethod(FORKING.Pipe)
+
+    @staticmethod
+    def Process(target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> Any:
+        """A fork that has the environment of this process, as a new process would, and CHANGED."""
+        return FORKING.Process(target=_started, args=(dict(os.environ), dict(CHANGED), target, args), daemon=daemon)
+
+
+@contextmanager
+def forked_workers(changed: Mapping[str, object] | None = None) -> Iterator[None]:
+    """Within, the pool's processes are forks of one that has imported what these tests have of the pipeline.
+
+    `changed` are constants of modules, `package.module.NAME`, that have another value here and there.
+    """
+    FORKING.set_forkserver_preload([name for name in sys.modules if name.startswith("pipeline.")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "get_context", lambda method: Forks)
+        for name, value in (changed or {}).items():
+            patch.setattr(name, value)
+            patch.setitem(CHANGED, name, value)
+        yield
+
+
+def _started(
+    environment: dict[str, str], changed: dict[str, object], target: Callable[..., None], args: tuple[Any, ...]
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for name, value in changed.items():
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(module), constant, value)
+    target(*args)
