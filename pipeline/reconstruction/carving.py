@@ -4,8 +4,8 @@ The hull is the largest body whose outlines are those of the views, so hollows t
 is written as a `Field` with set weights, so that renderer, mesher and files serve it like a trained one. The constants
 below were chosen on novel views of training objects.
 
-Shape suffixes: B grids, V views, H W pixels, S samples of a ray, D H W a volume's sides along z, y and x, N cells of a
-list, C channels.
+Shape suffixes: B grids, V views, H W pixels, R rays, S samples of a ray, D H W a volume's sides along z, y and x, N
+cells of a list, C channels.
 """
 
 import math
