@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.applications.models import Networks
+from pipeline.applications.models import Models
 from pipeline.errors import UserError
 from pipeline.params.base import load_group, validate
 from pipeline.params.gaussians import GaussiansParams
@@ -165,7 +165,7 @@ def test_the_reconstructor_reads_what_was_saved(tmp_path: Path) -> None:
     inside = field.opacity(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.95, 0.0]]))
     assert len(field.cells()) > 100
     assert inside[1] < 1
-    networks = Networks(tmp_path, RENDER.model_copy(update={"view_size": 32}))  # as the applications find it
+    networks = Models(tmp_path, RENDER.model_copy(update={"view_size": 32}))  # as the applications find it
     params = load_group(ReconstructParams, OVERRIDES, NANO)
     of_applications = networks.reconstructor(params, load_group(ReconstructionParams, path=NANO))
     torch.testing.assert_close(of_applications.fields(grid[None, :3])[0].volume_CDHW, field.volume_CDHW)
