@@ -52,4 +52,5 @@ class ViewsUNet(ResidualUNet):
         for stages in (self.down, self.up):
             for stage, width, attends in zip(stages, widths, attention, strict=False):  # there is no way up to the last
                 if attends:
+                    assert isinstance(stage, nn.Sequential)
                     stage.append(ViewsAttention(width, head_channels))
