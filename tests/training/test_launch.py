@@ -15,9 +15,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.training.checkpoints import Checkpoints, load_tensors
-from pipeline.training.launch import launched
-from stages.entry import one_sentence_errors
-from tests.training.test_training_loop import Regression, Samples, run, schedule
+from tests.training.regression import Regression, Samples, run
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +23,13 @@ PROCESSES = 2
 
 
 def launch(folder: Path, steps: int, spoilt: int | None = None) -> subprocess.Popen[str]:
-    """The launcher, which trains for so many steps in `folder`: see the end of this file."""
+    """The launcher, which trains for so many steps in `folder`."""
     folder.mkdir()
     environment = {**os.environ, "PARTGEN_PROCESSES": str(PROCESSES), "PARTGEN_TEST_MARK": str(folder)}
     arguments = [str(folder), str(steps), *([] if spoilt is None else [str(spoilt)])]
     return subprocess.Popen(
         # A shell in the background has its programs ignore Ctrl-C.
-        ["env", "--default-signal=INT", sys.executable, "-m", "tests.training.test_launch", *arguments],
+        ["env", "--default-signal=INT", sys.executable, "-m", "tests.training.ranks", *arguments],
         env={**environment, "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -109,11 +107,3 @@ def test_they_train_as_one_would_and_what_stops_one_is_said(tmp_path: Path) -> N
     assert alone.keys() == together.keys()
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6)
-
-
-if __name__ == "__main__":
-    with one_sentence_errors():
-        if not launched("tests.training.test_launch", sys.argv[1:]):
-            place, number, *sample = sys.argv[1:]
-            samples = Samples(spoilt=int(sample[0]) if sample else None)
-            run(Path(place), Regression(samples), schedule(steps=int(number)), checkpoint_every=1)
