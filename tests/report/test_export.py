@@ -1,6 +1,8 @@
 """Exported models: half the precision, the same networks, and a card that credits every object."""
 
+import contextlib
 import csv
+import io
 import shutil
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from pipeline.report.export import KIND, export_models
 from pipeline.report.gallery import ranked
 from pipeline.shards.read import read_table
 from pipeline.views.mask_tables import VISIBILITY
-from tests.toy_report import NUMBERS, figures_of, put, write_toy_project
+from tests.toy_report import NUMBERS, figures_of, put
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +34,10 @@ NANO = Path(__file__).parents[2] / "presets/nano.yaml"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    write_toy_project(tmp_path)
+@pytest.fixture(scope="module")
+def written(toy_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with models, to be copied from."""
+    tmp_path = shutil.copytree(toy_project, tmp_path_factory.mktemp("written"), dirs_exist_ok=True)
     shutil.copyfile(NANO, tmp_path / "params.yaml")
     build_autoencoder(load_group(DiffusionParams, path=NANO).autoencoder).save_pretrained(
         tmp_path / "data/models/autoencoder"
@@ -53,9 +56,29 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_models_are_halved_and_load_as_before(project: Path) -> None:
+@pytest.fixture
+def project(written: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="module")
+def first_export(written: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A project whose models were exported, to be copied from, and what that said."""
+    folder = shutil.copytree(written, tmp_path_factory.mktemp("exported"), dirs_exist_ok=True)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert export_models(folder / "weights/toy", folder / "data", folder) == folder / "weights/toy/README.md"
+    return folder, said.getvalue()
+
+
+@pytest.fixture
+def exported(first_export: tuple[Path, str], tmp_path: Path) -> Path:
+    return shutil.copytree(first_export[0], tmp_path, dirs_exist_ok=True)
+
+
+def test_models_are_halved_and_load_as_before(exported: Path) -> None:
+    project = exported
     models, out = project / "data/models", project / "weights/toy"
-    card = export_models(out, project / "data", project).read_text()
+    card = (out / "README.md").read_text()
     assert {path.name for path in out.iterdir() if path.is_dir()} == {*TRAININGS, "lrm", "grouping"}
     before, after = load_file(models / "segment" / WEIGHTS), load_file(out / "segment" / WEIGHTS)
     assert after["weight"].dtype == torch.float16
@@ -85,9 +108,8 @@ def test_models_are_halved_and_load_as_before(project: Path) -> None:
         assert expected in card
 
 
-def test_a_failed_export_leaves_the_older_one(project: Path) -> None:
-    out = project / "weights/toy"
-    export_models(out, project / "data", project)
+def test_a_failed_export_leaves_the_older_one(exported: Path) -> None:
+    project, out = exported, exported / "weights/toy"
     card = (out / "README.md").read_bytes()
     save_file({"weight": torch.tensor([1e6])}, project / "data/models/edit" / WEIGHTS)
     with pytest.raises(UserError, match=r"edit.*the layer weight has values too large for float16"):
@@ -113,10 +135,11 @@ def test_nothing_but_an_export_is_replaced(project: Path, folder: str) -> None:
     assert tree(project) == before
 
 
-def test_an_export_that_was_changed_is_not_replaced(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out = project / "weights/toy"
-    export_models(out, project / "data", project)
-    assert "replaced" not in capfd.readouterr().err
+def test_an_export_that_was_changed_is_not_replaced(
+    exported: Path, first_export: tuple[Path, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    project, out = exported, exported / "weights/toy"
+    assert "replaced" not in first_export[1]
     export_models(out, project / "data", project)
     assert f"The older export in {out} will be replaced." in capfd.readouterr().err
     with (out / "README.md").open("a") as card:

@@ -23,7 +23,7 @@ from pipeline.params.report import ReportParams
 from pipeline.report.charts import HEIGHT, WIDTH, chart, round_ticks, thinned
 from pipeline.shards.read import iter_rows
 from stages.report import run
-from tests.toy_report import HOSTILE, put, write_toy_project
+from tests.toy_report import HOSTILE, put
 
 pytestmark = pytest.mark.slow
 
@@ -40,10 +40,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    write_toy_project(folder)
-    return folder
+def project(toy_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(toy_project, tmp_path_factory.mktemp("project"), dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +116,9 @@ def test_the_same_inputs_give_the_same_bytes(project: Path, page_file: Path) -> 
     assert digests() == before
 
 
-def test_objects_beyond_the_limit_are_counted(tmp_path: Path) -> None:
-    page = Html(run(ReportParams(objects=1), write_toy_project(tmp_path)))
+def test_objects_beyond_the_limit_are_counted(toy_project: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_project, tmp_path, dirs_exist_ok=True)
+    page = Html(run(ReportParams(objects=1), tmp_path / "data"))
     assert page.tags.count("article") == 1
     assert "1 more is in the tables below and not shown" in " ".join(page.text.split())
     assert "plain toy" not in page.text
@@ -329,8 +328,8 @@ def test_the_page_fits_its_window(
     assert (np.mean([int(value) for value in background[4:-1].split(",")]) < 60) == (scheme == "dark")
 
 
-def test_an_object_that_was_not_reconstructed_is_shown_without_models(tmp_path: Path) -> None:
-    data = write_toy_project(tmp_path)
+def test_an_object_that_was_not_reconstructed_is_shown_without_models(toy_project: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(toy_project, tmp_path, dirs_exist_ok=True) / "data"
     others = [row for row in iter_rows(data / "reconstructions/objects") if row["object_id"] != "toy-000"]
     put(data / "reconstructions", OBJECTS, others)
     text = " ".join(Html(run(PARAMS, data)).text.split())
