@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 from hypothesis import settings
 
+from tests.shared import made_once
 from tests.smollm2 import link_model
 
 # The machine may be busy; and in CI the same commit gives the same verdict.
@@ -50,6 +51,14 @@ def forked() -> Iterator[None]:
 def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scratch folder with the language model of the captions, which a process loads once for each such folder."""
     return link_model(tmp_path_factory.mktemp("captioner"))
+
+
+@pytest.fixture(scope="session")
+def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `tests.toy_models:write_toy_models`, to be copied from."""
+    from tests.toy_models import write_toy_models
+
+    return made_once(tmp_path_factory, "toy_models", write_toy_models)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ ones; the last part of every third object lies inside another one, in sight in n
 """
 
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def write_toy_corpus(
         write_tables(data / stage, tables, shard_tables, settings)
 
 
+@cache
 def toy_object(object_id: str, number: int, split: str, view_size: int) -> dict[str, list[dict[str, Any]]]:
     """The rows of one object by table; its parts are in the order of their ids, 1..S."""
     boxes, names = toy_boxes(number)

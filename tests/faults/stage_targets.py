@@ -15,13 +15,13 @@ from pipeline.params.complete import CompleteParams
 from pipeline.params.report import ReportParams
 from pipeline.reconstruction.field import Decoder, Field
 from stages import complete, evaluate, reconstruct, report, segment, train
-from tests.diffusion.test_train_stage import VIEW_SIZE, tiny
 from tests.evaluation.test_evaluate_stage import PARAMS as EVALUATE
 from tests.faults.targets import DATA, ROOT, TARGETS, Target, partgen
 from tests.heldout.test_reconstruct_stage import CARVE
 from tests.heldout.test_segment_stage import PARAMS as SEGMENT
 from tests.reconstruction.test_train_lrm import RECONSTRUCTION
 from tests.toy_corpus import write_toy_corpus
+from tests.toy_models import VIEW_SIZE, tiny
 from tests.toy_report import NUMBERS, put, write_toy_project
 from tests.toy_results import write_toy_results
 

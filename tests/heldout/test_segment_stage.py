@@ -23,11 +23,9 @@ from pipeline.views.cameras import Camera, over_white, tile, untile
 from stages.complete import run as complete
 from stages.generate import run as generate
 from stages.segment import run
-from stages.train import run as train
-from tests.diffusion.test_train_stage import VIEW_SIZE, tiny
-from tests.toy_corpus import write_toy_corpus
+from tests.toy_models import VIEW_SIZE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 PARAMS = SegmentParams(
     split="val",
@@ -54,10 +52,10 @@ METHODS = CompleteParams(
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, toy_models: Path, forked: None) -> Path:
     """A folder with the toy corpus, the networks that were trained on it, and the segmentations that they drew."""
     folder = tmp_path_factory.mktemp("trained")
-    write_toy_corpus(folder / "data", objects=6, view_size=VIEW_SIZE)
+    shutil.copytree(toy_models / "data", folder / "data", ignore=shutil.ignore_patterns("models"))
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -65,8 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("PARTGEN_SCRATCH", str(folder / ".partgen"))
         with pytest.raises(UserError, match="no model"):
             run(PARAMS)
-        for task in ("autoencoder", "text_to_mv", "image_to_mv", "segment", "complete", "complete_single_view"):
-            train(task, *tiny(), VIEW_SIZE)
+        shutil.copytree(toy_models / "data/models", "data/models")
         model = SegmentationPipeline.from_pretrained("data/models/segment")
         torch.nn.init.normal_(model.unet.conv_out.weight)  # trained so briefly it would draw nothing but white
         model.save_pretrained("data/models/segment")
