@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 import trimesh
 
@@ -28,6 +29,12 @@ from tests.toy_corpus import DISTANCE, ELEVATION_DEG, FOV_DEG, toy_boxes
 ERRORS = {"oracle": 0, "complete": 26, "complete_no_context": 51, "none": 77, "whole": 13, "image_to_mv": 20}
 """Of every channel of every pixel, of 255, in what the methods draw."""
 RUNS_STORED = 2
+COARSE: dict[str, object] = {
+    "pipeline.surface.fuse.CELLS": 64,
+    "pipeline.surface.fuse.POINTS": 60_000,
+    "pipeline.surface.superfaces.MOST": 60,
+}
+"""In what detail a few boxes are fused and divided: less than real objects, which take seconds."""
 MOVED = 0.5
 """How far from its place the mesh of a completed part lies."""
 
@@ -49,9 +56,12 @@ def boxes_glb(boxes: np.ndarray) -> bytes:
 
 @cache
 def toy_atoms(object_id: str, split: str, glb: bytes, view_size: int) -> dict[str, list[dict[str, Any]]]:
-    """Its rows of the stage `atoms`; found once, since to fuse an object takes seconds."""
+    """Its rows of the stage `atoms`; found once."""
     task = AtomsTask(object_id, split, glb, Camera(FOV_DEG, DISTANCE, view_size), ELEVATION_DEG)
-    return object_atoms(task)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in COARSE.items():
+            patch.setattr(name, value)
+        return object_atoms(task)
 
 
 def write_toy_results(data: Path, numbers: dict[str, int]) -> None:

@@ -37,6 +37,7 @@ def test_surfaces_are_one_list_and_come_back() -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
+@pytest.mark.slow
 def test_small_atoms_join_the_closest_large_one(large: int, small: int) -> None:
     surfaces = [boxed(10 * number, 0, 0) for number in range(large)]
     surfaces += [boxed(10 * (number % large), 0.6, 0, size=0.01) for number in range(small)]

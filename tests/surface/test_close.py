@@ -290,6 +290,7 @@ def half_ball() -> tuple[Surface, list[SurfacePart]]:
     return whole, parts_of(whole, side)
 
 
+@pytest.mark.slow
 def test_a_completed_shape_fills_in_what_is_behind_the_rim() -> None:
     """The completed shape of the lower half is a whole ball, blue, a little smaller, and something that sticks out."""
     _, parts = half_ball()

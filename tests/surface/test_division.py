@@ -113,6 +113,7 @@ def test_a_stored_division_is_the_same(path: Path, models: Path) -> None:
         restored({**files, HIERARCHY: stored(replace(division, atom_F=division.atom_F[1:]))[HIERARCHY]})
 
 
+@pytest.mark.slow
 def test_no_more_atoms_than_labels(models: Path) -> None:
     boxes = [box(extents=[1.0] * 3, transform=translation_matrix([2.0 * x, 0, 0])) for x in range(300)]
     surfaces = [Surface(one.vertices / 600, one.faces.astype(np.int64), None, None, None, Material()) for one in boxes]

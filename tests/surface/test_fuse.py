@@ -16,6 +16,7 @@ def coloured_box(centre: list[float], size: float, rgba: list[int]) -> Surface:
     )
 
 
+@pytest.mark.slow
 def test_what_overlaps_is_one_skin_and_what_is_hidden_is_gone() -> None:
     surfaces = [
         coloured_box([0, 0, 0], 1, [255, 0, 0, 255]),

@@ -28,14 +28,15 @@ from pipeline.surface.scores import ceiling, co_association, mean_best_iou, mean
 from stages import atoms as atoms_stage
 from stages import train_grouping
 from tests.evaluation.test_evaluate_stage import PARAMS as EVALUATE
+from tests.forked import forked_workers
 from tests.toy_corpus import toy_boxes, write_toy_corpus
 from tests.toy_report import put
-from tests.toy_results import boxes_glb
+from tests.toy_results import COARSE, boxes_glb
 
 pytestmark = pytest.mark.slow
 
 NANO = Path(__file__).parents[2] / "presets/nano.yaml"
-OBJECTS = 5
+OBJECTS = 4
 PARAMS = AtomsParams(max_failed_share=0.0, timeout_s=60.0)
 
 
@@ -64,7 +65,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("PARTGEN_SCRATCH", str(folder / "scratch"))
         patch.setenv("PARTGEN_WORKERS", "1")
-        atoms_stage.run(PARAMS)
+        with forked_workers(COARSE):
+            atoms_stage.run(PARAMS)
     return folder
 
 
@@ -222,9 +224,9 @@ def test_every_method_has_its_figures_and_the_truth_has_all(
 ) -> None:
     torch.manual_seed(0)
     GroupingModel(width=12, layers=1, heads=2, pair_width=8).save(project / "random")
-    table = [row for row in iter_rows(project / "data/atoms/atoms") if row["object_id"] == "toy-004"]
-    surfaces = [row for row in iter_rows(project / "data/atoms/surfaces") if row["object_id"] == "toy-004"]
-    atoms = next(atoms for name, _, atoms in rows if name == "toy-004")  # all parts are in sight
+    table = [row for row in iter_rows(project / "data/atoms/atoms") if row["object_id"] == "toy-003"]
+    surfaces = [row for row in iter_rows(project / "data/atoms/surfaces") if row["object_id"] == "toy-003"]
+    atoms = next(atoms for name, _, atoms in rows if name == "toy-003")  # all parts are in sight
     truth = np.concatenate([[0], atoms.truth_NS.argmax(axis=1) + 1])[atoms.seen_HW]
     found = {
         (method, regime): figures
