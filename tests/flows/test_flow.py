@@ -1,4 +1,9 @@
-"""The Prefect flow over a toy DAG: order, caching, overrides, failures, artifacts, and cancelled runs."""
+"""The Prefect flow over a toy DAG: order, caching, overrides, failures, artifacts, and cancelled runs.
+
+Prefect is imported where it is used: it takes five seconds, which no other test should wait for.
+"""
+
+from __future__ import annotations
 
 import base64
 import hashlib
@@ -11,22 +16,20 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import psutil
 import pytest
 import rich
 from PIL import Image
-from prefect import State, flow
-from prefect.artifacts import Artifact
-from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
-from flows.pipeline import partgen
 from flows.processes import Processes, Stopped
-from flows.results import MAX_HEIGHT_PX, WIDTH_PX, Outcome, show_picture, summary
 from tests.toy_project import NEEDS, ROOT, behave, make_toy_project
+
+if TYPE_CHECKING:
+    from prefect import State
+
+    from flows.results import Outcome
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +39,8 @@ BUSY = ["sh", "-c", f"setsid {sys.executable} -c '{STUBBORN}' & sleep 600"]
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
@@ -56,11 +61,13 @@ def project(finished_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(**parameters: object) -> State:
+    from flows.pipeline import partgen
+
     return partgen(**parameters, return_state=True)
 
 
 def states(state: State) -> dict[str, str]:
-    outcomes = cast(list[Outcome], state.result(raise_on_failure=False))
+    outcomes = cast("list[Outcome]", state.result(raise_on_failure=False))
     return {outcome.stage: outcome.state for outcome in outcomes}
 
 
@@ -72,6 +79,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_stages_run_in_the_order_of_the_graph_and_once(project: Path) -> None:
+    from prefect.artifacts import Artifact
+    from prefect.client.orchestration import get_client
+
     behave(project, render={"meets": "masks"}, masks={"meets": "render"})
     first = run()
     assert first.is_completed(), first.message
@@ -131,6 +141,11 @@ def test_a_failing_stage_says_why_and_stops_what_needs_it(project: Path) -> None
 
 
 def test_pictures_travel_in_the_artifact(project: Path, tmp_path: Path) -> None:
+    from prefect import flow
+    from prefect.artifacts import Artifact
+
+    from flows.results import MAX_HEIGHT_PX, WIDTH_PX, show_picture
+
     Image.new("RGB", (1600, 8000), "white").save(tmp_path / "renders.png")
 
     @flow
@@ -148,6 +163,8 @@ def test_pictures_travel_in_the_artifact(project: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_left_of_a_run_that_was_interrupted(project: Path) -> None:
     """Ctrl-C while two stages run, one with a daemon that ignores SIGTERM in its own session."""
+    from prefect.settings import PREFECT_API_URL
+
     behave(project, render={"seconds": 600, "daemon": True}, masks={"seconds": 600})
     mark = f"run-{os.getpid()}"
     environment = {**os.environ, "PARTGEN_TEST_MARK": mark, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
@@ -241,6 +258,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def test_the_table_of_a_run_shows_a_few_metrics_and_how_many_more(capsys: pytest.CaptureFixture[str]) -> None:
+    from flows.results import Outcome, summary
+
     metrics = {f"figure_{number}": number for number in range(10)} | {"curve": [1, 2]}
     rich.print(summary([Outcome("evaluate", "made", 1.0, metrics), Outcome("masks", "made", 1.0, {"objects": 3})]))
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
