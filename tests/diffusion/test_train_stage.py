@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -24,8 +23,7 @@ from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, task_objective
 from pipeline.errors import UserError
 from pipeline.folders import STAGE, write_sums
-from pipeline.params.base import validate
-from pipeline.params.diffusion import DiffusionParams, SamplersParams
+from pipeline.params.diffusion import SamplersParams
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import iter_rows
 from pipeline.shards.scratch import scratch
@@ -34,30 +32,11 @@ from pipeline.views.cameras import over_white
 from pipeline.views.part_colours import decode_colours
 from stages.train import BASE, launch, run
 from tests.toy_corpus import write_toy_corpus
+from tests.toy_models import SCRATCH, VIEW_SIZE, tiny
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-VIEW_SIZE = 16
-
-
-def tiny(**train: Any) -> tuple[TrainParams, DiffusionParams]:
-    """The preset nano with small networks that start anew; `train` overrides the schedule of every task."""
-    values = yaml.safe_load((ROOT / "presets/nano.yaml").read_text())
-    diffusion, training = values["diffusion"], values["train"]
-    diffusion["autoencoder"] |= {"widths": [16], "blocks": 1}
-    diffusion["unet"] |= {"channels": [16, 32], "attention": [False, True], "transformer_layers": [1, 1]}
-    diffusion["unet"]["head_channels"] = 16
-    diffusion["image"] |= {"queries": 4, "width": 32, "hidden": 32, "depth": 1, "heads": 2}
-    for sampler in diffusion["sampler"].values():
-        sampler["steps"] = 2
-    training["init_from"] = ""
-    training["loop"] |= {"warmup_steps": 0, "checkpoint_every": 1000}
-    for task in TRAININGS:
-        training[task] = {"steps": 2, "batch": 2, "micro_batch": 2, "learning_rate": 0.001} | train
-    training["edit"]["gradient_checkpointing"] = True
-    training[BASE]["objects"] = ""
-    return validate(TrainParams, training, "train"), validate(DiffusionParams, diffusion, "diffusion")
 
 
 @pytest.fixture
@@ -68,9 +47,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_network_is_trained_saved_and_sampled(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def trained(project: Path, toy_models: Path) -> Path:
+    """The folder of networks that the stage has trained with `tiny()` on the corpus of the project."""
+    return toy_models / "data/models"
+
+
+def take(trained: Path, *networks: str) -> None:
+    """Put networks where their trainings would leave them."""
+    for network in networks:
+        shutil.copytree(trained / network, Path("data/models") / network)
+
+
+def test_every_network_is_trained_saved_and_sampled(
+    toy_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(toy_models, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARTGEN_SCRATCH", str(tmp_path / SCRATCH))
     for task in TRAININGS:
-        run(task, *tiny(), VIEW_SIZE)
         metrics = json.loads(Path(f"metrics/train/{task}.json").read_text())
         assert metrics["samples"] == 4
         assert metrics["validation"]["loss"] > 0
@@ -148,7 +143,7 @@ def test_trainings_see_the_pictures_as_they_are_where_augmentation_is_off(projec
         assert all(among(pictures.grid(number)[0]) for number in range(1, 16, 2)) != augment
 
 
-def test_pixels_of_small_parts_count_more(project: Path) -> None:
+def test_pixels_of_small_parts_count_more(project: Path, trained: Path) -> None:
     pictures = torch.ones(3, 3, 20, 20)
     pictures[0, 1, :6, :4] = 0.5  # 6 %
     pictures[1, 2, :3, :2] = 0.0  # a quarter of that
@@ -162,8 +157,7 @@ def test_pixels_of_small_parts_count_more(project: Path) -> None:
 
     train, diffusion = tiny()
     training = TrainingData(Path("data"), diffusion, 0, VIEW_SIZE, augment=True)
-    for task in ("autoencoder", BASE):
-        run(task, train, diffusion, VIEW_SIZE)
+    take(trained, "autoencoder", BASE)
     for task, differs in (("complete", True), ("segment", False)):
         torch.manual_seed(0)
         objective = task_objective(TASKS[task], train, training)
@@ -173,7 +167,7 @@ def test_pixels_of_small_parts_count_more(project: Path) -> None:
         assert torch.equal(balanced, objective.loss(objective.module, batch)) != differs
 
 
-def test_conditions_condition(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conditions_condition(project: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some steps, what belongs to another sample makes the loss larger."""
     losses: dict[str, tuple[float, float]] = {}
     original = DiffusionObjective.pictures
@@ -190,7 +184,7 @@ def test_conditions_condition(project: Path, monkeypatch: pytest.MonkeyPatch) ->
         return original(objective)
 
     monkeypatch.setattr(DiffusionObjective, "pictures", compare)
-    run("autoencoder", *tiny(), VIEW_SIZE)
+    take(trained, "autoencoder")
     for task in (BASE, "complete"):
         run(task, *tiny(steps=60, batch=8, micro_batch=8, learning_rate=0.003), VIEW_SIZE)
     assert losses.keys() == {BASE, "complete"}
@@ -219,9 +213,9 @@ def test_the_autoencoder_learns_all_colours_whoever_gets_them(project: Path) -> 
     assert len(seen) == diffusion.colours + 1
 
 
-def test_text_to_mv_learns_from_the_objects_of_a_list(project: Path) -> None:
+def test_text_to_mv_learns_from_the_objects_of_a_list(project: Path, trained: Path) -> None:
     train, diffusion = tiny()
-    run("autoencoder", train, diffusion, VIEW_SIZE)
+    take(trained, "autoencoder")
 
     def listed(*ids: str) -> TrainParams:
         Path("best.txt").write_text("\n".join(ids))
@@ -242,10 +236,10 @@ def test_text_to_mv_learns_from_the_objects_of_a_list(project: Path) -> None:
     assert len(list((scratch() / "training").glob(f"{BASE}-*"))) == 2, "another list is another training"
 
 
-def test_another_sampler_trains_nothing_anew(project: Path) -> None:
+def test_another_sampler_trains_nothing_anew(project: Path, toy_models: Path) -> None:
     train, diffusion = tiny()
-    for task in ("autoencoder", BASE, "segment"):
-        run(task, train, diffusion, VIEW_SIZE)
+    take(toy_models / "data/models", "autoencoder", BASE, "segment")
+    shutil.copytree(toy_models / SCRATCH / "training", scratch() / "training")
     folders = sorted((scratch() / "training").iterdir())
     quicker = {task: sampler | {"steps": 1} for task, sampler in diffusion.sampler.model_dump().items()}
     resampled = diffusion.model_copy(update={"sampler": SamplersParams.model_validate(quicker)})
@@ -257,10 +251,9 @@ def test_another_sampler_trains_nothing_anew(project: Path) -> None:
     assert len(list((scratch() / "training").iterdir())) == len(folders) + 1
 
 
-def test_trainings_go_on_from_a_folder_of_models(project: Path) -> None:
+def test_trainings_go_on_from_a_folder_of_models(project: Path, trained: Path) -> None:
     train, diffusion = tiny()
-    for task in ("autoencoder", BASE, "segment"):
-        run(task, train, diffusion, VIEW_SIZE)
+    take(trained, "autoencoder", BASE, "segment")
     shutil.copytree("data/models", "weights")
     file = "diffusion_pytorch_model.safetensors"
     half = {name: value.half() for name, value in load_file(f"weights/segment/unet/{file}").items()}
@@ -285,13 +278,13 @@ def test_trainings_go_on_from_a_folder_of_models(project: Path) -> None:
         run("segment", train.model_copy(update={"init_from": "weights"}), wider, VIEW_SIZE)
 
 
-def test_mistakes_are_one_sentence(project: Path) -> None:
+def test_mistakes_are_one_sentence(project: Path, trained: Path) -> None:
     train, diffusion = tiny()
     with pytest.raises(UserError, match=r"views of 16 px and the params say render.view_size=64"):
         run("autoencoder", train, diffusion, view_size=64)
     with pytest.raises(UserError, match=r"data/models/autoencoder"):
         run("text_to_mv", train, diffusion, VIEW_SIZE)
-    run("autoencoder", train, diffusion, VIEW_SIZE)
+    take(trained, "autoencoder")
     with pytest.raises(UserError, match=r"data/models/text_to_mv"):
         run("segment", train, diffusion, VIEW_SIZE)
     with pytest.raises(UserError, match=r"no training `segmnt` \(did you mean `segment`\?\)"):
