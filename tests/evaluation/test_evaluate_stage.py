@@ -20,7 +20,7 @@ from tests.evaluation.test_sam2 import PIXELS, tiny_sam2
 from tests.toy_corpus import write_toy_corpus
 from tests.toy_results import ERRORS, MOVED, write_toy_results
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 VIEW_SIZE = 32
 OBJECTS = {"toy-001": 1, "toy-002": 2}
