@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import stages.train
 from pipeline.diffusion import objective
 from pipeline.diffusion.pipelines import pipeline_class
-from pipeline.diffusion.tasks import BASE, TASKS
+from pipeline.diffusion.tasks import BASE, TASKS, TRAININGS
 from pipeline.diffusion.trainings import TrainingData
 from pipeline.errors import UserError
 from pipeline.packs import train as packed
@@ -23,8 +23,7 @@ from pipeline.packs.write import write_pack
 from pipeline.training.average import Average
 from pipeline.training.checkpoints import Checkpoints, State
 from tests.bare_environment import bare_python, link_packages
-from tests.diffusion.test_train_stage import ROOT, VIEW_SIZE, tiny
-from tests.toy_corpus import write_toy_corpus
+from tests.toy_models import ROOT, VIEW_SIZE, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +34,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, toy_models: Path) -> Path:
     """Shards, `init` with the network that others start from, two trained networks, and a pack of all tasks."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
@@ -44,10 +43,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(packing, "PIECE_BYTES", 30_000)
         patch.setattr(objective, "VALIDATION", 8)
         torch.set_num_threads(1)
-        write_toy_corpus(folder / "data", objects=6, view_size=VIEW_SIZE)
+        unused = (name for name in TRAININGS if name not in ("autoencoder", BASE))
+        shutil.copytree(toy_models / "data", folder / "data", ignore=shutil.ignore_patterns(*unused))
         params, diffusion = tiny(steps=STEPS, batch=BATCH, micro_batch=BATCH)
-        for task in ("autoencoder", BASE):
-            stages.train.run(task, *tiny(steps=1), VIEW_SIZE)
         for task in ("segment", "edit"):
             stages.train.run(task, params, diffusion, VIEW_SIZE)
         shutil.copytree(f"data/models/{BASE}", f"init/{BASE}")
