@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.shards.read import read_manifest, read_table
+from tests.smollm2 import link_model
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for task in ("autoencoder", "text_to_mv", "segment"):
         params["train"][task] |= {"steps": 1, "batch": 1, "micro_batch": 1}
     write_params(folder, params)
+    link_model(folder / ".partgen")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     monkeypatch.delenv("PARTGEN_SCRATCH")
     monkeypatch.setenv("PARTGEN_WORKERS", "1")
