@@ -12,6 +12,7 @@ from types import TracebackType
 import psutil
 
 from partgen import Client
+from tests.smollm2 import link_model
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "data/samples"
@@ -23,7 +24,7 @@ class Server:
 
     def __init__(self, results: Path, scratch: Path, *options: str) -> None:
         command = [sys.executable, "-m", "stages.cli", "app", "--port", "0", "--no-browser", "--results", str(results)]
-        environment = {**os.environ, "PARTGEN_SCRATCH": str(scratch), "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PARTGEN_SCRATCH": str(link_model(scratch)), "PYTHONPATH": str(ROOT)}
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             [*command, "--models", str(ROOT / "weights/nano"), *options],

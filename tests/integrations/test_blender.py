@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from integrations.blender_zip import EXTENSION, build
+from tests.smollm2 import link_model
 
 ROOT = Path(__file__).parents[2]
 SESSION = Path(__file__).with_name("blender_session.py")
@@ -39,6 +40,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     server = shlex.join([sys.executable, "-m", "stages.cli"])
     environment = {
         **os.environ, "BLENDER_USER_RESOURCES": str(folder / "home"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "PARTGEN_SCRATCH": str(link_model(folder / "scratch")),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(SESSION), str(build(folder / "partgen.zip")), f"http://127.0.0.1:{port}", server],
