@@ -13,6 +13,9 @@ from pipeline.assets.srgb import display
 from pipeline.assets.surface import Surface
 from pipeline.views.looks import base_colour
 
+NO_AREA = 1e-12
+"""Share of the object's area under which a triangle has none."""
+
 
 @dataclass(frozen=True)
 class Points:
@@ -27,11 +30,15 @@ class Points:
 
 
 def sampled(surfaces: Sequence[Surface], atom_F: np.ndarray, count: int, each: int) -> Points:
-    """About `count` points, as many on each atom as its share of the area says and `each` at least; always the same."""
+    """About `count` points, as many on each atom as its share of the area says and `each` at least; always the same.
+
+    Triangles of no area have points as well, where an atom has no others.
+    """
     rng = np.random.default_rng(0)
     corners = np.concatenate([surface.vertices[surface.faces] for surface in surfaces])
     cross_F3 = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area_F = np.linalg.norm(cross_F3, axis=1) / 2
+    area_F = np.maximum(area_F, NO_AREA * area_F.sum())
     area_N = np.bincount(atom_F, area_F)
     number_N = np.maximum(each, np.rint(count * area_N / area_N.sum())).astype(int)
     order_F = np.argsort(atom_F, kind="stable")

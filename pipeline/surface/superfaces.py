@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from pipeline.surface.atoms import MOST_LABELS, Triangles
-from pipeline.surface.points import colours
+from pipeline.surface.points import NO_AREA, colours
 
 MOST = 220
 """Superfaces of an object."""
@@ -35,8 +35,6 @@ EVEN_TRIANGLES, EVEN_TRIANGLES_VARIED = 10_000, 3000
 """How many triangles make a skin; the second where its colours vary, as those of a baked texture do."""
 VARIED = 8.0
 """Standard deviation in CIELAB."""
-NO_AREA = 1e-12
-"""Share of the object's area under which a triangle has none."""
 EAGER = 0.6
 """Share of the merges that are possible at once which are made before all costs are counted anew."""
 

@@ -51,6 +51,14 @@ def test_small_atoms_join_the_closest_large_one(large: int, small: int) -> None:
         np.testing.assert_array_equal(of_surface[large:], [of_surface[number % large] for number in range(small)])
 
 
+def test_what_has_no_area_joins_however_few_there_are() -> None:
+    flat = Surface(np.array([[2.0, 0, 0]] * 3), np.array([[0, 1, 2]]), None, None, None, Material())
+    triangles = Triangles([boxed(0, 0, 0), boxed(2.6, 0, 0), flat])
+    atom_F = joined(triangles, triangles.surface_F)
+    assert set(atom_F[triangles.surface_F == 2]) == set(atom_F[triangles.surface_F == 1])
+    assert len(set(atom_F)) == 2
+
+
 def test_there_are_never_too_many() -> None:
     for side, atoms in ((14, MOST_ATOMS), (20, FEWEST_KEPT)):  # of the latter each is small
         triangles = Triangles([boxed(2.0 * x, 2.0 * y, 0) for x in range(side) for y in range(side)])

@@ -98,6 +98,25 @@ def test_degenerate_and_doubled_triangles_have_one_too() -> None:
     assert 100 < atom_F.max() + 1 <= MOST
 
 
+def test_triangles_of_no_area_belong_to_what_is_beside_them() -> None:
+    skin = fine_box(5)
+    corner = np.arange(0, len(skin.faces), 97)
+    points = np.repeat(skin.faces[corner, :1], 3, axis=1)  # as remeshing leaves them: a point three times
+    alone = len(skin.vertices)
+    more = np.concatenate([skin.vertices, [[0, 0.8, 0]] * 3])
+    faces = np.concatenate([skin.faces, points, [[alone, alone + 1, alone + 2]]])
+    triangles = Triangles([Surface(more, faces, None, None, None, Material())])
+    whole_F = np.zeros(len(faces), int)
+    atom_F = with_superfaces(triangles, whole_F)
+    assert np.bincount(atom_F, triangles.area_F).min() > 0
+    np.testing.assert_array_equal(
+        atom_F[: len(skin.faces)], with_superfaces(Triangles([skin]), whole_F[: len(skin.faces)])
+    )
+    touching = [set(atom_F[:-1][(triangles.corners_F3[:-1] == triangles.corners_F3[row, 0]).any(axis=1)])
+                for row in range(len(skin.faces), len(faces) - 1)]  # fmt: skip
+    assert all(atom in beside for atom, beside in zip(atom_F[len(skin.faces) : -1], touching, strict=True))
+
+
 def test_only_skins_are_divided() -> None:
     skin, modelled = surface_of(icosphere(subdivisions=5)), fine_box(2)
     beside = modelled.transformed(np.diag([0.2, 0.2, 0.2, 1.0]) + np.eye(4, k=3) * 3)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,11 @@ def test_changed_objects_keep_their_truth_and_may_lose_their_colours(rows: list[
     grey = fewer = 0
     for seed in range(40):
         new = changed(atoms, np.random.default_rng(seed))
-        kept = [np.flatnonzero((atoms.truth_NS == row).all(axis=1))[0] for row in new.truth_NS]
-        assert kept == sorted(set(kept)), "atoms are left out, and none is doubled"
-        fewer += len(kept) < len(atoms.truth_NS)
-        assert len(kept) >= min(LEAST_LEFT, len(atoms.truth_NS))
-        assert new.features.share_N.sum() == pytest.approx(1)
+        kept, all_of_them = (Counter(map(tuple, each.truth_NS.tolist())) for each in (new, atoms))
+        assert kept <= all_of_them, "atoms are left out, and none is doubled"
+        fewer += kept < all_of_them
+        assert kept.total() >= min(LEAST_LEFT, len(atoms.truth_NS))
+        assert new.features.share_N.sum() == pytest.approx(1, abs=1e-3)  # kept in half precision
         normals = np.linalg.norm(new.features.points_NK9[..., 3:6], axis=-1)
         np.testing.assert_allclose(normals, 1, atol=1e-3)
         if not new.features.points_NK9[..., 7:9].any():
