@@ -3,7 +3,7 @@
     python -m stages.train_gaussians
 
 trains here, on as many processes as `stages.train` would; on a cluster start it by `accelerate launch ... -m
-stages.train_gaussians` on every machine. It is not in dvc.yaml, since no weights to go on from are shipped.
+stages.train_gaussians` on every machine. It is not in dvc.yaml.
 """
 
 import sys

@@ -4,6 +4,7 @@ Shape suffixes: B grids, V views, N = B * V, L tokens of all views, C channels, 
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,5 +53,4 @@ class ViewsUNet(ResidualUNet):
         for stages in (self.down, self.up):
             for stage, width, attends in zip(stages, widths, attention, strict=False):  # there is no way up to the last
                 if attends:
-                    assert isinstance(stage, nn.Sequential)
-                    stage.append(ViewsAttention(width, head_channels))
+                    cast(nn.Sequential, stage).append(ViewsAttention(width, head_channels))
