@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 FEATURES = 12
 """Of a node, see `node_features`."""
-COST = 0.1
+COST = 0.15
 """What a part must be worth, as IoU, to be one of its own; chosen on validation objects."""
 MOST_PARTS = 10
 """When no number is asked for; as in the paper."""
