@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from pipeline.errors import NoObjects
 from pipeline.evaluation.closed_parts import closed_parts
 from pipeline.evaluation.paper_tables import surface_tables
 from pipeline.evaluation.summary import summarise
@@ -29,6 +30,7 @@ from pipeline.params.evaluate import EvaluateParams
 from pipeline.shards.progress import Progress
 from pipeline.shards.read import iter_rows
 from pipeline.shards.table import decode_png
+from pipeline.surface.grouping import load_grouping
 from stages.entry import one_sentence_errors
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -71,13 +73,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with the stages' tables")
     parser.add_argument("--models", type=Path, default=Path("data/models"), help="folder that has `grouping`")
-    parser.add_argument("--split", default="val", choices=["train", "val", "test"], help="whose objects")
+    parser.add_argument("--split", default="val", choices=["val", "test"], help="whose objects")
     parser.add_argument("--out", type=Path, help="file for the figures, JSON")
     options = parser.parse_args()
     params = load_group(EvaluateParams, ())
     work: list[Work] = [
         (name, rows, options.models / "grouping", params) for name, rows in rows_of(options.data, options.split).items()
     ]
+    if not work:
+        raise NoObjects(f"{options.data / 'atoms'} has no object of the split `{options.split}`; take more assets.")
+    load_grouping(options.models / "grouping")  # says so, before the work, when it is not there
     figures: list[dict[str, Any]] = []
     with get_context("spawn").Pool() as pool, Progress("objects", len(work)) as progress:
         for found in pool.imap_unordered(figures_of, work):
