@@ -238,8 +238,8 @@ def load_gaussians_model(folder: Path) -> PixelGaussians:
     """The model of a folder; UserError where there is none, or where it is damaged."""
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"{folder} holds no model of gaussians; train one by "
-            "`partgen stage train_gaussians --set train.init_from=`, which starts from nothing."
+            f"{folder} holds no model of gaussians; take that of weights/nano (--models weights/nano), or train one by "
+            "`partgen stage train_gaussians`."
         )
     with reading(folder, "model of gaussians"):
         model: PixelGaussians = PixelGaussians.from_pretrained(folder).float()
