@@ -149,7 +149,9 @@ def find(model: Path, settings: dict[str, Any], **changes: Any) -> Reconstructor
 
 
 def test_the_reconstructor_reads_what_was_saved(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no model of gaussians; take that of weights/nano .*, or train one by `partgen stage"):
+    with pytest.raises(
+        UserError, match=r"holds no model of gaussians; take that of weights/nano .*, or train one by `partgen stage"
+    ):
         find(tmp_path, SETTINGS)
     model, grid = tiny(), ball_grid()
     torch.nn.init.normal_(model.network.last.weight, std=0.1)
