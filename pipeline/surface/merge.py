@@ -33,7 +33,7 @@ def merge_glbs(glbs: Sequence[bytes]) -> bytes:
         for image in tree.get("images", []):
             view = tree["bufferViews"][image["bufferView"]]
             start = view.get("byteOffset", 0)
-            content = binary[start : start + view["byteLength"]]
+            content = bytes(binary[start : start + view["byteLength"]])
             if content not in pictures:
                 pictures[content] = len(merged.setdefault("images", []))
                 merged["images"].append({**image, "bufferView": views[image["bufferView"]]})
@@ -58,7 +58,7 @@ def merge_glbs(glbs: Sequence[bytes]) -> bytes:
         merged["asset"] = _marked(merged.get("asset", tree["asset"]), tree["asset"]["extras"])
     _gather(merged)
     merged["buffers"] = [{"byteLength": len(buffer)}]
-    return _written({kind: value for kind, value in merged.items() if value != []}, bytes(buffer))
+    return _written({kind: value for kind, value in merged.items() if value != []}, buffer)
 
 
 def renamed_glb(glb: bytes, name: str) -> bytes:
@@ -70,7 +70,7 @@ def renamed_glb(glb: bytes, name: str) -> bytes:
     return _written(tree, binary)
 
 
-def _appended(merged: dict[str, Any], buffer: bytearray, view: dict[str, Any], content: bytes) -> int:
+def _appended(merged: dict[str, Any], buffer: bytearray, view: dict[str, Any], content: memoryview) -> int:
     buffer.extend(b"\0" * (-len(buffer) % ALIGNMENT))
     merged.setdefault("bufferViews", []).append({**view, "byteOffset": len(buffer)})
     buffer.extend(content)
@@ -121,18 +121,19 @@ def _gather(merged: dict[str, Any]) -> None:
     merged["scene"], merged["scenes"] = 0, [{"nodes": roots}]
 
 
-def _read(glb: bytes) -> tuple[dict[str, Any], bytes]:
+def _read(glb: bytes) -> tuple[dict[str, Any], memoryview]:
     length = struct.unpack_from("<I", glb, 12)[0]
     tree: dict[str, Any] = json.loads(glb[20 : 20 + length])
-    return tree, glb[28 + length :]
+    return tree, memoryview(glb)[28 + length :]  # no copy of what may be a hundred megabytes
 
 
-def _written(tree: dict[str, Any], binary: bytes) -> bytes:
+def _written(tree: dict[str, Any], binary: memoryview | bytearray) -> bytes:
     header = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % ALIGNMENT)
-    binary += b"\0" * (-len(binary) % ALIGNMENT)
-    total = 12 + 8 + len(header) + 8 + len(binary)
+    padding = b"\0" * (-len(binary) % ALIGNMENT)
+    length = len(binary) + len(padding)
+    total = 12 + 8 + len(header) + 8 + length
     return b"".join(
         (struct.pack("<4sII", b"glTF", 2, total), struct.pack("<II", len(header), _JSON), header,
-         struct.pack("<II", len(binary), _BIN), binary)
+         struct.pack("<II", length, _BIN), binary, padding)
     )  # fmt: skip
