@@ -102,7 +102,7 @@ def labelled_figures(task: LabelledMesh) -> list[dict[str, Any]]:
         chosen = division.part_of_atoms()
         found = {
             "one part": _figures(by_area, by_faces, [levels[0]], levels[0]),
-            "pieces x materials": _figures(by_area, by_faces, [np.arange(division.count)], np.arange(division.count)),
+            "atoms": _figures(by_area, by_faces, [np.arange(division.count)], np.arange(division.count)),
             MODEL_ALONE: _figures(by_area, by_faces, levels, chosen),
         }
         rows += [

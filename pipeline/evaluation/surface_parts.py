@@ -43,7 +43,7 @@ EVIDENCE = 0.3
 """Weight of the co-association of the segmentation's runs beside the grouping model's probability, of 1 together; of 0
 to .7 the best on validation objects."""
 UNMERGED = {"A": "pieces x materials", "B": "pieces", "C": "superfaces"}
-"""What the atoms of each regime are."""
+"""What the atoms of each regime are, but for what is divided where colours step."""
 MODEL_ALONE = "grouping"
 """The method that `decompose` has."""
 Found = Iterator[tuple[str, str, dict[str, float]]]
@@ -69,7 +69,9 @@ def surface_parts(
         shapes = PartShapes(one.corners_F33, one.atom_F, truths, params.seed, params.points) if truths else None
         count = len(atoms.truth_NS)
         yield "one part", regime, _divided(atoms, np.zeros(count, int), None if regime == "B" else shapes)
-        yield UNMERGED[regime], regime, _divided(atoms, np.arange(count))
+        if len(atoms.pieces_PS):
+            yield UNMERGED[regime], regime, _figures(atoms.pieces_PS, np.arange(len(atoms.pieces_PS)))
+        yield "atoms" if len(atoms.pieces_PS) else UNMERGED[regime], regime, _divided(atoms, np.arange(count))
         if regime == "A":
             yield "materials", regime, _divided(atoms, np.unique(atoms.material_N, return_inverse=True)[1])
         for name, found_PS in (("K-means", atoms.clustered_PS), ("linkage", atoms.linked_PS)):

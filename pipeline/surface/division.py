@@ -15,12 +15,13 @@ from pipeline.assets.names import clean_name
 from pipeline.assets.surface import Piece, Surface
 from pipeline.errors import Invalid
 from pipeline.surface.atoms import MOST_ATOMS, MOST_LABELS, Triangles, connected, joined
+from pipeline.surface.colour_regions import surface_atoms
 from pipeline.surface.features import AtomFeatures, atom_features
 from pipeline.surface.grouping import chosen_number, load_grouping, predicted
 from pipeline.surface.hierarchy import cut, hierarchy
 from pipeline.surface.part_count import MOST_PARTS
 from pipeline.surface.points import Points, sampled
-from pipeline.surface.superfaces import shared_borders, with_superfaces
+from pipeline.surface.superfaces import shared_borders
 
 PartsFrom = Literal["model", "nodes", "materials", "pieces"]
 """What the parts are: unions of atoms as the grouping model says, the file's nodes (OBJ groups), its materials, or all
@@ -107,8 +108,7 @@ def divide(pieces: Sequence[Piece], by: PartsFrom, most: int | None, model: Path
     group_F = _groups(pieces, triangles, by)
     materials_F = material_numbers(pieces)[triangles.surface_F]
     _, inner_F = np.unique(group_F * (materials_F.max() + 1) + materials_F, return_inverse=True)
-    atom_F = joined(triangles, connected(triangles, inner_F), None if by == "model" else group_F)
-    atom_F = with_superfaces(triangles, atom_F)
+    atom_F = surface_atoms(triangles, inner_F, None if by == "model" else group_F)
     count, groups = int(atom_F.max()) + 1, int(group_F.max()) + 1
     if count == 1:
         return Division(pieces, atom_F, np.empty((0, 4)), 1)

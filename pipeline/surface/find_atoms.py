@@ -15,16 +15,17 @@ from pipeline.assets.surface import Piece
 from pipeline.errors import ObjectFailed
 from pipeline.surface.atoms import Triangles, connected, joined
 from pipeline.surface.classical import clustered, linked_parts
+from pipeline.surface.colour_regions import surface_atoms
 from pipeline.surface.division import main_materials, material_numbers, points_of
 from pipeline.surface.features import atom_features
 from pipeline.surface.fuse import fused
 from pipeline.surface.object_atoms import ATOMS, REGIMES, SURFACES, ObjectAtoms, Regime
 from pipeline.surface.points import colours
-from pipeline.surface.superfaces import shared_borders, with_superfaces
+from pipeline.surface.superfaces import shared_borders
 from pipeline.views.cameras import GRID_AZIMUTHS, Camera, tile
 from pipeline.views.labels import draw_labels
 
-CONTRACT = "atoms/3"
+CONTRACT = "atoms/4"
 """Raised when the same inputs give other rows."""
 TEXTURE_PX = 512
 CLUSTERS, LINKED = 3, 10
@@ -75,7 +76,7 @@ def _atoms(
     """The atoms, and that of every triangle."""
     triangles = Triangles([piece.surface for piece in pieces])
     group_F = material_numbers(pieces)[triangles.surface_F] if regime == "A" else np.zeros(len(part_F), int)
-    atom_F = with_superfaces(triangles, joined(triangles, connected(triangles, group_F)))
+    atom_F = surface_atoms(triangles, group_F)
     area_N = np.bincount(atom_F, triangles.area_F)
     if not area_N.all():
         raise ObjectFailed("an atom has no area")
@@ -89,8 +90,10 @@ def _atoms(
         np.add.at(areas, (group_F, part_F[: len(group_F)]), triangles.area_F[: len(group_F)])
         return areas
 
-    clustered_F = linked_F = np.empty(0, int)
-    if regime == "C":
+    piece_F = clustered_F = linked_F = np.empty(0, int)
+    if regime != "C":
+        piece_F = joined(triangles, connected(triangles, group_F))
+    else:
         colour_F3 = colours(triangles.surfaces)
         clustered_F = clustered(triangles, colour_F3, CLUSTERS)
         linked_F = linked_parts(triangles, colour_F3, LINKED)
@@ -112,6 +115,7 @@ def _atoms(
         features,
         shared(atom_F),
         material_N.astype(np.int32),
+        shared(piece_F),
         shared(clustered_F),
         shared(linked_F),
         tile(seen.labels),

@@ -62,6 +62,8 @@ class ObjectAtoms:
     """float32: the area of each true part on each atom."""
     material_N: np.ndarray
     """int32: the material of most of each atom, as a number; what regime `A` alone tells."""
+    pieces_PS: np.ndarray
+    """float32: as `truth_NS`, of the pieces (of one material in regime `A`) before colours divide them; none in `C`."""
     clustered_PS: np.ndarray
     linked_PS: np.ndarray
     """float32: as `truth_NS`, of the parts P that K-means and a linkage of superfaces find; none but of regime `C`."""

@@ -65,7 +65,7 @@ def test_its_objects_get_a_table(copy: Path, data: Path) -> None:
     assert {row["object_id"] for row in rows} == {"one"}
     found = {(row["method"], row["setting"], row["figure"]): row["value"] for row in rows}
     instances, kinds = "PartObjaverse-Tiny, instances", "PartObjaverse-Tiny, kinds"
-    pieces = "pieces x materials"
+    pieces = "atoms"
     # 11 of 12 equal triangles of the small box are its true part.
     assert found[pieces, instances, "iou"] == pytest.approx(100 * (1 + 11 / 12) / 2)
     assert found[pieces, instances, "iou_faces"] == pytest.approx(100 * (1 + 11 / 12) / 2)
