@@ -56,7 +56,7 @@ def test_what_is_grained_or_shaded_stays_whole() -> None:
 def test_one_grained_piece_leaves_the_others_to_their_colours() -> None:
     grained = np.random.default_rng(0).uniform(0, 1, (1280, 3))
     halves = ball(np.where(middles(ball())[:, :1] > 0, WHITE, RED))
-    aside = Surface(halves.vertices + [3, 0, 0], halves.faces, None, None, halves.colors, Material())
+    aside = Surface(halves.vertices + np.array([3, 0, 0]), halves.faces, None, None, halves.colors, Material())
     found = regions(ball(grained), aside)
     assert len(set(found[:1280])) == 1
     assert len(set(found[1280:])) == 2
