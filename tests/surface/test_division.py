@@ -18,8 +18,8 @@ from pipeline.assets.load import load_pieces
 from pipeline.assets.surface import Material, Piece, Surface
 from pipeline.errors import Invalid
 from pipeline.folders import write_sums
-from pipeline.surface.atoms import MOST_LABELS
-from pipeline.surface.division import PartsFrom, SurfacePart, divide
+from pipeline.surface.atoms import MOST_LABELS, Triangles, connected
+from pipeline.surface.division import PartsFrom, SurfacePart, divide, material_numbers
 from pipeline.surface.grouping import GroupingModel
 from pipeline.surface.merge import merge_glbs
 from pipeline.surface.stored import HIERARCHY, restored, stored
