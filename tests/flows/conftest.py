@@ -17,7 +17,7 @@ def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", "0", "--no-ui"]
     process = subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL)
     try:
-        yield listening(process)
+        yield listening(process, seconds=120)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
