@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pipeline.applications.partgen import PartGenPipeline
 
 NumberT = TypeVar("NumberT", int, float)
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override a parameter; may be repeated.")
+]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@
 trains here; on a cluster start it by `accelerate launch ... -m stages.train_grouping` on every machine.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 
 from pipeline.errors import NoObjects, UserError
 from pipeline.folders import content_digest, reading, replaced
-from pipeline.params.base import load_group
 from pipeline.params.train import TrainParams
 from pipeline.shards.read import read_manifest, read_table
 from pipeline.surface.examples import GroupingExamples
@@ -21,11 +19,10 @@ from pipeline.surface.grouping import GroupingModel
 from pipeline.surface.object_atoms import ObjectAtoms
 from pipeline.surface.objective import GroupingObjective
 from pipeline.training.folder import training_folder
-from pipeline.training.launch import launched
 from pipeline.training.loop import train
 from pipeline.training.results import curve_of, report
 from pipeline.training.start import only_training
-from stages.entry import one_sentence_errors
+from stages.trainings import launch_training, training_main
 
 CONTRACT = "train_grouping/1"
 NAME = "grouping"
@@ -80,10 +77,8 @@ def _rows(table: Path) -> list[tuple[str, str, str, ObjectAtoms]]:
 
 def launch(overrides: Sequence[str] = (), force: bool = False) -> None:
     """Train with params.yaml and `overrides`, on as many processes as the machine has GPUs."""
-    if not launched("stages.train_grouping", [*overrides, *(["--force"] if force else [])]):
-        run(load_group(TrainParams, overrides), force=force)
+    launch_training("stages.train_grouping", run, (TrainParams,), overrides, force)
 
 
 if __name__ == "__main__":
-    with one_sentence_errors():
-        launch([argument for argument in sys.argv[1:] if argument != "--force"], force="--force" in sys.argv)
+    training_main(launch)

@@ -43,6 +43,14 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+FIRST = ("tests/test_end_to_end.py", "tests/flows/", "tests/test_wheel.py")
+"""What takes longest: it comes first, so that no process has it left to do when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
 @pytest.fixture(scope="module")
 def forked() -> Iterator[None]:
     """Stages of this module work in forks of a process that has everything imported."""

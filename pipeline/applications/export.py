@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.applications.result import PartObject
 
 FORMATS = ("glb", "obj", "stl", "ply", "3mf")
-WHOLE = "object"
+FILE_NAME = "object"
 _MOST_TEXTURE_PX = 1 << 15
 _OF_NO_UNIT = (".obj", ".ply", ".stl")
 """Files whose numbers programs take for millimetres; those of glTF are metres."""
@@ -51,7 +51,7 @@ def beside(result: "PartObject", formats: Sequence[str], separate: bool) -> Iter
     for form in formats:
         if form == "glb":  # these are there anyway
             continue
-        yield from _files(form, WHOLE, parts, result).items()
+        yield from _files(form, FILE_NAME, parts, result).items()
         for part in parts if separate else ():
             for name, content in _files(form, stems[part[0]], [part], result).items():
                 yield f"parts/{name}", content

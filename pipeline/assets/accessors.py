@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from pipeline.assets.bundle import Bundle
-from pipeline.assets.reasons import Broken
+from pipeline.assets.reasons import Broken, Missing
 from pipeline.assets.references import GLB_MAGIC, entries
 
 MOST_ELEMENTS = 1 << 24
@@ -165,7 +165,7 @@ class Accessors:
                 raise Broken("a data URI that is no base64") from None
         data = self.bundle.find(unquote(uri), uri)
         if data is None:
-            raise Broken(f"missing {uri[:80]}")
+            raise Missing(f"missing {uri[:80]}")
         return data
 
     def _meshopt(self, packed: Mapping[str, Any]) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.assets.accessors import Accessors
 from pipeline.assets.materials import ROUGHNESS, WHITE, Look, finished
 from pipeline.assets.reading import Reading
-from pipeline.assets.reasons import Broken
+from pipeline.assets.reasons import Broken, Missing
 from pipeline.assets.references import entries
 from pipeline.assets.surface import REPEAT
 
@@ -139,9 +139,10 @@ class GltfLooks:
             data = (
                 self.accessors.uri(uri) if isinstance(uri, str) else self.accessors.view_bytes(image.get("bufferView"))
             )
+        except Missing:
+            return None
         except Broken as error:
-            if not str(error).startswith("missing"):  # the bundle has said so
-                self.reading.warn(f"unreadable texture {name}: {error}")
+            self.reading.warn(f"unreadable texture {name}: {error}")
             return None
         return self.reading.textures(name, data)
 

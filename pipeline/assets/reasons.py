@@ -15,6 +15,10 @@ class Broken(Exception):
     """A mesh of a file cannot be read; the others can."""
 
 
+class Missing(Broken):
+    """Of a file that is referred to and not there, of which the bundle has told already."""
+
+
 def encodable(value: Any) -> Any:
     """Text of a file, or lists and dicts with such text, that can be written as UTF-8.
 

@@ -29,7 +29,7 @@ from pipeline.shards.read import iter_rows, read_table
 from stages.assets import run
 from tests.assets_files import boxes, obj_box
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 ROOT = Path(__file__).parents[2]
 LICENCES = {"CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-US"}

@@ -63,6 +63,7 @@ def params(*overrides: str) -> AssetsParams:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_mirror_becomes_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scratch folder with the tokens of all captions, to be copied from."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARTGEN_SCRATCH", str(folder))
+        text_outputs(data, MiniLM(LIMIT))
+    return folder
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A scratch folder on 300 kB that said to have more, as where another process fills the disk meanwhile."""
@@ -131,14 +141,26 @@ def test_a_row_that_was_damaged_is_noticed(data: Path) -> None:
     assert torch.equal(text_outputs(data, MiniLM(LIMIT))[[0, 2]], expected)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"done": 3}', b'{"done": 99999, "shape": [1, 2, 3]}'])
-def test_files_that_do_not_fit_are_made_anew(data: Path, content: bytes) -> None:
-    outputs = text_outputs(data, MiniLM(LIMIT))
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".json", b""),
+        (".json", b"{"),
+        (".json", b"[]"),
+        (".json", b'{"done": 3}'),
+        (".json", b'{"done": 99999, "shape": [1, 2, 3]}'),
+        (".f16", b"short"),
+    ],
+)
+def test_files_that_do_not_fit_are_made_anew(data: Path, finished: Path, suffix: str, content: bytes) -> None:
+    shutil.copytree(finished, frozen.scratch(), dirs_exist_ok=True)
+    encoder = Counting(LIMIT)
+    outputs = text_outputs(data, encoder)
+    assert encoder.seen == []
     expected = outputs[[0, 2]]
-    outputs.file.with_suffix(".json").write_bytes(content)
-    assert torch.equal(text_outputs(data, MiniLM(LIMIT))[[0, 2]], expected)
-    outputs.file.write_bytes(b"short")
-    assert torch.equal(text_outputs(data, MiniLM(LIMIT))[[0, 2]], expected)
+    outputs.file.with_suffix(suffix).write_bytes(content)
+    assert torch.equal(text_outputs(data, encoder)[[0, 2]], expected)
+    assert encoder.seen != []
 
 
 def test_a_full_disk_is_noticed_before_the_encoder_runs(data: Path, small_disk: Path) -> None:

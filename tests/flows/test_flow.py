@@ -9,21 +9,19 @@ import base64
 import hashlib
 import io
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import psutil
 import pytest
 import rich
 from PIL import Image
 
 from flows.processes import Processes, Stopped
+from tests.flows.servers import marked, wait_for
 from tests.toy_project import NEEDS, ROOT, behave, make_toy_project
 
 if TYPE_CHECKING:
@@ -38,10 +36,10 @@ BUSY = ["sh", "-c", f"setsid {sys.executable} -c '{STUBBORN}' & sleep 600"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
+def flows_know_the_server(plain_server: str) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings({PREFECT_API_URL: plain_server}):
         yield
 
 
@@ -184,30 +182,6 @@ def test_nothing_is_left_of_a_run_that_was_interrupted(project: Path) -> None:
     assert run(stages=["render"]).is_completed(), "what the run left locked or half-written does not hinder the next"
 
 
-def test_a_run_whose_server_dies_ends_soon(project: Path, tmp_path: Path) -> None:
-    """The embedded server is killed while a stage runs: one sentence within half a minute, and no process is left."""
-    behave(project, render={"seconds": 600})
-    mark = f"server-{os.getpid()}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
-    program = "from flows.local import run_here; print(run_here(stages=['render'], force=True))"
-    command = [sys.executable, "-c", program]
-    environment |= {"PARTGEN_TEST_MARK": mark, "PREFECT_HOME": str(tmp_path)}
-    runner = subprocess.Popen(
-        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        wait_for(lambda: "work.py render" in words(mark))
-        (server,) = [pid for pid, text in marked(mark).items() if "uvicorn" in text]
-        os.kill(server, signal.SIGKILL)
-        said, _ = runner.communicate(timeout=30)
-    finally:
-        runner.kill()
-    assert re.search(r"partgen: The Prefect server at http://\S+ is gone, and so the run ends", said), said
-    assert said.endswith("False\n")
-    assert not words(mark)
-    behave(project)
-
-
 def test_nothing_is_left_when_the_runner_is_killed(tmp_path: Path) -> None:
     """kill -9 leaves the runner no time to end anything: the guards notice."""
     mark = f"kill-{os.getpid()}"
@@ -236,25 +210,6 @@ def words(mark: str) -> set[str]:
     """What the living processes run whose environment carries the mark, so far as tests ask for it."""
     asked = ("work.py render", "work.py masks", "SIG_IGN")
     return {next((word for word in asked if word in text), text) for text in marked(mark).values()}
-
-
-def marked(mark: str) -> dict[int, str]:
-    """The living processes whose environment carries the mark, by pid, and what they run."""
-    found = {}
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("PARTGEN_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found[process.pid] = " ".join(process.cmdline())
-        except psutil.Error:  # it ended meanwhile, or is someone else's
-            continue
-    return found
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_the_table_of_a_run_shows_a_few_metrics_and_how_many_more(capsys: pytest.CaptureFixture[str]) -> None:

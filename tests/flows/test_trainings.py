@@ -11,7 +11,8 @@ import psutil
 import pytest
 import yaml
 
-from tests.flows.test_flow import contents, marked, wait_for
+from tests.flows.servers import marked, wait_for
+from tests.flows.test_flow import contents
 from tests.toy_project import ROOT, make_toy_project
 
 pytestmark = pytest.mark.slow

@@ -28,7 +28,7 @@ from pipeline.views.masks import DISAGREEMENT, MaskSettings, MaskTask, draw_mask
 from pipeline.views.tables import GRIDS
 from stages import assets, masks, render
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "presets/nano.yaml"
@@ -40,7 +40,7 @@ SAMPLES = (
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(forked: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project folder with the stages assets and render done for three samples."""
     folder = tmp_path_factory.mktemp("project")
     for name in SAMPLES:
