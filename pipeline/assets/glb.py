@@ -84,9 +84,9 @@ def surface_glb(
     """The GLB of one part made of a file's own surfaces, around its own centre; the others as of `pack`."""
     used = [surface.vertices[np.bincount(surface.faces.ravel()).astype(bool).nonzero()] for surface in surfaces]
     # Axis by axis: ten times as fast as along the first of two axes.
-    pivot = np.array([(axis.min() + axis.max()) / 2 for axis in np.concatenate(used).T])
+    pivot = [float(axis.min() + axis.max()) / 2 for axis in np.concatenate(used).T]
     back = np.eye(4)
-    back[:3, 3] = -pivot
+    back[:3, 3] = np.negative(pivot)
     meshes = [surface.transformed(back).to_trimesh() for surface in _by_material(surfaces)]
     return pack([Node(name, {"part": part_id}, meshes, pivot)], notice, extras, frame)
 

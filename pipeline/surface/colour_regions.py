@@ -51,7 +51,7 @@ def colour_regions(triangles: Triangles, piece_F: np.ndarray) -> np.ndarray:
 
 
 def _mean_colours(triangles: Triangles) -> tuple[np.ndarray, np.ndarray]:
-    """CIELAB (F, 3) of every triangle, its mean, and how far its points are from that, (F,), in the root mean square."""
+    """CIELAB (F, 3) of every triangle, its mean, and how far its points are from that, (F,), as a root mean square."""
     points = sampled(triangles.surfaces, np.arange(len(triangles.surface_F)), POINTS, each=1)
     number_F = np.bincount(points.atom_P)
     mean_F3 = np.stack([np.bincount(points.atom_P, one) / number_F for one in points.lab_P3.T], axis=1)
