@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.diffusion.tasks import TASKS, TRAININGS
+from pipeline.diffusion.tasks import BESIDE, TASKS, TRAININGS
 from pipeline.errors import UserError, nearest
 from pipeline.folders import written
 from pipeline.params.all import GROUPS, check_params, check_values
@@ -42,7 +42,7 @@ STAGES = (
     "masks",
     "atoms",
     "captions",
-    *(f"train@{name}" for name in (*TRAININGS, *OF_SAM2)),
+    *(f"train@{name}" for name in (*TRAININGS, *BESIDE, *OF_SAM2)),
     "train_lrm",
     "train_gaussians",
     "train_grouping",
