@@ -1,6 +1,6 @@
 """Attention among the parts of one object: what joint completion has beyond completion (supplement E).
 
-Shape suffixes: B parts, L places (pixels of latents), C channels, H heads, D channels of a head.
+Shape suffixes: B parts, L places (pixels of latents), T text tokens, C channels, H heads, D channels of a head.
 """
 
 import torch
