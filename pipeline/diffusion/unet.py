@@ -47,9 +47,10 @@ class MultiViewUNet(UNet2DConditionModel):
 
     def __init__(self, image_tokens: dict[str, int] | None = None, part_attention: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.register_to_config(image_tokens=image_tokens, part_attention=part_attention)
+        self.register_to_config(image_tokens=image_tokens)
         self.image_resampler: IPAdapterPlusImageProjection | None = None
         if part_attention:
+            self.register_to_config(part_attention=True)  # configs without it stay what they were
             for attention in cross_attentions(self):
                 attention.set_processor(PartAttention(attention.inner_dim, attention.heads))
             return
@@ -84,7 +85,7 @@ class MultiViewUNet(UNet2DConditionModel):
     ) -> Tensor | tuple[Tensor, Tensor | list[Tensor]]:
         """The text tokens, and beside them what the attention takes: the image tokens, resampled, or the objects."""
         text_BLD = super().process_encoder_hidden_states(encoder_hidden_states, added_cond_kwargs)
-        if self.config.part_attention:
+        if self.config.get("part_attention"):
             if "objects" not in added_cond_kwargs:
                 raise ValueError("a network with attention among parts needs `objects` in added_cond_kwargs")
             return text_BLD, added_cond_kwargs["objects"]

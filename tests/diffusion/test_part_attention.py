@@ -116,6 +116,7 @@ def test_saving_and_loading_change_nothing(tmp_path: Path) -> None:
     joint.save_pretrained(tmp_path)
     loaded = load_unet(tmp_path).eval()
     assert loaded.config.part_attention
+    assert "part_attention" not in tiny("complete").config
     assert torch.equal(prediction(loaded, conditions), prediction(joint, conditions))
 
 
