@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.diffusion.tasks import TRAININGS
+from pipeline.diffusion.tasks import BESIDE, TRAININGS
 from pipeline.errors import UserError, nearest
 from pipeline.params.all import GROUPS, check_params
 from pipeline.params.base import load_group
@@ -24,7 +24,7 @@ STAGES = (
     "masks",
     "atoms",
     "captions",
-    *(f"train@{name}" for name in (*TRAININGS, *OF_SAM2)),
+    *(f"train@{name}" for name in (*TRAININGS, *BESIDE, *OF_SAM2)),
     "train_lrm",
     "train_gaussians",
     "train_grouping",

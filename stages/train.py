@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.diffusion.models import save_model
-from pipeline.diffusion.tasks import BASE, TASKS, TRAININGS
+from pipeline.diffusion.models import save_model, started_from
+from pipeline.diffusion.tasks import BASE, BESIDE, TASKS, TRAININGS
 from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, chosen_objects, task_objective
 from pipeline.errors import Invalid, UserError, nearest
 from pipeline.folders import content_digest, replaced
@@ -61,7 +61,7 @@ def run(
         {"objects": chosen_objects(params, task)},
         {table: read_manifest(data / table).digest for table in tables},
         "".join(content_digest(data / "models" / network) for network in _starts_from(task)),
-        content_digest(Path(params.init_from) / task) if params.init_from else "",
+        content_digest(_goes_on_from(task, params.init_from)) if params.init_from else "",
     )
     with only_training(params.loop, data / "models" / task) as main:
         torch.manual_seed(params.loop.seed)  # of the weights that no base brings
@@ -76,7 +76,14 @@ def _starts_from(task: str) -> list[str]:
     """The networks below data/models that a training starts from, however they are sampled."""
     if task == "autoencoder":
         return []
-    return ["autoencoder"] if task == BASE else [f"{BASE}/{name}" for name in ("autoencoder", "text_encoder", "unet")]
+    if task == BASE:
+        return ["autoencoder"]
+    return [*(f"{BASE}/{name}" for name in ("autoencoder", "text_encoder")), f"{TASKS[task].base}/unet"]
+
+
+def _goes_on_from(task: str, init_from: str) -> Path:
+    """The folder below `init_from` whose networks a training goes on from."""
+    return Path(init_from) / task if task == "autoencoder" else started_from(TASKS[task], init_from)
 
 
 def train_task(name: str, params: TrainParams, training: TrainingData, folder: Path, main: bool, force: bool) -> None:
@@ -104,9 +111,10 @@ def train_autoencoder(params: TrainParams, training: TrainingData, folder: Path,
 
 def launch(task: str, overrides: Sequence[str] = (), force: bool = False) -> None:
     """Train a task with params.yaml and `overrides`, on as many processes as the machine has GPUs."""
-    if task not in TRAININGS:
-        other = "; the LRM is trained by `partgen stage train_lrm`" if task == "lrm" else nearest(task, TRAININGS)
-        raise Invalid(f"There is no training `{task}`{other}; there are {', '.join(TRAININGS)}.")
+    names = (*TRAININGS, *BESIDE)
+    if task not in names:
+        other = "; the LRM is trained by `partgen stage train_lrm`" if task == "lrm" else nearest(task, names)
+        raise Invalid(f"There is no training `{task}`{other}; there are {', '.join(names)}.")
     if launched("stages.train", [task, *overrides, *(["--force"] if force else [])]):
         return
     train_params, diffusion = load_group(TrainParams, overrides), load_group(DiffusionParams, overrides)
@@ -117,5 +125,7 @@ if __name__ == "__main__":
     with one_sentence_errors():
         arguments = [argument for argument in sys.argv[1:] if argument != "--force"]
         if not arguments:
-            raise UserError(f"`python -m stages.train` needs the name of a training: {', '.join(TRAININGS)}.")
+            raise UserError(
+                f"`python -m stages.train` needs the name of a training: {', '.join((*TRAININGS, *BESIDE))}."
+            )
         launch(arguments[0], arguments[1:], force="--force" in sys.argv)

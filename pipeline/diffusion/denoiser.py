@@ -20,6 +20,8 @@ class Conditions:
     stacked_BKHW: Tensor | None = None
     beside_BCHW: Tensor | None = None
     image_BNE: Tensor | None = None
+    objects_B: Tensor | None = None
+    """Where the parts of an object are drawn together, the number of each one's object, at least 0; int64."""
 
     def dropped(self, where_B: Tensor, null_text: "Conditions") -> "Conditions":
         """Without conditions at the samples in `where_B` (bool): the null text, zero latents, zero image tokens."""
@@ -33,7 +35,8 @@ class Conditions:
         text = drop(self.text_BLD, null_text.text_BLD)
         assert text is not None
         pooled = None if null_text.pooled_BP is None else drop(self.pooled_BP, null_text.pooled_BP)
-        return Conditions(text, pooled, drop(self.stacked_BKHW), drop(self.beside_BCHW), drop(self.image_BNE))
+        beside, image = drop(self.beside_BCHW), drop(self.image_BNE)
+        return Conditions(text, pooled, drop(self.stacked_BKHW), beside, image, self.objects_B)
 
     def joined(self, other: "Conditions") -> "Conditions":
         """This batch, then the other: for classifier-free guidance in one pass."""
@@ -41,12 +44,15 @@ class Conditions:
         def join(one: Tensor | None, two: Tensor | None) -> Tensor | None:
             return None if one is None or two is None else torch.cat((one, two))
 
+        # What is drawn of an object in one batch knows nothing of what is drawn of it in the other.
+        theirs = None if other.objects_B is None else -1 - other.objects_B
         return Conditions(
             torch.cat((self.text_BLD, other.text_BLD)),
             join(self.pooled_BP, other.pooled_BP),
             join(self.stacked_BKHW, other.stacked_BKHW),
             join(self.beside_BCHW, other.beside_BCHW),
             join(self.image_BNE, other.image_BNE),
+            join(self.objects_B, theirs),
         )
 
 
@@ -63,6 +69,8 @@ def predict(unet: nn.Module, noised_BCHW: Tensor, timesteps_B: Tensor, condition
     if conditions.beside_BCHW is not None:
         sample = torch.cat((sample, conditions.beside_BCHW), dim=3)
     added: dict[str, Tensor | list[Tensor]] = {}
+    if conditions.objects_B is not None:
+        added["objects"] = conditions.objects_B
     if conditions.image_BNE is not None:
         added["image_embeds"] = [conditions.image_BNE]
     if conditions.pooled_BP is not None:

@@ -16,7 +16,7 @@ from pipeline.diffusion.checkpoint import load_checkpoint
 from pipeline.diffusion.image import build_image_encoder
 from pipeline.diffusion.networks import Model, load_autoencoder, load_network
 from pipeline.diffusion.pipelines import pipeline_class
-from pipeline.diffusion.tasks import BASE, Task
+from pipeline.diffusion.tasks import BASE, Task, find_task
 from pipeline.diffusion.text import ClipText, MiniLM, build_text_encoder
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, check_shapes, fine_tuned_from, load_unet, shapes
 from pipeline.folders import replaced
@@ -45,11 +45,18 @@ def started_task(task: Task, init_from: str) -> Task:
         return task
 
 
+def started_from(task: Task, init_from: str) -> Path:
+    """The folder below `init_from` from whose model the task's training goes on: its own, or else its base's where that
+    is another than `text_to_mv`."""
+    folder = Path(init_from) / task.name
+    return folder if task.base == BASE or folder.is_dir() else folder.with_name(task.base)
+
+
 def start_model(task: Task, params: DiffusionParams, models: Path, grid_size: int, init_from: str = "") -> Model:
     """The networks from which the task's training starts.
 
-    The denoiser is the task's in the folder `init_from`, where that is given. Otherwise that of `text_to_mv` starts
-    from the checkpoint, or from random weights; all others from `text_to_mv` in `models`.
+    The denoiser is the one that `started_from` names, where `init_from` is given. Otherwise that of `text_to_mv` starts
+    from the checkpoint, or from random weights; all others from their base in `models`.
     """
     image = build_image_encoder(params.image) if task.image_tokens else None
     embed_width = image.width if image is not None else None
@@ -61,22 +68,24 @@ def start_model(task: Task, params: DiffusionParams, models: Path, grid_size: in
         autoencoder = load_autoencoder(models / "autoencoder")
         text = checkpoint.text if checkpoint else build_text_encoder(params.text)
 
-    def new() -> MultiViewUNet:
+    def new(task: Task) -> MultiViewUNet:
         side = grid_size // latent_factor(autoencoder)
         return build_unet(params, task, latent_channels(autoencoder), side, text.width, embed_width)
 
     if init_from:
-        expected = None
+        found, expected = started_from(task, init_from), None
         if not params.checkpoint:
             with torch.device("meta"):
-                expected = new()
-        unet = load_unet(Path(init_from) / task.name / "unet", expected)
+                expected = new(find_task(found.name))
+        unet = load_unet(found / "unet", expected)
+        if found.name != task.name:
+            unet = fine_tuned_from(unet, task, params, embed_width)
     elif task.name != BASE:
-        unet = fine_tuned_from(load_unet(models / BASE / "unet"), task, params, embed_width)
+        unet = fine_tuned_from(load_unet(models / task.base / "unet"), task, params, embed_width)
     elif checkpoint:
         unet = fine_tuned_from(checkpoint.unet, task, params, embed_width)
     else:
-        unet = new()
+        unet = new(task)
     for network in (autoencoder, text, image):
         if network is not None:
             network.eval().requires_grad_(False)

@@ -44,7 +44,8 @@ class DiffusionObjective:
     With a `part_balance`, errors of a task that draws parts count by `part_weights`; with 0 all alike, as in the paper.
 
     The noise and the noise level of a sample are functions of the seed and the sample's number alone, so that neither
-    an interruption nor the number of processes changes what is learnt.
+    an interruption nor the number of processes changes what is learnt. Where the parts of an object are drawn together,
+    a sample is of several: they have one level, a noise each, and their mean is the sample's loss.
     """
 
     collate = staticmethod(collate)
@@ -89,7 +90,7 @@ class DiffusionObjective:
         losses = []
         for numbers in torch.arange(VALIDATION).split(VALIDATION_BATCH):
             batch = collate([self._validation[number] for number in numbers.tolist()])
-            losses.append(self._loss_at(self.module, batch, levels_N[numbers].long()))
+            losses.append(self._loss_at(self.module, batch, levels_N[batch["number"]].long()))
         return {"loss": torch.cat(losses).mean().item()}
 
     def pictures(self) -> dict[str, np.ndarray]:
@@ -115,8 +116,15 @@ class DiffusionObjective:
         device = self._device
         images = {name: image.to(device) for name, image in batch["images"].items()}
         masks = {name: mask.to(device) for name, mask in batch["masks"].items()}
+        objects = batch["number"].to(device) if self.task.joint else None
         conditions = encode_conditions(
-            self.task, images, masks, self.model.autoencoder, self._text(batch), self._image_tokens(batch, images)
+            self.task,
+            images,
+            masks,
+            self.model.autoencoder,
+            self._text(batch),
+            self._image_tokens(batch, images),
+            objects,
         )
         return conditions.dropped(batch["dropped"].to(device), self._null_text) if drop else conditions
 
@@ -125,7 +133,9 @@ class DiffusionObjective:
         with torch.no_grad():
             latents_BCHW = self._target_latents(batch)
             conditions = self.conditions(batch)
-        noise = [self._draw(number).noise(latents_BCHW.shape[1:]) for number in batch["number"].tolist()]
+        numbers = batch["number"].tolist()
+        draws = {number: self._draw(number) for number in numbers}
+        noise = [draws[number].noise(latents_BCHW.shape[1:]) for number in numbers]
         noise_BCHW = torch.stack(noise).to(latents_BCHW)
         noised_BCHW = self.schedule.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
         v_BCHW = self.schedule.get_velocity(latents_BCHW, noise_BCHW, timesteps_B)
@@ -134,7 +144,11 @@ class DiffusionObjective:
         if self.task.of_parts and self.part_balance:
             weights_BHW = part_weights(batch["images"][self.task.target].to(self._device), self.part_balance)
             errors_BHW = errors_BHW * nn.functional.adaptive_avg_pool2d(weights_BHW, errors_BHW.shape[1:])
-        return errors_BHW.mean(dim=(1, 2))
+        errors_B = errors_BHW.mean(dim=(1, 2))
+        if not self.task.joint:
+            return errors_B
+        _, parts = batch["number"].unique_consecutive(return_counts=True)
+        return torch.stack([of_object.mean() for of_object in errors_B.split(parts.tolist())])
 
     def _target_latents(self, batch: dict[str, Any]) -> Tensor:
         return to_latents(self.model.autoencoder, batch["images"][self.task.target].to(self._device))

@@ -94,10 +94,13 @@ class SegmentationPipeline(MultiViewPipeline):
 class CompletionPipeline(MultiViewPipeline):
     """A part whole and alone, out of what the grid shows of it (main paper, 3.3; A.6), and the ablations of Table 2."""
 
-    tasks: ClassVar = ("complete", "complete_no_context", "complete_single_view")
+    tasks: ClassVar = ("complete", "complete_no_context", "complete_single_view", "complete_joint")
 
     def __call__(self, grid: Picture, masks: Masks, **sampling: Unpack[Sampling]) -> MultiViewOutput:
-        """The part of each mask. An empty mask is allowed: the part is then imagined from the object."""
+        """The part of each mask. An empty mask is allowed: the part is then imagined from the object.
+
+        For `complete_joint` the masks are those of all parts of the object.
+        """
         size = self.config.grid_size
         marked = as_masks(masks, size, "mask")
         whole = np.repeat(as_picture(grid, size, "grid")[None], len(marked), axis=0)

@@ -22,6 +22,9 @@ FIELDS = ("whole", "part", "labels", "view", "caption", "part_id")
 """Of a record, which makes a sample: the rows of I and J in the table `grids`, of the label map, of the single view and
 of the caption; -1 for what the task does not need. Last the part's id, 0 for the whole object."""
 
+WHOLE_SHARE = 0.5
+"""Of the samples of a task that draws parts together, the share with all parts of the object."""
+
 
 class Records(Protocol):
     """The records of a split, by their place."""
@@ -51,6 +54,9 @@ class Samples(Dataset[dict[str, Any]]):
     `dropped`, whether to train it without its conditions; `number`; `text_row` and `image_row`, its rows in the
     FrozenOutputs, -1 when it has no caption (the row of the null text) or no single view; `object_id`; `part_id`, 0 for
     the whole object.
+
+    A sample of a task that draws parts together also has `others`: samples of other parts of its object, changed and
+    dropped alike and of the same number; in WHOLE_SHARE of the samples all of them, else so many as chance says.
     """
 
     def __init__(
@@ -78,8 +84,8 @@ class Samples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         epoch, position = divmod(number, self.count)
-        fields = self.index[shuffled(position, self.count, (self.seed, epoch))]
-        record = dict(zip(FIELDS, fields, strict=True))
+        place = shuffled(position, self.count, (self.seed, epoch))
+        record = dict(zip(FIELDS, self.index[place], strict=True))
         whole = self.tables["grids"][record["whole"]]
         # All is drawn, whether it is used or not: so a sample's object, view and colours hang on nothing else.
         draws = np.random.default_rng((self.seed, number))
@@ -87,18 +93,39 @@ class Samples(Dataset[dict[str, Any]]):
         permutation = torch.from_numpy(draws.permutation(self.colours) + 1)
         view = int(draws.integers(4)) if self.augment else number % 4
         change = Augmentation.drawn(draws, self.task.augmentations) if self.augment else Augmentation()
-        images, masks = self._pictures(whole, record, change, permutation, view if self.task.views == 1 else None)
-        return {
-            "images": {name: images[name] for name in self.task.images},
-            "masks": masks,
-            "caption": self.tables["captions"][record["caption"]]["caption"] if self.task.caption else "",
-            "dropped": dropped,
-            "number": number,
-            "text_row": record["caption"],
-            "image_row": 2 * record["view"] + change.mirrored if record["view"] != NONE else NONE,
-            "object_id": whole["object_id"],
-            "part_id": record["part_id"],
-        }
+        shown = view if self.task.views == 1 else None
+
+        def sample(record: dict[str, int]) -> dict[str, Any]:
+            images, masks = self._pictures(whole, record, change, permutation, shown)
+            return {
+                "images": {name: images[name] for name in self.task.images},
+                "masks": masks,
+                "caption": self.tables["captions"][record["caption"]]["caption"] if self.task.caption else "",
+                "dropped": dropped,
+                "number": number,
+                "text_row": record["caption"],
+                "image_row": 2 * record["view"] + change.mirrored if record["view"] != NONE else NONE,
+                "object_id": whole["object_id"],
+                "part_id": record["part_id"],
+            }
+
+        drawn = sample(record)
+        if self.task.joint:
+            drawn["others"] = [sample(other) for other in self._others(place, draws)]
+        return drawn
+
+    def _others(self, place: int, draws: np.random.Generator) -> list[dict[str, int]]:
+        """The records of other parts of the object whose part is in `place`; an object's parts follow each other."""
+        whole, others = self.index[place][0], []
+        for step, end in ((-1, -1), (1, self.count)):
+            for at in range(place + step, end, step):
+                fields = self.index[at]
+                if fields[0] != whole:
+                    break
+                others.append(dict(zip(FIELDS, fields, strict=True)))
+        every, kept = draws.random() < WHOLE_SHARE, draws.integers(len(others) + 1)
+        order = draws.permutation(len(others))
+        return [others[which] for which in (order if every else order[:kept])]
 
     def _pictures(
         self,
@@ -142,13 +169,18 @@ class Samples(Dataset[dict[str, Any]]):
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Samples as a batch: images and masks stacked, numbers as int64 and `dropped` as bool (B,), texts in lists."""
+    """Samples as a batch: images and masks stacked, numbers as int64 and `dropped` as bool (B,), texts in lists.
+
+    With the `others` of a sample behind it, where it has any, all but `object_id` are of the parts, which are then more
+    than the samples.
+    """
+    ids = [item["object_id"] for item in items]
+    items = [part for item in items for part in (item, *item.get("others", ()))]
     batch: dict[str, Any] = {
         key: {name: torch.stack([item[key][name] for item in items]) for name in items[0][key]}
         for key in ("images", "masks")
     }
-    for key in ("caption", "object_id"):
-        batch[key] = [item[key] for item in items]
+    batch |= {"caption": [item["caption"] for item in items], "object_id": ids}
     for key in ("number", "text_row", "image_row", "part_id", "dropped"):
         batch[key] = torch.tensor([item[key] for item in items])
     return batch

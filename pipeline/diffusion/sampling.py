@@ -4,6 +4,7 @@ Shape suffixes as in `pipeline.diffusion.denoiser`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict
 
@@ -132,7 +133,8 @@ class MultiViewPipeline(DiffusionPipeline):
         """Target grids (B * num_samples, H, W, 3) float32 in [0, 1], the samples of one input after the other.
 
         `images`: (B, H, W, 3) each, `masks`: bool (B, H, W) each, B `prompts`. A task of one view draws each of the
-        four views by itself, in one batch, and lays them out as a grid.
+        four views by itself, in one batch, and lays them out as a grid. A task that draws parts together takes
+        the inputs for the parts of one object.
         """
         task, channels = self.trained_task, latent_channels(self.autoencoder)
         settings = self._settings(solver, num_inference_steps, guidance_scale)
@@ -151,6 +153,9 @@ class MultiViewPipeline(DiffusionPipeline):
         # from inputs x draws to inputs x samples x draws
         rows = torch.arange(len(prompts)).view(-1, 1, draws).expand(-1, num_samples, -1).flatten()
         conditions = rows_of(self._encode(images, masks, prompts), rows)
+        if task.joint:
+            samples = torch.arange(num_samples, device=self.unet.device).repeat(len(prompts))
+            conditions = replace(conditions, objects_B=samples)
         side = size // latent_factor(self.autoencoder)
         shape = (len(rows), channels, side, side)
         latents_BCHW = sample_latents(
@@ -197,6 +202,7 @@ class MultiViewPipeline(DiffusionPipeline):
             self.autoencoder,
             (text.text_BLD, text.pooled_BP),
             image_BNE,
+            torch.zeros(len(prompts), dtype=torch.long, device=device) if task.joint else None,
         )
 
     def _text(self, prompts: Sequence[str]) -> Conditions:

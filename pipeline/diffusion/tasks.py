@@ -18,6 +18,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import UserError, nearest
 
+BASE = "text_to_mv"
+"""What every other task is fine-tuned from (A.4 to A.8), but for those that go on from one of these."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -41,6 +44,11 @@ class Task:
     augmentations: tuple[str, ...] = ()
     """What keeps the task true: `roll` of the azimuths, `mirror`, `jitter` of the colours of all images alike,
     `recolour` of each part."""
+    joint: bool = False
+    """Whether the parts of an object are drawn together, every place of one attending to the same place of the others
+    (supplement E)."""
+    base: str = BASE
+    """The task whose network it is fine-tuned from."""
 
     def in_channels(self, latent_channels: int) -> int:
         """Input channels of the network: C for the noised latents, C for every stacked image, 1 for a stacked mask."""
@@ -92,14 +100,24 @@ TASKS: dict[str, Task] = {
             views=1,
             augmentations=("mirror", "jitter"),
         ),
+        Task(
+            "complete_joint",
+            "part",
+            stacked=("masked", "whole"),
+            stacked_mask="mask",
+            augmentations=ALL,
+            joint=True,
+            base="complete",
+        ),
     )
 }
-"""The five tasks, and the two ablations of Table 2: without context B(I*M), and one view at a time B(I_v*M_v, I_v)."""
+"""The five tasks, the two ablations of Table 2: without context B(I*M), and one view at a time B(I_v*M_v, I_v); and
+completion of all parts together (supplement E)."""
 
-BASE = "text_to_mv"
-"""What every other task is fine-tuned from (A.4 to A.8)."""
-TRAININGS = ("autoencoder", *TASKS)
-"""Everything that the stage `train` trains, each after what it starts from."""
+BESIDE = ("complete_joint",)
+"""Tasks that are trained when they are asked for by name: dvc.yaml has no stage for them."""
+TRAININGS = ("autoencoder", *(name for name in TASKS if name not in BESIDE))
+"""Everything that the stages `train` of dvc.yaml train, each after what it starts from."""
 
 
 def find_task(name: str) -> Task:

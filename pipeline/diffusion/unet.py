@@ -1,4 +1,5 @@
-"""The denoisers: UNet2DConditionModel of diffusers, with an image branch where the task has image tokens (A.4).
+"""The denoisers: UNet2DConditionModel of diffusers, with an image branch where the task has image tokens (A.4), and
+attention among the parts of an object where they are drawn together (supplement E).
 
 Shape suffixes as in `pipeline.diffusion.denoiser`.
 """
@@ -20,6 +21,7 @@ from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from pipeline.diffusion.part_attention import PartAttention
 from pipeline.diffusion.tasks import Task
 from pipeline.errors import UserError
 from pipeline.folders import reading, without_origin
@@ -29,21 +31,29 @@ if TYPE_CHECKING:
 
 
 class MultiViewUNet(UNet2DConditionModel):
-    """A UNet2DConditionModel that can also attend to the tokens of an image.
+    """A UNet2DConditionModel that can also attend to the tokens of an image, or from part to part of an object.
 
     `image_tokens` are the settings of the image branch, None for none: `image_embed_width` (of the encoder's tokens),
     `image_queries`, `image_width`, `image_hidden`, `image_depth`, `image_heads` (of the resampler). The resampler is
     that of IP-Adapter; its tokens get a cross-attention of their own, beside the text's, in every attention block.
     That one's values start at zero, so a network that gains the branch gives what it gave before.
 
+    With `part_attention`, which excludes the image branch, every attention block has a `PartAttention`.
+
     It saves and loads as its parent does, and loads the parent's folders too. With the branch, a call needs the
-    encoder's tokens (B, N, E) in `added_cond_kwargs={"image_embeds": [tokens]}`.
+    encoder's tokens (B, N, E) in `added_cond_kwargs={"image_embeds": [tokens]}`; with `part_attention` the number of
+    each sample's object, (B,), as `objects` there.
     """
 
-    def __init__(self, image_tokens: dict[str, int] | None = None, **kwargs: Any) -> None:
+    def __init__(self, image_tokens: dict[str, int] | None = None, part_attention: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.register_to_config(image_tokens=image_tokens)
         self.image_resampler: IPAdapterPlusImageProjection | None = None
+        if part_attention:
+            self.register_to_config(part_attention=True)  # configs without it stay what they were
+            for attention in cross_attentions(self):
+                attention.set_processor(PartAttention(attention.inner_dim, attention.heads))
+            return
         if image_tokens is None:
             return
         self.image_resampler = IPAdapterPlusImageProjection(
@@ -72,9 +82,13 @@ class MultiViewUNet(UNet2DConditionModel):
 
     def process_encoder_hidden_states(
         self, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Any]
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """The text tokens, and with the image branch the resampled image tokens, as its attention takes them."""
+    ) -> Tensor | tuple[Tensor, Tensor | list[Tensor]]:
+        """The text tokens, and beside them what the attention takes: the image tokens, resampled, or the objects."""
         text_BLD = super().process_encoder_hidden_states(encoder_hidden_states, added_cond_kwargs)
+        if self.config.get("part_attention"):
+            if "objects" not in added_cond_kwargs:
+                raise ValueError("a network with attention among parts needs `objects` in added_cond_kwargs")
+            return text_BLD, added_cond_kwargs["objects"]
         if self.image_resampler is None:
             return text_BLD
         if "image_embeds" not in added_cond_kwargs:
@@ -107,6 +121,7 @@ def build_unet(
         out_channels=latent_channels,
         cross_attention_dim=text_width,
         image_tokens=image_branch(params.image, embed_width) if task.image_tokens else None,
+        part_attention=task.joint,
         **_layers(params.unet),
     )
 
@@ -169,16 +184,18 @@ def fine_tuned_from(
     """A network for the task that starts at the base's weights: with zero new inputs it gives what the base gives.
 
     All input channels but the noised latents' start at zero; so do the values of a new image branch (`embed_width` as
-    for `build_unet`). What further input channels the base has serve another task and are left behind.
+    for `build_unet`) and what attention among parts adds. What further input channels the base has serve another task
+    and are left behind, but where the parts of that task are now drawn together.
     """
     config = {key: value for key, value in base.config.items() if not key.startswith("_")}
     config["in_channels"] = task.in_channels(base.config.out_channels)
     config["image_tokens"] = image_branch(params.image, embed_width) if task.image_tokens else None
+    config["part_attention"] = task.joint
     tuned = MultiViewUNet(**config)
     weights = base.state_dict()
-    of_noise = base.config.out_channels
+    kept = base.config.in_channels if task.joint else base.config.out_channels
     conv_in = torch.zeros_like(tuned.conv_in.weight)
-    conv_in[:, :of_noise] = weights["conv_in.weight"][:, :of_noise]
+    conv_in[:, :kept] = weights["conv_in.weight"][:, :kept]
     weights["conv_in.weight"] = conv_in
     own = tuned.state_dict()
     tuned.load_state_dict({name: weights.get(name, own[name]) for name in own})

@@ -117,11 +117,11 @@ def _network_of(task: Task, init: Path | None, out: Path) -> Path | None:
     """The folder of the network to start from; None for random weights."""
     if init is None:
         if task.name != BASE:
-            raise UserError(f"{task.name} is fine-tuned from {BASE}; name a folder that has it (--init).")
+            raise UserError(f"{task.name} is fine-tuned from {task.base}; name a folder that has it (--init).")
         return None
     # What this training itself made, where one folder holds all networks, is not what it started from.
-    names = [BASE] if init.resolve() == out.resolve() else [task.name, BASE]
-    return next((init / name / "unet" for name in names if (init / name / "unet").is_dir()), init / BASE / "unet")
+    names = [task.base] if init.resolve() == out.resolve() else [task.name, task.base]
+    return next((init / name / "unet" for name in names if (init / name / "unet").is_dir()), init / task.base / "unet")
 
 
 def _start(task: Task, pack: Pack, network: Path | None, channels: int, side: int) -> MultiViewUNet:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.params.base import StageGroup
 
-Method = Literal["complete", "complete_no_context", "complete_single_view"]
+Method = Literal["complete", "complete_no_context", "complete_single_view", "complete_joint"]
 
 ALONE = "_alone"
 """Ends the name of a method where the network's first draw of a part is meant, with nothing pasted, as in the paper."""

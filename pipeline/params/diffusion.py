@@ -108,6 +108,7 @@ class SamplersParams(Group):
     edit: SamplerParams
     complete_no_context: SamplerParams
     complete_single_view: SamplerParams
+    complete_joint: SamplerParams
 
     def of(self, task: str) -> SamplerParams:
         """That of one task."""

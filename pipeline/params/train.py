@@ -93,9 +93,10 @@ class PixelGaussiansParams(TaskParams):
 
 
 class TrainParams(StageGroup):
-    """The schedules. All tasks but the first are fine-tuned from `text_to_mv`; `lrm` is the reconstruction model,
-    `gaussians` the one that gives each pixel a gaussian, `grouping` the one that says which pieces of a surface are of
-    one part; the two of SAM2 start from `evaluate.sam2`, and their schedules are not published."""
+    """The schedules. All tasks but the first are fine-tuned from `text_to_mv`, and `complete_joint` from `complete`;
+    `lrm` is the reconstruction model, `gaussians` the one that gives each pixel a gaussian, `grouping` the one that
+    says which pieces of a surface are of one part; the two of SAM2 start from `evaluate.sam2`, and their schedules are
+    not published."""
 
     name: ClassVar[str] = "train"
 
@@ -110,6 +111,8 @@ class TrainParams(StageGroup):
     edit: DenoiserParams
     complete_no_context: DenoiserParams
     complete_single_view: DenoiserParams
+    complete_joint: DenoiserParams
+    """A sample of it is several parts of an object, up to all."""
     lrm: LrmParams
     gaussians: PixelGaussiansParams
     grouping: TaskParams

@@ -16,7 +16,8 @@ from pipeline.reconstruction.carving import Carver
 from pipeline.views.cameras import tile, untile
 
 BATCH = 8
-"""Parts that are denoised together; the results do not depend on it."""
+"""Parts that are denoised together, but by a network that draws all parts of an object together; the results do not
+depend on it."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def draw(
 ) -> dict[int, np.ndarray]:
     """Each part once."""
     labels, drawn = list(masks), []
-    for start in range(0, len(labels), BATCH):
-        some = labels[start : start + BATCH]
+    batch = len(labels) if find_task(model.config.task).joint else BATCH
+    for start in range(0, len(labels), batch):
+        some = labels[start : start + batch]
         noise = [torch.Generator().manual_seed(run_seed(seed, label)) for label in some]
         drawn += list(model(whole, [masks[label] for label in some], generator=noise).images)
     return dict(zip(labels, drawn, strict=True))

@@ -19,7 +19,7 @@ from pipeline.diffusion.autoencoder import (
     to_latents,
 )
 from pipeline.diffusion.denoiser import Conditions, predict
-from pipeline.diffusion.tasks import TASKS, TRAININGS, Task
+from pipeline.diffusion.tasks import TASKS, Task
 from pipeline.diffusion.unet import MultiViewUNet, build_unet, fine_tuned_from
 from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.gaussians import GaussiansParams
@@ -96,7 +96,7 @@ class Preset:
     def names(self) -> tuple[str, ...]:
         """Of the networks."""
         models = {"gaussians": self._gaussians, "lrm": self._reconstruction}
-        return (*TRAININGS, "grouping", *(name for name, params in models.items() if params))
+        return ("autoencoder", *TASKS, "grouping", *(name for name, params in models.items() if params))
 
     def networks(self) -> Iterator[Network]:
         """The networks, one after the other, in the order in which they are trained."""
@@ -121,7 +121,7 @@ class Preset:
         return Network("autoencoder", (3, side, side), autoencoder, forward, self._train.autoencoder)
 
     def denoiser(self, task: Task) -> Network:
-        """The network of one task."""
+        """The network of one task; a sample of one that draws parts together has `diffusion.colours` of them."""
         side = self._render.view_size * (2 if task.views == 4 else 1)
         latents = side // latent_factor(self._autoencoder)
         channels = latent_channels(self._autoencoder)
@@ -129,14 +129,16 @@ class Preset:
         if self._train.denoiser(task.name).gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         shape = (unet.config.in_channels, latents, latents + (latents // 2 if task.beside else 0))
+        # As many parts as an object may have: what a micro batch needs at most.
+        parts = self._params.colours if task.joint else 1
 
         def forward(batch: int) -> Tensor:
-            noised_BCHW = torch.empty(batch, channels, latents, latents, device=META)
-            timesteps_B = torch.zeros(batch, dtype=torch.long, device=META)
+            noised_BCHW = torch.empty(batch * parts, channels, latents, latents, device=META)
+            timesteps_B = torch.zeros(batch * parts, dtype=torch.long, device=META)
             return predict(unet, noised_BCHW, timesteps_B, self._conditions(task, unet, noised_BCHW))
 
         def first_layer(batch: int) -> Tensor:
-            hidden: Tensor = unet.conv_in(torch.empty(batch, *shape, device=META))
+            hidden: Tensor = unet.conv_in(torch.empty(batch * parts, *shape, device=META))
             return hidden
 
         encoders: tuple[Encoder, ...] = ()
@@ -150,9 +152,9 @@ class Preset:
             forward,
             self._train.schedule(task.name),
             frozen=(self._autoencoder, *(encoder.module for encoder in encoders)),
-            frozen_flops=sum(self._flops_of_latents(side, width) for width in pictures)
+            frozen_flops=parts * sum(self._flops_of_latents(side, width) for width in pictures)
             + sum(self._flops_of_encoder(encoder) for encoder in encoders),
-            stem=Stem(unet.conv_in, first_layer, body=(shape[1:], task.image_tokens is not None)),
+            stem=Stem(unet.conv_in, first_layer, body=(shape[1:], task.image_tokens is not None, task.joint)),
         )
 
     def _unet(self, task: Task, channels: int, latents: int) -> MultiViewUNet:
@@ -172,6 +174,7 @@ class Preset:
             stacked_BKHW=_empty(batch, further, height, width) if further else None,
             beside_BCHW=_empty(batch, channels, height, width // 2) if task.beside else None,
             image_BNE=_empty(batch, self._image.tokens, self._image.width) if task.image_tokens else None,
+            objects_B=torch.zeros(batch, dtype=torch.long, device=META) if task.joint else None,
         )
 
     def _trace_latents(self, height: int, width: int) -> int:

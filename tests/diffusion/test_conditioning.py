@@ -40,7 +40,9 @@ def random_masks(images: dict[str, Tensor], task: Task) -> dict[str, Tensor]:
 def test_channels_are_those_the_network_of_the_task_has(task: Task, autoencoder: PatchAutoencoder) -> None:
     images = random_images(task)
     tokens = torch.rand(BATCH, 9, 6) if task.image_tokens else None
-    conditions = encode_conditions(task, images, random_masks(images, task), autoencoder, (TEXT, None), tokens)
+    masks, objects = random_masks(images, task), torch.tensor([4, 4]) if task.joint else None
+    conditions = encode_conditions(task, images, masks, autoencoder, (TEXT, None), tokens, objects)
+    assert conditions.objects_B is objects
     noised = to_latents(autoencoder, images[task.target])
     stacked = 0 if conditions.stacked_BKHW is None else conditions.stacked_BKHW.shape[1]
     assert CHANNELS + stacked == task.in_channels(CHANNELS)
@@ -97,6 +99,14 @@ def test_image_tokens_where_the_task_has_them_and_nowhere_else(
 ) -> None:
     with pytest.raises(ValueError, match=name):
         encode_conditions(TASKS[name], random_images(TASKS[name]), {}, autoencoder, (TEXT, None), tokens)
+
+
+@pytest.mark.parametrize(("name", "objects"), [("complete", torch.zeros(BATCH)), ("complete_joint", None)])
+def test_objects_where_their_parts_are_drawn_together_and_nowhere_else(
+    name: str, objects: Tensor | None, autoencoder: PatchAutoencoder
+) -> None:
+    with pytest.raises(ValueError, match=name):
+        encode_conditions(TASKS[name], random_images(TASKS[name]), {}, autoencoder, (TEXT, None), None, objects)
 
 
 def test_rows_of_conditions() -> None:

@@ -121,6 +121,44 @@ def test_samples_are_what_the_tables_hold(data: Path, truths: dict[str, Truth], 
     assert {object_id for object_id, _, _ in seen} == set(TRAIN)
 
 
+@pytest.mark.parametrize("augment", [False, True])
+def test_parts_drawn_together_are_those_of_one_object_changed_alike(data: Path, augment: bool) -> None:
+    joint, single = (examples(data, task, augment, drop_condition=0.3) for task in ("complete_joint", "complete"))
+    every = {(item["object_id"], item["part_id"]) for item in (joint[number] for number in range(joint.count))}
+    all_parts, subsets = 0, set[int]()
+    for number in range(3 * joint.count):
+        item, alone = joint[number], single[number]
+        others = item["others"]
+        assert all(torch.equal(item["images"][name], alone["images"][name]) for name in alone["images"])
+        assert [item[key] for key in ("object_id", "part_id", "dropped")] == [
+            alone[key] for key in ("object_id", "part_id", "dropped")
+        ]
+        drawn = [(part["object_id"], part["part_id"]) for part in (item, *others)]
+        assert len(set(drawn)) == len(drawn)
+        known = {part for part in every if part[0] == item["object_id"]}
+        assert set(drawn) <= known
+        for part in others:
+            assert (part["number"], part["dropped"]) == (number, item["dropped"])
+            assert torch.equal(part["images"]["whole"], item["images"]["whole"])
+            assert not (part["masks"]["mask"] * item["masks"]["mask"]).any()
+        all_parts += set(drawn) == known
+        subsets.add(len(others))
+    assert 0.5 < all_parts / (3 * joint.count) < 0.95
+    assert subsets == {0, 1, 2, 3}
+
+
+def test_a_batch_of_parts_drawn_together(data: Path) -> None:
+    samples = examples(data, "complete_joint", augment=True)
+    items = [samples[number] for number in range(4)]
+    batch, sizes = collate(items), [1 + len(item["others"]) for item in items]
+    assert len(set(sizes)) > 1
+    assert batch["number"].tolist() == [number for number, size in enumerate(sizes) for _ in range(size)]
+    assert batch["object_id"] == [item["object_id"] for item in items]
+    assert len(batch["caption"]) == len(batch["images"]["part"]) == len(batch["masks"]["mask"]) == sum(sizes)
+    first = torch.tensor(sizes).cumsum(0) - torch.tensor(sizes)
+    assert torch.equal(batch["images"]["part"][first], torch.stack([item["images"]["part"] for item in items]))
+
+
 def transforms(grid: Tensor) -> list[Tensor]:
     """The grid after every roll, then the same mirrored."""
     return [Augmentation(turns, mirrored).grid(grid) for mirrored in (False, True) for turns in range(4)]

@@ -258,6 +258,21 @@ def test_generators_of_their_own_make_samples_independent_of_the_batch(task_name
         np.testing.assert_allclose(together[place : place + 1], alone, atol=1e-4)
 
 
+def test_parts_drawn_together_look_at_each_other_and_at_no_other_sample() -> None:
+    joint, masks, generators = model("complete_joint"), [mask(0), mask(1), mask(2)], [seeded(seed) for seed in range(6)]
+    both = joint(picture(0), masks, num_samples=2, generator=generators).images.reshape(3, 2, GRID, GRID, 3)
+    for sample in range(2):
+        of_sample = [seeded(2 * place + sample) for place in range(3)]
+        np.testing.assert_allclose(joint(picture(0), masks, generator=of_sample).images, both[:, sample], atol=1e-4)
+    order = [2, 0, 1]
+    turned = joint(picture(0), [masks[place] for place in order], generator=[seeded(2 * place) for place in order])
+    np.testing.assert_allclose(turned.images, both[order, 0], atol=1e-4)
+    alone = joint(picture(0), masks[0], generator=[seeded(0)]).images
+    assert np.abs(alone - both[0, 0]).max() > 1e-3
+    guided = joint(picture(0), masks, generator=[seeded(2 * place) for place in range(3)], guidance_scale=2.0).images
+    assert np.abs(guided - both[:, 0]).max() > 1e-3
+
+
 @pytest.mark.parametrize("task_name", ["complete_no_context", "edit"])
 def test_what_the_mask_leaves_out_is_not_seen(task_name: str) -> None:
     prompt = ["a lamp"] * (task_name == "edit")

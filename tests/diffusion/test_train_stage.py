@@ -18,7 +18,7 @@ import stages.train
 from pipeline.diffusion.autoencoder_objective import Pictures
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective, part_weights
-from pipeline.diffusion.pipelines import pipeline_class
+from pipeline.diffusion.pipelines import CompletionPipeline, pipeline_class
 from pipeline.diffusion.tasks import TASKS, TRAININGS
 from pipeline.diffusion.trainings import TrainingData, autoencoder_objective, task_objective
 from pipeline.errors import UserError
@@ -276,6 +276,43 @@ def test_trainings_go_on_from_a_folder_of_models(project: Path, trained: Path) -
     wider = diffusion.model_copy(update={"unet": diffusion.unet.model_copy(update={"channels": [16, 48]})})
     with pytest.raises(UserError, match=r"weights/segment/unet: the layer \S+ is [\d x]+, expected was"):
         run("segment", train.model_copy(update={"init_from": "weights"}), wider, VIEW_SIZE)
+
+
+def test_parts_are_trained_together_from_complete(
+    project: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(trained, "autoencoder", BASE, "complete", "segment")
+    shutil.copytree("data/models", "weights")
+    train, diffusion = tiny(steps=0)
+    kept = train.model_copy(update={"complete_joint": train.complete_joint.model_copy(update={"steps": 0})})
+    file = "unet/diffusion_pytorch_model.safetensors"
+    base = load_file(f"weights/complete/{file}")
+    for init_from in ("", "weights"):
+        run("complete_joint", kept.model_copy(update={"init_from": init_from}), diffusion, VIEW_SIZE)
+        start = load_file(f"data/models/complete_joint/{file}")
+        assert all(torch.equal(start[name], base[name]) for name in base)
+        assert not any(start[name].any() for name in start if name.endswith("processor.to_out.weight"))
+
+    schedule = train.complete_joint.model_copy(update={"steps": 4, "batch": 4, "micro_batch": 2, "learning_rate": 0.01})
+    seen = list[list[int]]()
+    loss = DiffusionObjective.loss
+
+    def counted(objective: DiffusionObjective, module: Any, batch: dict[str, Any]) -> torch.Tensor:
+        seen.append(batch["number"].tolist())
+        losses = loss(objective, module, batch)
+        assert len(losses) == len(batch["object_id"]) == 2
+        return losses
+
+    monkeypatch.setattr(DiffusionObjective, "loss", counted)
+    run("complete_joint", train.model_copy(update={"complete_joint": schedule}), diffusion, VIEW_SIZE)
+    assert [sorted(set(numbers)) for numbers in seen] == [[2 * step, 2 * step + 1] for step in range(8)]
+    assert max(map(len, seen)) > 2
+    metrics = json.loads(Path("metrics/train/complete_joint.json").read_text())
+    assert metrics["samples"] == 16
+    assert metrics["validation"]["loss"] > 0
+    learnt = load_file(f"data/models/complete_joint/{file}")
+    assert all(learnt[name].any() for name in learnt if name.endswith("processor.to_out.weight"))
+    assert CompletionPipeline.from_pretrained("data/models/complete_joint").trained_task == TASKS["complete_joint"]
 
 
 def test_mistakes_are_one_sentence(project: Path, trained: Path) -> None:

@@ -51,6 +51,7 @@ def conditions(task: Task, seed: int = 0) -> Conditions:
         stacked_BKHW=torch.randn(2, stacked, 8, 8, generator=generator) if stacked else None,
         beside_BCHW=torch.randn(2, C, 8, 4, generator=generator) if task.beside else None,
         image_BNE=torch.randn(2, 7, EMBED_WIDTH, generator=generator) if task.image_tokens else None,
+        objects_B=torch.zeros(2, dtype=torch.long) if task.joint else None,
     )
 
 

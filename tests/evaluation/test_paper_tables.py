@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.evaluation import published
 from pipeline.evaluation.conventions import lines
-from pipeline.evaluation.paper_tables import COMPLETIONS, print_tables
+from pipeline.evaluation.paper_tables import COMPLETIONS, completion_rows, print_tables
 from pipeline.evaluation.summary import DIFFERENCE, summarise, write_recall
 from pipeline.params.complete import ALONE
 from pipeline.report.result_tables import result_tables
@@ -85,6 +85,13 @@ def test_a_network_alone_and_with_pixels_kept_are_two_rows(capsys: pytest.Captur
         ["not measured", "0.944 / 0.031 / 15.92"],
         ["not measured", "0.932 / 0.039 / 13.24"],
     ]
+
+
+def test_parts_completed_together_have_a_row_where_they_were_asked_for() -> None:
+    rows = of_objects("completion", "complete_joint", "views", "psnr_foreground", a=12.0)
+    found = completion_rows(summarise(pd.DataFrame(rows), seed=0)["completion"])
+    assert found.pop("all parts together B(I*M, I)")[0] == ""
+    assert found == completion_rows({})
 
 
 def test_tables_say_what_is_exact_and_show_the_paper_beside_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,7 @@ def test_inputs_follow_the_tasks() -> None:
         "edit": (9, 16, 16),
         "complete_no_context": (9, 16, 16),
         "complete_single_view": (13, 8, 8),
+        "complete_joint": (13, 16, 16),
         "grouping": (len(PAIRS), MOST, MOST),
     }
 
