@@ -1,16 +1,17 @@
-"""Two rules by which parts are made with a look at each other, without training (supplement E), against none.
+"""Ways to make parts with a look at each other (supplement E), against none: two rules, and the joint model.
 
-    python -m benchmarks.joint [--data data] [--models weights/nano] [--split val] [--objects N]
+    python -m benchmarks.joint [--data data] [--models weights/nano] [--split val] [--objects N] [--sources grids]
 
 `labels`: what of a part would hide a pixel that the label map gives to another part is emptied; `labels, eroded`: only
 where all pixels around say so, too. `choice`: of the draws of all parts' completions the combination is taken that
 agrees with itself best, by coordinate ascent from each part's best alone: the sum of the draws' agreements, less
 OVERLAP times the IoU of each two hulls, less HIDDEN times the share of the object's pixels that one hides of another.
+`lrm_joint`: without a rule, by the joint reconstruction model, where the folder of models has it.
 
-Parts of the true masks and of the masks that `segment` finds, completed and reconstructed by the models. Printed, with
-95 % intervals over objects, are the share of the volume that two or more parts claim, less that of the true parts'
-grids, PSNR of the object put together, of all pixels and of the foreground, and, of true masks, of each part alone;
-then the difference of each rule to none, pair by pair.
+Parts of the true masks and of the masks that `segment` finds, completed and reconstructed by the models, and the true
+grids of the parts. Printed, with 95 % intervals over objects, are the share of the volume that two or more parts claim,
+less that of the true grids by `lrm`, PSNR of the object put together, of all pixels and of the foreground, and, but for
+masks that were found, of each part alone; then the difference of each rule to none, pair by pair.
 
 Shape suffixes: V views of H W pixels, M cells of a field's support.
 """
@@ -40,6 +41,7 @@ from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.part_views import render_parts
 from pipeline.reconstruction.rays import Rays, split_views, stacked, view_rays
+from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_table
 from pipeline.shards.table import WHOLE, decode_png
@@ -51,7 +53,8 @@ MARGIN = 0.06
 """A cell hides a surface when it is nearer by this; 1 is the object's radius."""
 OVERLAP, HIDDEN = 1.0, 1.0
 MEASURES = ("contested - true parts'", "PSNR, dB", "foreground PSNR, dB", "parts alone, dB", "alone, foreground")
-RULES = ("none", "labels", "labels, eroded", "choice", "choice; labels, eroded")
+SOURCES = ("grids", "true", "predicted")
+JOINT = "lrm_joint"
 
 Grids = Mapping[int, np.ndarray]
 """Parts by label, (2H, 2W, 3) float32 over white."""
@@ -194,28 +197,36 @@ def _psnr(colour_R3: Tensor, target: np.ndarray) -> tuple[float, float]:
 def by_rule(
     example: Example, models: Models, settings: Settings, carver: Carver, source: str
 ) -> dict[str, list[float]]:
-    """The measures of every rule."""
+    """The measures of every rule, the first of which is none."""
     whole, labels = over_white(example.grids[WHOLE]), example.labels
     if source == "predicted":
         model = models.get(SegmentationPipeline)
         labels = choose_parts(
             model, whole, shown(example.grids[WHOLE]), Choice(), settings.segment, settings.segment.seed, carver
         ).labels
-    true = source == "true"
+    true = source != "predicted"
     ids = sorted(set(example.grids) - {WHOLE}) if true else np.unique(labels[labels > 0]).tolist()
     masks = {part: labels == part for part in ids}
-    completer, seed = models.get(CompletionPipeline), settings.complete.seed
-    drawn = [draw(completer, whole, masks, seed + number) for number in range(settings.complete.draws)]
-    rules = Rules(carver, [_kept(one, whole, masks, True) for one in drawn], labels)
-    reconstructor = models.reconstructor(settings.reconstruct, settings.reconstruction)
+    true_grids = {part: over_white(grid) for part, grid in example.grids.items() if part != WHOLE}
+    if source == "grids":
+        drawn: list[Grids] = [true_grids]
+    else:
+        completer, seed = models.get(CompletionPipeline), settings.complete.seed
+        found = [draw(completer, whole, masks, seed + number) for number in range(settings.complete.draws)]
+        drawn = [_kept(one, whole, masks, True) for one in found]
+    rules = Rules(carver, drawn, labels)
+    params = settings.reconstruct
+    reconstructor = models.reconstructor(params, settings.reconstruction)
     rays = stacked([view_rays(models.camera, *angles, models.device) for angles in example.cameras]).flat()
 
-    def made(grids: Grids) -> dict[int, Field]:
-        found = reconstructor.fields(torch.stack([tensor(grid) for grid in grids.values()]).to(models.device))
-        return dict(zip(grids, found, strict=True))
+    def made(grids: Grids, by: Reconstructor = reconstructor) -> dict[int, Field]:
+        stack = torch.stack([tensor(grid) for grid in grids.values()]).to(models.device)
+        return dict(zip(grids, by.fields(stack, tensor(whole).to(models.device)), strict=True))
 
     results = {}
-    for rule, taken in (("none", rules.alone()), ("choice", rules.joint())):
+    for rule, taken in (("none", rules.alone()), ("choice", rules.joint() if len(drawn) > 1 else None)):
+        if taken is None:
+            continue
         fields = made({part: rules.draws[number][part] for part, number in taken.items()})
         cut = {"labels, eroded": rules.unhiding(fields, taken, True)}
         if rule == "none":
@@ -224,8 +235,11 @@ def by_rule(
             cut = {"choice": fields, "choice; labels, eroded": cut["labels, eroded"]}
         for name, some in cut.items():
             results[name] = measured(example, some, rays, reconstructor.samples, settings, true)
-    true_parts = made({part: over_white(grid) for part, grid in example.grids.items() if part != WHOLE})
-    floor = measured(example, true_parts, rays, reconstructor.samples, settings, False)[0]
+    if (models.folder / JOINT).is_dir():
+        together = models.reconstructor(params.model_copy(update={"reconstructor": JOINT}), settings.reconstruction)
+        grids = {part: rules.draws[number][part] for part, number in rules.alone().items()}
+        results[JOINT] = measured(example, made(grids, together), rays, together.samples, settings, true)
+    floor = measured(example, made(true_grids), rays, reconstructor.samples, settings, False)[0]
     return {rule: [values[0] - floor, *values[1:]] for rule, values in results.items()}
 
 
@@ -236,6 +250,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("weights/nano"), help="folder of trained models")
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
     parser.add_argument("--objects", type=int, help="the first of the split; all by default")
+    parser.add_argument("--sources", nargs="+", default=SOURCES, choices=SOURCES, help="what parts are made of")
     arguments = parser.parse_args()
     settings = Settings.load((), default_params())
     models = Models(arguments.models, settings.render)
@@ -243,11 +258,12 @@ def main() -> None:
     found = list(examples(arguments.data, arguments.split, arguments.objects))
     if not found:
         raise NoObjects(f"{arguments.data} has no object of two parts of the split {arguments.split}; name another.")
-    for source in ("true", "predicted"):
+    for source in arguments.sources:
         tables = [by_rule(example, models, settings, carver, source) for example in found]
-        values = {rule: np.array([table[rule] for table in tables]) for rule in RULES}
-        values |= {f"{rule} - none": values[rule] - values["none"] for rule in RULES[1:]}
-        print(f"{source} masks, {len(found)} objects\n{'':<32}" + "".join(f"{measure:^29}" for measure in MEASURES))
+        values = {rule: np.array([table[rule] for table in tables]) for rule in tables[0]}
+        values |= {f"{rule} - none": values[rule] - values["none"] for rule in list(tables[0])[1:]}
+        what = f"{source} masks" if source != "grids" else "true grids"
+        print(f"{what}, {len(found)} objects\n{'':<32}" + "".join(f"{measure:^29}" for measure in MEASURES))
         for rule, columns in values.items():
             print(f"  {rule:<30}" + "".join(f" {interval(one, [e.object_id for e in found])}" for one in columns.T))
 

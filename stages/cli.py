@@ -44,6 +44,7 @@ STAGES = (
     "captions",
     *(f"train@{name}" for name in (*TRAININGS, *OF_SAM2)),
     "train_lrm",
+    "train_lrm_joint",
     "train_gaussians",
     "train_grouping",
     "generate",
@@ -133,6 +134,11 @@ def stage(
         from stages.train_lrm import launch as launch_lrm
 
         launch_lrm(set_ or (), force=force)
+        return
+    if name == "train_lrm_joint":
+        from stages.train_lrm_joint import launch as launch_joint
+
+        launch_joint(set_ or (), force=force)
         return
     if name == "train_gaussians":
         from stages.train_gaussians import launch as launch_gaussians
