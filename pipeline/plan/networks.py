@@ -1,6 +1,6 @@
 """The networks of a preset at full size on the meta device, and what a batch of their training looks like.
 
-Shape suffixes as in `pipeline.diffusion.denoiser`.
+Shape suffixes as in `pipeline.diffusion.denoiser`, and S parts of an object.
 """
 
 from collections.abc import Callable, Hashable, Iterator

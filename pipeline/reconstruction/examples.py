@@ -3,7 +3,7 @@
 A sample is a function of the seed and its number alone, as in `pipeline.diffusion.examples`. It is a grid and what is
 seen of the object from its views, the novel ones and the grid's own: by the rays of square pieces of them, or whole.
 
-Shape suffixes: B samples, R rays, V views, H W pixels.
+Shape suffixes: B samples, R rays, V views, P pieces of views, C channels, H W pixels.
 """
 
 from collections.abc import Sequence

@@ -42,24 +42,24 @@ class JointLRM(LRM):
 
     refinement_kind = JointRefinement
 
-    def volumes(self, grids_B3HW: Tensor, whole_3HW: Tensor | None = None) -> Tensor:
+    def volumes(self, grids_S3HW: Tensor, whole_3HW: Tensor | None = None) -> Tensor:
         """As of the LRM, (S, C, D, H, W), of the parts of one object; `whole_3HW` is its own grid, where it is known.
 
         A grid alone, without a whole, is made as by an LRM.
         """
-        parts = len(grids_B3HW)
+        parts = len(grids_S3HW)
         if whole_3HW is None and parts == 1:
-            return super().volumes(grids_B3HW)
-        lifted = self.lifted(grids_B3HW if whole_3HW is None else torch.cat((grids_B3HW, whole_3HW[None])))
+            return super().volumes(grids_S3HW)
+        lifted = self.lifted(grids_S3HW if whole_3HW is None else torch.cat((grids_S3HW, whole_3HW[None])))
         coarse = self.coarse(lifted)
         whole = torch.zeros_like(coarse[:1]) if whole_3HW is None else coarse[parts:]
         others = others_opacity(coarse[:parts], self.decoder)
         context = torch.cat((whole.expand(parts, -1, -1, -1, -1), others), dim=1)
         return self.refined(lifted[:parts], coarse[:parts], context)
 
-    def fields(self, grids_B3HW: Tensor, whole_3HW: Tensor | None = None) -> list[Field]:
+    def fields(self, grids_S3HW: Tensor, whole_3HW: Tensor | None = None) -> list[Field]:
         """The fields of the parts of one object; see `volumes`."""
-        return [Field(volume, self.decoder) for volume in self.volumes(grids_B3HW, whole_3HW)]
+        return [Field(volume, self.decoder) for volume in self.volumes(grids_S3HW, whole_3HW)]
 
     def forward(self, objects: Sequence[Tensor], wholes: Sequence[Tensor | None]) -> list[Tensor]:  # type: ignore[override]
         """The volumes of some objects, one after the other; of each its parts' grids and its own, or None."""

@@ -4,7 +4,8 @@ The squared errors of colour and alpha are those of the LRM, of rays through eac
 parts by the rule of A.7. Where a label map says which part is in sight, each part's share of alpha is compared with it.
 What two parts claim is looked at in points of the objects' sphere.
 
-Shape suffixes: B samples, S parts, R rays, M points, V views, H W pixels of a view.
+Shape suffixes: B samples, S parts, R rays, M points, V views, H W pixels of a view, or
+with C D channels and depth of a volume.
 """
 
 from collections.abc import Iterator, Sequence

@@ -231,7 +231,7 @@ def test_the_joint_model_is_told_of_the_whole_and_has_to_be_there(data: Path) ->
     torch.manual_seed(0)
     lrm = build_lrm(RECONSTRUCTION, RENDER)
     torch.nn.init.constant_(lrm.decoder.opacity[-1].bias, 3.0)  # type: ignore[arg-type]
-    torch.nn.init.normal_(lrm.refinement.last.weight, std=0.3)  # type: ignore[arg-type]
+    torch.nn.init.normal_(lrm.refinement.last.weight, std=0.3)
     lrm.save_pretrained("data/models/lrm")
     model = joint_of(lrm)
     torch.nn.init.normal_(model.refinement.context.weight)  # type: ignore[union-attr,arg-type]

@@ -52,8 +52,8 @@ def joint(lrm: LRM) -> JointLRM:
     """As after a training: its look at others is not zero."""
     model = joint_of(lrm)
     generator = torch.Generator().manual_seed(2)
-    weight = model.refinement.context.weight  # type: ignore[union-attr]
-    weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+    weight = model.state_dict()["refinement.context.weight"]
+    weight += 0.1 * torch.randn(weight.shape, generator=generator)
     return model.eval()
 
 
@@ -158,7 +158,7 @@ def test_the_overlap_is_the_share_that_two_parts_claim() -> None:
         volume[0, :, :, first:end] = sigma
         return Field(volume, decoder)
 
-    decoder.sigma = lambda features: features[:, 0]  # type: ignore[method-assign]
+    decoder.sigma = lambda features_MC: features_MC[:, 0]  # type: ignore[method-assign]
     points = torch.stack(torch.meshgrid(*[(torch.arange(8) + 0.5) / 4 - 1] * 3, indexing="ij"), dim=-1).view(-1, 3)
     left, right, all_of_it = slab(0, 4, 1e3), slab(4, 8, 1e3), slab(0, 8, 1e3)
     assert float(overlap([left, right], points)) == 0
