@@ -6,7 +6,7 @@
 where all pixels around say so, too. `choice`: of the draws of all parts' completions the combination is taken that
 agrees with itself best, by coordinate ascent from each part's best alone: the sum of the draws' agreements, less
 OVERLAP times the IoU of each two hulls, less HIDDEN times the share of the object's pixels that one hides of another.
-`lrm_joint`: without a rule, by the joint reconstruction model, where the folder of models has it.
+`lrm_joint`: without a rule, by the joint reconstruction model. `whole at once`: the object without parts.
 
 Parts of the true masks and of the masks that `segment` finds, completed and reconstructed by the models, and the true
 grids of the parts. Printed, with 95 % intervals over objects, are the share of the volume that two or more parts claim,
@@ -34,6 +34,7 @@ from pipeline.applications.settings import Settings
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
 from pipeline.errors import NoObjects
 from pipeline.params.choice import Choice
+from pipeline.params.reconstruct import ReconstructParams
 from pipeline.parts.completion import _kept, draw
 from pipeline.project import default_params
 from pipeline.reconstruction.carving import HULL_CELLS, INSIDE, Carver, silhouettes
@@ -41,7 +42,6 @@ from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.overlap import part_overlap
 from pipeline.reconstruction.part_views import render_parts
 from pipeline.reconstruction.rays import Rays, split_views, stacked, view_rays
-from pipeline.reconstruction.reconstructor import Reconstructor
 from pipeline.shards.dataset import ObjectRows
 from pipeline.shards.read import read_table
 from pipeline.shards.table import WHOLE, decode_png
@@ -53,8 +53,9 @@ MARGIN = 0.06
 """A cell hides a surface when it is nearer by this; 1 is the object's radius."""
 OVERLAP, HIDDEN = 1.0, 1.0
 MEASURES = ("contested - true parts'", "PSNR, dB", "foreground PSNR, dB", "parts alone, dB", "alone, foreground")
+JOINT, AT_ONCE = "lrm_joint", "whole at once"
+RULES = ("none", "labels", "labels, eroded", "choice", "choice; labels, eroded", JOINT, AT_ONCE)
 SOURCES = ("grids", "true", "predicted")
-JOINT = "lrm_joint"
 
 Grids = Mapping[int, np.ndarray]
 """Parts by label, (2H, 2W, 3) float32 over white."""
@@ -93,6 +94,10 @@ class Rules:
     def alone(self) -> dict[int, int]:
         """Each part's draw that agrees with itself best, as `complete` takes it."""
         return {part: max(range(len(self.draws)), key=lambda one: self.agreement[part, one]) for part in self.parts}
+
+    def grids(self, taken: Mapping[int, int]) -> Grids:
+        """Each part as its taken draw has it."""
+        return {part: self.draws[number][part] for part, number in taken.items()}
 
     def joint(self) -> dict[int, int]:
         """The draws that agree best together."""
@@ -195,9 +200,9 @@ def _psnr(colour_R3: Tensor, target: np.ndarray) -> tuple[float, float]:
 
 
 def by_rule(
-    example: Example, models: Models, settings: Settings, carver: Carver, source: str
+    example: Example, models: Models, settings: Settings, carver: Carver, source: str, wanted: Sequence[str]
 ) -> dict[str, list[float]]:
-    """The measures of every rule, the first of which is none."""
+    """The measures of every rule that is wanted."""
     whole, labels = over_white(example.grids[WHOLE]), example.labels
     if source == "predicted":
         model = models.get(SegmentationPipeline)
@@ -215,31 +220,25 @@ def by_rule(
         found = [draw(completer, whole, masks, seed + number) for number in range(settings.complete.draws)]
         drawn = [_kept(one, whole, masks, True) for one in found]
     rules = Rules(carver, drawn, labels)
-    params = settings.reconstruct
-    reconstructor = models.reconstructor(params, settings.reconstruction)
+    params, joint = settings.reconstruct, settings.reconstruct.model_copy(update={"reconstructor": JOINT})
     rays = stacked([view_rays(models.camera, *angles, models.device) for angles in example.cameras]).flat()
 
-    def made(grids: Grids, by: Reconstructor = reconstructor) -> dict[int, Field]:
+    def made(grids: Grids, by: ReconstructParams = params) -> dict[int, Field]:
         stack = torch.stack([tensor(grid) for grid in grids.values()]).to(models.device)
-        return dict(zip(grids, by.fields(stack, tensor(whole).to(models.device)), strict=True))
+        told = None if WHOLE in grids else tensor(whole).to(models.device)
+        fields = models.reconstructor(by, settings.reconstruction).fields(stack, told)
+        return dict(zip(grids, fields, strict=True))
 
-    results = {}
-    for rule, taken in (("none", rules.alone()), ("choice", rules.joint() if len(drawn) > 1 else None)):
-        if taken is None:
-            continue
-        fields = made({part: rules.draws[number][part] for part, number in taken.items()})
-        cut = {"labels, eroded": rules.unhiding(fields, taken, True)}
-        if rule == "none":
-            cut = {"none": fields, "labels": rules.unhiding(fields, taken, False), **cut}
-        else:
-            cut = {"choice": fields, "choice; labels, eroded": cut["labels, eroded"]}
-        for name, some in cut.items():
-            results[name] = measured(example, some, rays, reconstructor.samples, settings, true)
-    if (models.folder / JOINT).is_dir():
-        together = models.reconstructor(params.model_copy(update={"reconstructor": JOINT}), settings.reconstruction)
-        grids = {part: rules.draws[number][part] for part, number in rules.alone().items()}
-        results[JOINT] = measured(example, made(grids, together), rays, together.samples, settings, true)
-    floor = measured(example, made(true_grids), rays, reconstructor.samples, settings, False)[0]
+    def by(rule: str) -> dict[int, Field]:
+        if rule == AT_ONCE:
+            return made({WHOLE: whole})
+        taken = rules.joint() if rule.startswith("choice") else rules.alone()
+        fields = made(rules.grids(taken), joint if rule == JOINT else params)
+        return rules.unhiding(fields, taken, "eroded" in rule) if "labels" in rule else fields
+
+    samples, mesh = models.reconstructor(params, settings.reconstruction).samples, params.mesh
+    results = {rule: measured(example, by(rule), rays, samples, settings, true and rule != AT_ONCE) for rule in wanted}
+    floor = part_overlap(list(made(true_grids).values()), mesh.resolution, mesh.level).contested
     return {rule: [values[0] - floor, *values[1:]] for rule, values in results.items()}
 
 
@@ -251,7 +250,9 @@ def main() -> None:
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
     parser.add_argument("--objects", type=int, help="the first of the split; all by default")
     parser.add_argument("--sources", nargs="+", default=SOURCES, choices=SOURCES, help="what parts are made of")
+    parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES, help="beside none")
     arguments = parser.parse_args()
+    rules = list(dict.fromkeys(("none", *arguments.rules)))
     settings = Settings.load((), default_params())
     models = Models(arguments.models, settings.render)
     carver = Carver(models.camera, models.cameras["elevation_deg"], HULL_CELLS)
@@ -259,9 +260,9 @@ def main() -> None:
     if not found:
         raise NoObjects(f"{arguments.data} has no object of two parts of the split {arguments.split}; name another.")
     for source in arguments.sources:
-        tables = [by_rule(example, models, settings, carver, source) for example in found]
-        values = {rule: np.array([table[rule] for table in tables]) for rule in tables[0]}
-        values |= {f"{rule} - none": values[rule] - values["none"] for rule in list(tables[0])[1:]}
+        tables = [by_rule(example, models, settings, carver, source, rules) for example in found]
+        values = {rule: np.array([table[rule] for table in tables]) for rule in rules}
+        values |= {f"{rule} - none": values[rule] - values["none"] for rule in rules[1:]}
         what = f"{source} masks" if source != "grids" else "true grids"
         print(f"{what}, {len(found)} objects\n{'':<32}" + "".join(f"{measure:^29}" for measure in MEASURES))
         for rule, columns in values.items():
