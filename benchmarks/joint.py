@@ -229,7 +229,7 @@ def by_rule(
         fields = models.reconstructor(by, settings.reconstruction).fields(stack, told)
         return dict(zip(grids, fields, strict=True))
 
-    def by(rule: str) -> dict[int, Field]:
+    def fields_by(rule: str) -> dict[int, Field]:
         if rule == AT_ONCE:
             return made({WHOLE: whole})
         taken = rules.joint() if rule.startswith("choice") else rules.alone()
@@ -237,7 +237,9 @@ def by_rule(
         return rules.unhiding(fields, taken, "eroded" in rule) if "labels" in rule else fields
 
     samples, mesh = models.reconstructor(params, settings.reconstruction).samples, params.mesh
-    results = {rule: measured(example, by(rule), rays, samples, settings, true and rule != AT_ONCE) for rule in wanted}
+    results = {
+        rule: measured(example, fields_by(rule), rays, samples, settings, true and rule != AT_ONCE) for rule in wanted
+    }
     floor = part_overlap(list(made(true_grids).values()), mesh.resolution, mesh.level).contested
     return {rule: [values[0] - floor, *values[1:]] for rule, values in results.items()}
 
