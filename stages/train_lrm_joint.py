@@ -75,8 +75,9 @@ def run(
 
 
 def _start(params: TrainParams, data: Path) -> Path:
-    """The model to go on from: the one of this name in `train.init_from`, or the LRM of the same data."""
-    return Path(params.init_from) / NAME if params.init_from else data / "models/lrm"
+    """The model to go on from: in `train.init_from` the one of this name, else the LRM; or the LRM of the same data."""
+    folder = Path(params.init_from) if params.init_from else data / "models"
+    return folder / NAME if params.init_from and (folder / NAME).is_dir() else folder / "lrm"
 
 
 def launch(overrides: Sequence[str] = (), force: bool = False) -> None:
