@@ -1,16 +1,17 @@
-"""Two rules by which parts are made with a look at each other, without training (supplement E), against none.
+"""Ways to make parts with a look at each other (supplement E), against none: two rules, and the joint model.
 
-    python -m benchmarks.joint [--data data] [--models weights/nano] [--split val] [--objects N]
+    python -m benchmarks.joint [--data data] [--models weights/nano] [--split val] [--objects N] [--sources grids]
 
 `labels`: what of a part would hide a pixel that the label map gives to another part is emptied; `labels, eroded`: only
 where all pixels around say so, too. `choice`: of the draws of all parts' completions the combination is taken that
 agrees with itself best, by coordinate ascent from each part's best alone: the sum of the draws' agreements, less
 OVERLAP times the IoU of each two hulls, less HIDDEN times the share of the object's pixels that one hides of another.
+`lrm_joint`: without a rule, by the joint reconstruction model. `whole at once`: the object without parts.
 
-Parts of the true masks and of the masks that `segment` finds, completed and reconstructed by the models. Printed, with
-95 % intervals over objects, are the share of the volume that two or more parts claim, less that of the true parts'
-grids, PSNR of the object put together, of all pixels and of the foreground, and, of true masks, of each part alone;
-then the difference of each rule to none, pair by pair.
+Parts of the true masks and of the masks that `segment` finds, completed and reconstructed by the models, and the true
+grids of the parts. Printed, with 95 % intervals over objects, are the share of the volume that two or more parts claim,
+less that of the true grids by `lrm`, PSNR of the object put together, of all pixels and of the foreground, and, but for
+masks that were found, of each part alone; then the difference of each rule to none, pair by pair.
 
 Shape suffixes: V views of H W pixels, M cells of a field's support.
 """
@@ -33,6 +34,7 @@ from pipeline.applications.settings import Settings
 from pipeline.diffusion.pipelines import CompletionPipeline, SegmentationPipeline
 from pipeline.errors import NoObjects
 from pipeline.params.choice import Choice
+from pipeline.params.reconstruct import ReconstructParams
 from pipeline.parts.completion import _kept, draw
 from pipeline.project import default_params
 from pipeline.reconstruction.carving import HULL_CELLS, INSIDE, Carver, silhouettes
@@ -51,7 +53,9 @@ MARGIN = 0.06
 """A cell hides a surface when it is nearer by this; 1 is the object's radius."""
 OVERLAP, HIDDEN = 1.0, 1.0
 MEASURES = ("contested - true parts'", "PSNR, dB", "foreground PSNR, dB", "parts alone, dB", "alone, foreground")
-RULES = ("none", "labels", "labels, eroded", "choice", "choice; labels, eroded")
+JOINT, AT_ONCE = "lrm_joint", "whole at once"
+RULES = ("none", "labels", "labels, eroded", "choice", "choice; labels, eroded", JOINT, AT_ONCE)
+SOURCES = ("grids", "true", "predicted")
 
 Grids = Mapping[int, np.ndarray]
 """Parts by label, (2H, 2W, 3) float32 over white."""
@@ -90,6 +94,10 @@ class Rules:
     def alone(self) -> dict[int, int]:
         """Each part's draw that agrees with itself best, as `complete` takes it."""
         return {part: max(range(len(self.draws)), key=lambda one: self.agreement[part, one]) for part in self.parts}
+
+    def grids(self, taken: Mapping[int, int]) -> Grids:
+        """Each part as its taken draw has it."""
+        return {part: self.draws[number][part] for part, number in taken.items()}
 
     def joint(self) -> dict[int, int]:
         """The draws that agree best together."""
@@ -192,40 +200,47 @@ def _psnr(colour_R3: Tensor, target: np.ndarray) -> tuple[float, float]:
 
 
 def by_rule(
-    example: Example, models: Models, settings: Settings, carver: Carver, source: str
+    example: Example, models: Models, settings: Settings, carver: Carver, source: str, wanted: Sequence[str]
 ) -> dict[str, list[float]]:
-    """The measures of every rule."""
+    """The measures of every rule that is wanted."""
     whole, labels = over_white(example.grids[WHOLE]), example.labels
     if source == "predicted":
         model = models.get(SegmentationPipeline)
         labels = choose_parts(
             model, whole, shown(example.grids[WHOLE]), Choice(), settings.segment, settings.segment.seed, carver
         ).labels
-    true = source == "true"
+    true = source != "predicted"
     ids = sorted(set(example.grids) - {WHOLE}) if true else np.unique(labels[labels > 0]).tolist()
     masks = {part: labels == part for part in ids}
-    completer, seed = models.get(CompletionPipeline), settings.complete.seed
-    drawn = [draw(completer, whole, masks, seed + number) for number in range(settings.complete.draws)]
-    rules = Rules(carver, [_kept(one, whole, masks, True) for one in drawn], labels)
-    reconstructor = models.reconstructor(settings.reconstruct, settings.reconstruction)
+    true_grids = {part: over_white(grid) for part, grid in example.grids.items() if part != WHOLE}
+    if source == "grids":
+        drawn: list[Grids] = [true_grids]
+    else:
+        completer, seed = models.get(CompletionPipeline), settings.complete.seed
+        found = [draw(completer, whole, masks, seed + number) for number in range(settings.complete.draws)]
+        drawn = [_kept(one, whole, masks, True) for one in found]
+    rules = Rules(carver, drawn, labels)
+    params, joint = settings.reconstruct, settings.reconstruct.model_copy(update={"reconstructor": JOINT})
     rays = stacked([view_rays(models.camera, *angles, models.device) for angles in example.cameras]).flat()
 
-    def made(grids: Grids) -> dict[int, Field]:
-        found = reconstructor.fields(torch.stack([tensor(grid) for grid in grids.values()]).to(models.device))
-        return dict(zip(grids, found, strict=True))
+    def made(grids: Grids, by: ReconstructParams = params) -> dict[int, Field]:
+        stack = torch.stack([tensor(grid) for grid in grids.values()]).to(models.device)
+        told = None if WHOLE in grids else tensor(whole).to(models.device)
+        fields = models.reconstructor(by, settings.reconstruction).fields(stack, told)
+        return dict(zip(grids, fields, strict=True))
 
-    results = {}
-    for rule, taken in (("none", rules.alone()), ("choice", rules.joint())):
-        fields = made({part: rules.draws[number][part] for part, number in taken.items()})
-        cut = {"labels, eroded": rules.unhiding(fields, taken, True)}
-        if rule == "none":
-            cut = {"none": fields, "labels": rules.unhiding(fields, taken, False), **cut}
-        else:
-            cut = {"choice": fields, "choice; labels, eroded": cut["labels, eroded"]}
-        for name, some in cut.items():
-            results[name] = measured(example, some, rays, reconstructor.samples, settings, true)
-    true_parts = made({part: over_white(grid) for part, grid in example.grids.items() if part != WHOLE})
-    floor = measured(example, true_parts, rays, reconstructor.samples, settings, False)[0]
+    def fields_by(rule: str) -> dict[int, Field]:
+        if rule == AT_ONCE:
+            return made({WHOLE: whole})
+        taken = rules.joint() if rule.startswith("choice") else rules.alone()
+        fields = made(rules.grids(taken), joint if rule == JOINT else params)
+        return rules.unhiding(fields, taken, "eroded" in rule) if "labels" in rule else fields
+
+    samples, mesh = models.reconstructor(params, settings.reconstruction).samples, params.mesh
+    results = {
+        rule: measured(example, fields_by(rule), rays, samples, settings, true and rule != AT_ONCE) for rule in wanted
+    }
+    floor = part_overlap(list(made(true_grids).values()), mesh.resolution, mesh.level).contested
     return {rule: [values[0] - floor, *values[1:]] for rule, values in results.items()}
 
 
@@ -236,18 +251,22 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("weights/nano"), help="folder of trained models")
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
     parser.add_argument("--objects", type=int, help="the first of the split; all by default")
+    parser.add_argument("--sources", nargs="+", default=SOURCES, choices=SOURCES, help="what parts are made of")
+    parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES, help="beside none")
     arguments = parser.parse_args()
+    rules = list(dict.fromkeys(("none", *arguments.rules)))
     settings = Settings.load((), default_params())
     models = Models(arguments.models, settings.render)
     carver = Carver(models.camera, models.cameras["elevation_deg"], HULL_CELLS)
     found = list(examples(arguments.data, arguments.split, arguments.objects))
     if not found:
         raise NoObjects(f"{arguments.data} has no object of two parts of the split {arguments.split}; name another.")
-    for source in ("true", "predicted"):
-        tables = [by_rule(example, models, settings, carver, source) for example in found]
-        values = {rule: np.array([table[rule] for table in tables]) for rule in RULES}
-        values |= {f"{rule} - none": values[rule] - values["none"] for rule in RULES[1:]}
-        print(f"{source} masks, {len(found)} objects\n{'':<32}" + "".join(f"{measure:^29}" for measure in MEASURES))
+    for source in arguments.sources:
+        tables = [by_rule(example, models, settings, carver, source, rules) for example in found]
+        values = {rule: np.array([table[rule] for table in tables]) for rule in rules}
+        values |= {f"{rule} - none": values[rule] - values["none"] for rule in rules[1:]}
+        what = f"{source} masks" if source != "grids" else "true grids"
+        print(f"{what}, {len(found)} objects\n{'':<32}" + "".join(f"{measure:^29}" for measure in MEASURES))
         for rule, columns in values.items():
             print(f"  {rule:<30}" + "".join(f" {interval(one, [e.object_id for e in found])}" for one in columns.T))
 

@@ -13,8 +13,8 @@ from pipeline.params.all import check_params
 from pipeline.params.applications import ApplicationsParams
 from pipeline.params.base import load_group
 from pipeline.params.captions import CaptionsParams
-from pipeline.params.reconstruct import OF_OTHERS, ReconstructParams
-from pipeline.project import default_params
+from pipeline.params.reconstruct import OF_OTHERS, TRAINED, ReconstructParams
+from pipeline.project import default_models, default_params
 
 BLENDER_CHECK = """
 from trimesh.creation import icosphere
@@ -139,6 +139,11 @@ def _reconstructors() -> Iterator[Finding]:
     if params.reconstructor == "command" and params.command:
         found = shutil.which(params.command[0])
         yield Finding("command", found is not None, found or f"there is no program {params.command[0]}")
+    if params.reconstructor in TRAINED:
+        model = default_models() / params.reconstructor
+        there = (model / "config.json").is_file()
+        text = str(model) if there else f"there is no model {model}; the stage `train_{model.name}` makes it"
+        yield Finding(params.reconstructor, there, text, needed=False)
     for name in OF_OTHERS:
         path = getattr(params, name)
         if path is not None:

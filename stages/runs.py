@@ -26,6 +26,7 @@ STAGES = (
     "captions",
     *(f"train@{name}" for name in (*TRAININGS, *BESIDE, *OF_SAM2)),
     "train_lrm",
+    "train_lrm_joint",
     "train_gaussians",
     "train_grouping",
     "generate",

@@ -70,11 +70,15 @@ class Built:
     diagnostics: Sequence[Diagnostic]
 
 
-def fields_of(scene: Scene, grids: Mapping[int, np.ndarray]) -> dict[int, Field]:
-    """The fields of parts' grids, (H, W, 3) uint8 each; in the memory of the CPU, as all results are."""
+def fields_of(scene: Scene, grids: Mapping[int, np.ndarray], whole: np.ndarray | None = None) -> dict[int, Field]:
+    """The fields of parts' grids, (H, W, 3) uint8 each; in the memory of the CPU, as all results are.
+
+    `whole` (H, W, 4) uint8 is the grid of the object whose parts they are, where it shows them.
+    """
     stack = torch.from_numpy(np.stack(list(grids.values()))).to(scene.device).permute(0, 3, 1, 2)
+    shown = None if whole is None else torch.from_numpy(over_white(whole)).to(scene.device).movedim(-1, 0)
     with step("Reconstruction"):
-        fields = scene.reconstructor.fields(stack.float() / 255)
+        fields = scene.reconstructor.fields(stack.float() / 255, shown)
     return {label: _on(field, torch.device("cpu")) for label, field in zip(grids, fields, strict=True)}
 
 

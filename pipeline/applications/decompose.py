@@ -42,7 +42,7 @@ def take_apart(
         told = name_parts(settings.captions, source.grid, chosen.labels, source.subject)
     known = {REST: REST_NAME} if choice.seed_point else {}
     names = unique_names(known.get(label) or (told[label].name if label in told else HIDDEN_NAME) for label in grids)
-    fields = fields_of(scene, grids)
+    fields = fields_of(scene, grids, source.grid)
     used = (*source.models, *SegmentationPipeline.tasks[:1])
     digests = models.digests(*used, *CompletionPipeline.tasks[:1]) | models.reconstructing(scene.params)
     parts = [
@@ -100,7 +100,7 @@ def with_fields(
         return result
     completing = settings.complete.model_copy(update={"seed": result.seed})
     grids = _completed(result.grid, result.labels, dict.fromkeys(missing), completing, models, scene)
-    fields = fields_of(scene, grids)
+    fields = fields_of(scene, grids, result.grid)
     parts = [
         replace(part, grid=grids[part.label], field=fields[part.label]) if part.label in fields else part
         for part in result.parts

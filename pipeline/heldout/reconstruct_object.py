@@ -32,8 +32,6 @@ from pipeline.views.cameras import Camera, over_white, tile
 
 CONTRACT = "reconstruct/4"
 """Raised when the same inputs give other rows."""
-BATCH = 8
-"""Grids that are reconstructed together; but for rounding the results do not depend on it."""
 CHANGES = "reconstructed in 3D from four views by PartGen"
 """What was done to the object whose attribution a GLB carries; licences want it said."""
 
@@ -76,7 +74,7 @@ def reconstruct_object(task: ReconstructTask) -> dict[str, list[dict[str, Any]]]
     rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in (VIEWS, PARTS, OBJECTS, FIELDS)}
     for pair, grids in _work(task):
         identity = {"object_id": task.object_id, "split": task.split, "source": pair[0], "method": pair[1]}
-        fields = _fields(reconstructor, grids)
+        fields = _fields(reconstructor, grids, None if pair == AT_ONCE else _with_alpha(decode_png(task.whole)))
         for label, picture in _novel_views(task, fields, reconstructor.samples).items():
             rows[VIEWS.name].append({**identity, "label": label, "image": image_cell(encode_png(picture), "novel.png")})
         if pair in MESHED:
@@ -117,15 +115,17 @@ def _found(models: Path, params: str, reconstruction: str, settings: str) -> Rec
     return find_reconstructor(*groups, models, json.loads(settings), worker_device())
 
 
-def _fields(reconstructor: Reconstructor, grids: Mapping[int, np.ndarray]) -> dict[int, Field]:
-    found: list[Field] = []
-    stack = [torch.from_numpy(grid).movedim(-1, 0) for grid in grids.values()]
-    for start in range(0, len(stack), BATCH):
-        try:
-            found += reconstructor.fields(torch.stack(stack[start : start + BATCH]).to(worker_device()))
-        except ProgramFailed as error:
-            raise ObjectFailed(error.reason) from None
-    return dict(zip(grids, found, strict=True))
+def _fields(
+    reconstructor: Reconstructor, grids: Mapping[int, np.ndarray], whole: np.ndarray | None
+) -> dict[int, Field]:
+    if not grids:
+        return {}
+    stack = torch.from_numpy(np.stack(list(grids.values()))).movedim(-1, 1).to(worker_device())
+    whole_CHW = None if whole is None else torch.from_numpy(whole).movedim(-1, 0).to(worker_device())
+    try:
+        return dict(zip(grids, reconstructor.fields(stack, whole_CHW), strict=True))
+    except ProgramFailed as error:
+        raise ObjectFailed(error.reason) from None
 
 
 def _novel_views(task: ReconstructTask, fields: Mapping[int, Field], samples: int) -> dict[int, np.ndarray]:

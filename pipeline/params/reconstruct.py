@@ -12,7 +12,7 @@ Positive = Annotated[int, Field(gt=0)]
 Weights = Annotated[str, Field(min_length=1)] | None
 PLACES = ("views", "out")
 """In a command: the folder that it reads, and the one that it writes to."""
-TRAINED = ("lrm", "gaussians")
+TRAINED = ("lrm", "lrm_joint", "gaussians")
 """Reconstructors that are trained here."""
 OF_OTHERS = ("lgm", "instantmesh", "grm")
 """Reconstructors whose weights are their authors', at a path that the user gives under the same key."""
@@ -52,8 +52,9 @@ class ReconstructParams(StageGroup):
     name: ClassVar[str] = "reconstruct"
     aside = frozenset({"max_failed_share", "timeout_s"})
 
-    reconstructor: Literal["lrm", "carve", "gaussians", "command", "lgm", "instantmesh", "grm"]
-    """lrm: the trained reconstruction model (supplement A.1). carve: the visual hull of the four silhouettes.
+    reconstructor: Literal["lrm", "lrm_joint", "carve", "gaussians", "command", "lgm", "instantmesh", "grm"]
+    """lrm: the trained reconstruction model (supplement A.1). lrm_joint: the same, told of the object's other parts and
+    of the whole. carve: the visual hull of the four silhouettes.
     gaussians: one for each pixel, by a trained model of our own. command: any program. lgm, instantmesh, grm: those
     models, by their authors' weights (supplement E)."""
     carve_resolution: Annotated[int, Field(ge=8)]
@@ -106,7 +107,7 @@ class ReconstructParams(StageGroup):
     def deciding(self, *others: str) -> dict[str, Any]:
         """As of all groups, without what other reconstructors need; of weights, the digest decides and not the path."""
         unused = {*OF_OTHERS}
-        if self.reconstructor in ("lrm", "carve"):
+        if self.reconstructor in ("lrm", "lrm_joint", "carve"):
             unused.add("bake_resolution")
         if self.reconstructor != "command":
             unused |= {"command", "command_timeout_s"}

@@ -1,4 +1,4 @@
-"""Parameters of the stages `train@TASK`, `train_lrm`, `train_gaussians` and `train_grouping`."""
+"""Parameters of the stages `train@TASK`, `train_lrm`, `train_lrm_joint`, `train_gaussians` and `train_grouping`."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -85,6 +85,17 @@ class LrmParams(TaskParams):
     """Of the views of each object a step renders so many pieces, `reconstruction.crop` pixels a side."""
 
 
+class JointLrmParams(LrmParams):
+    """The schedule of the joint reconstruction model's training: a sample is an object in its parts."""
+
+    parts: Annotated[int, Field(ge=2)]
+    """Of an object a step makes so many at most. `pieces` are rendered of each of them, and of all together."""
+    disturbed: Annotated[float, Field(ge=0, le=1)]
+    """Share of the parts whose grids are made as wrong as those of completed parts are; the others are true."""
+    overlap_weight: Annotated[float, Field(ge=0)]
+    """Of the share of the claimed space that two parts claim, against squared errors of colour."""
+
+
 class PixelGaussiansParams(TaskParams):
     """The schedule of the gaussians' model's training."""
 
@@ -94,9 +105,9 @@ class PixelGaussiansParams(TaskParams):
 
 class TrainParams(StageGroup):
     """The schedules. All tasks but the first are fine-tuned from `text_to_mv`, and `complete_joint` from `complete`;
-    `lrm` is the reconstruction model, `gaussians` the one that gives each pixel a gaussian, `grouping` the one that
-    says which pieces of a surface are of one part; the two of SAM2 start from `evaluate.sam2`, and their schedules are
-    not published."""
+    `lrm` is the reconstruction model, `lrm_joint` the one that makes all parts of an object together and starts as
+    `lrm`, `gaussians` the one that gives each pixel a gaussian, `grouping` the one that says which pieces of a surface
+    are of one part; the two of SAM2 start from `evaluate.sam2`, and their schedules are not published."""
 
     name: ClassVar[str] = "train"
 
@@ -114,6 +125,7 @@ class TrainParams(StageGroup):
     complete_joint: DenoiserParams
     """A sample of it is several parts of an object, up to all."""
     lrm: LrmParams
+    lrm_joint: JointLrmParams
     gaussians: PixelGaussiansParams
     grouping: TaskParams
     sam2_mask_decoder: TaskParams

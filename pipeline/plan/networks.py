@@ -1,6 +1,6 @@
 """The networks of a preset at full size on the meta device, and what a batch of their training looks like.
 
-Shape suffixes as in `pipeline.diffusion.denoiser`.
+Shape suffixes as in `pipeline.diffusion.denoiser`, and S parts of an object.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -25,12 +25,15 @@ from pipeline.params.diffusion import DiffusionParams
 from pipeline.params.gaussians import GaussiansParams
 from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
-from pipeline.params.train import LrmParams, TaskParams, TrainParams
+from pipeline.params.train import JointLrmParams, LrmParams, TaskParams, TrainParams
 from pipeline.plan.encoders import Encoder, image_encoder, text_encoders
 from pipeline.plan.layouts import Checkpoint, checkpoint_layout
 from pipeline.plan.trace import inference_flops
+from pipeline.reconstruction.field import Field
+from pipeline.reconstruction.joint_lrm import joint_of
 from pipeline.reconstruction.lrm import build_lrm, example_inputs
 from pipeline.reconstruction.pixel_gaussians import RAY, SHOWN, build_gaussians
+from pipeline.reconstruction.renderer import render as render_fields
 from pipeline.surface.features import PAIRS
 from pipeline.surface.grouping import TOKENS, GroupingModel
 from pipeline.surface.superfaces import MOST
@@ -95,7 +98,7 @@ class Preset:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the networks."""
-        models = {"gaussians": self._gaussians, "lrm": self._reconstruction}
+        models = {"gaussians": self._gaussians, "lrm_joint": self._reconstruction, "lrm": self._reconstruction}
         return ("autoencoder", *TASKS, "grouping", *(name for name, params in models.items() if params))
 
     def networks(self) -> Iterator[Network]:
@@ -107,6 +110,7 @@ class Preset:
         if self._gaussians:
             yield _gaussians_model(self._gaussians, self._render, self._train.gaussians)
         if self._reconstruction:
+            yield _joint_model(self._reconstruction, self._render, self._train.lrm_joint)
             yield _reconstruction_model(self._reconstruction, self._render, self._train.lrm)
 
     def autoencoder(self) -> Network:
@@ -225,6 +229,27 @@ def _reconstruction_model(params: ReconstructionParams, render: RenderParams, sc
 
     side = 2 * render.view_size
     return Network("lrm", (3, side, side), model, forward, schedule)
+
+
+def _joint_model(params: ReconstructionParams, render: RenderParams, schedule: JointLrmParams) -> Network:
+    """Of objects of as many parts as a step takes; the points where their overlap is looked at are left out."""
+    whole = params.model_copy(update={"chunk_samples": 2**62})
+    with META:
+        model = joint_of(build_lrm(whole, render))
+    given = example_inputs(whole, render, 1, META, schedule.pieces)
+    grid_3HW, rays = given["grids_B3HW"][0], given["rays_BR"][0]
+
+    def forward(batch: int) -> Tensor:
+        grids_S3HW = grid_3HW.expand(schedule.parts, -1, -1, -1)
+        seen = []
+        for volumes in model([grids_S3HW] * batch, [grid_3HW] * batch):
+            fields = [Field(volume, model.decoder) for volume in volumes]
+            for shown in [*([one] for one in fields), fields]:
+                seen.append(render_fields(shown, rays, params.samples, chunk_samples=whole.chunk_samples).colour)
+        return torch.stack(seen)
+
+    side = 2 * render.view_size
+    return Network("lrm_joint", (3 * schedule.parts, side, side), model, forward, schedule)
 
 
 def _empty(*shape: int) -> Tensor:

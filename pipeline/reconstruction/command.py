@@ -55,7 +55,7 @@ class Command:
         self.camera, self.elevation_deg, self.resolution = camera, elevation_deg, resolution
         self.samples = 3 * resolution // 2
 
-    def fields(self, grids_BCHW: Tensor) -> list[Field]:
+    def fields(self, grids_BCHW: Tensor, whole_CHW: Tensor | None = None) -> list[Field]:
         """As `Reconstructor.fields`; ProgramFailed too."""
         check_grids(grids_BCHW, self.camera.size)
         empty = Field.empty(hull_decoder(1.0, grids_BCHW.device))

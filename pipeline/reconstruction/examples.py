@@ -3,7 +3,7 @@
 A sample is a function of the seed and its number alone, as in `pipeline.diffusion.examples`. It is a grid and what is
 seen of the object from its views, the novel ones and the grid's own: by the rays of square pieces of them, or whole.
 
-Shape suffixes: B samples, R rays, V views, H W pixels.
+Shape suffixes: B samples, R rays, V views, P pieces of views, C channels, H W pixels.
 """
 
 from collections.abc import Sequence
@@ -77,17 +77,13 @@ class Examples(DrawnExamples):
     def __getitem__(self, number: int) -> dict[str, Any]:
         drawn, draws = self.drawn(number)
         rgba, cameras = drawn.views(self.objects.elevation_deg)
-        chosen = np.resize(draws.permutation(len(cameras)), self.pieces)
-        rays, seen = [], []
-        for view in chosen.tolist():
-            rows, columns = _piece(rgba[view, 3] > 0, self.side, draws)
-            rays.append(view_rays(self.camera, *cameras[view])[rows, columns])
-            seen.append(rgba[view, :, rows, columns])
-        colour, alpha = over_white(torch.stack(seen))
+        chosen = np.resize(draws.permutation(len(cameras)), self.pieces).tolist()
+        rays_PHW, seen_PCHW = pieces(rgba, cameras, chosen, self.camera, self.side, draws)
+        colour, alpha = over_white(seen_PCHW)
         generator = torch.Generator().manual_seed(int(draws.integers(2**63)))
         return {
             "grid": over_white(drawn.grid)[0],
-            "rays": stacked(rays).flat().jittered(self.samples, generator),
+            "rays": rays_PHW.flat().jittered(self.samples, generator),
             "colour": colour.movedim(1, -1).reshape(-1, 3),
             "alpha": alpha.flatten(),
             "number": number,
@@ -138,6 +134,26 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         else:
             batch[key] = values if isinstance(first, str) else torch.tensor(values)
     return batch
+
+
+def pieces(
+    views_VCHW: Tensor,
+    cameras: Sequence[tuple[float, float]],
+    chosen: Sequence[int],
+    camera: Camera,
+    side: int,
+    draws: np.random.Generator,
+) -> tuple[Rays, Tensor]:
+    """A square piece of each of the `chosen` views, `side` pixels: its rays (P, H, W), and its pixels (P, C, H, W).
+
+    The views are from these azimuths and elevations; their fourth channel is alpha, by which the pieces are placed.
+    """
+    rays, seen = [], []
+    for view in chosen:
+        rows, columns = _piece(views_VCHW[view, 3] > 0, side, draws)
+        rays.append(view_rays(camera, *cameras[view])[rows, columns])
+        seen.append(views_VCHW[view, :, rows, columns])
+    return stacked(rays), torch.stack(seen)
 
 
 def _piece(shown_HW: Tensor, side: int, draws: np.random.Generator) -> tuple[slice, slice]:

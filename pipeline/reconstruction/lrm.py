@@ -15,7 +15,7 @@ Shape suffixes: B objects, V views, N = B * V, H W pixels, R rays, C channels.
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,9 @@ from pipeline.views.cameras import Camera
 
 class LRM(ModelMixin, ConfigMixin):
     """The network; its camera is part of it, since it reads nothing but grids."""
+
+    refinement_kind: ClassVar[type[ResidualUNet]] = ResidualUNet
+    """Of the network on the lifted volume."""
 
     @register_to_config
     def __init__(
@@ -77,7 +80,7 @@ class LRM(ModelMixin, ConfigMixin):
         self.encoder = ResidualUNet(2, 3 * stride**2 + 6, encoder_widths, encoder_blocks, channels)
         self.place = nn.Parameter(torch.randn(1, channels, prior, prior, prior) * 0.1)
         self.lift = mlp(channels, mlp_width, channels, mlp_layers)
-        self.refinement = ResidualUNet(3, channels, refinement_widths, refinement_blocks, channels)
+        self.refinement = self.refinement_kind(3, channels, refinement_widths, refinement_blocks, channels)
         for weight in self.refinement.last.parameters():  # it starts as the lifted volume
             nn.init.zeros_(weight)
         self.decoder = Decoder(channels, mlp_width, mlp_layers, ray_harmonics, gain, opacity_bias)
@@ -86,10 +89,15 @@ class LRM(ModelMixin, ConfigMixin):
             pass_on(self.decoder)
 
     def volumes(self, grids_B3HW: Tensor) -> Tensor:
-        """Feature volumes (B, C, D, H, W), float32, of grids in [0, 1] over white.
+        """Feature volumes (B, C, D, H, W), float32, of grids (B, 3, 2H, 2W) in [0, 1] over white.
 
         UserError when the grids are not of the size that the model was made for.
         """
+        lifted = self.lifted(grids_B3HW)
+        return self.refined(lifted, self.coarse(lifted))
+
+    def lifted(self, grids_B3HW: Tensor) -> Tensor:
+        """The volumes before their refinement; as `volumes`."""
         config: Any = self.config
         side = 2 * config.view_size
         if grids_B3HW.shape[1:] != (3, side, side):
@@ -107,9 +115,17 @@ class LRM(ModelMixin, ConfigMixin):
             lifted = splat(features_BRC, *options, self.lift, mean + place, config.chunk_samples)
             if self.carver is not None:
                 lifted = torch.cat((self.carver.volumes(grids_B3HW.float()), lifted[:, CHANNELS:]), dim=1)
-        coarse = F.avg_pool3d(lifted, config.refinement_stride)
-        refined = F.interpolate(self.refinement(coarse).float(), size=lifted.shape[2:], mode="trilinear")
-        return lifted + refined
+        return lifted
+
+    def coarse(self, lifted: Tensor) -> Tensor:
+        """Lifted volumes (B, C, D, H, W) as the refinement reads them, of fewer cells."""
+        config: Any = self.config
+        return F.avg_pool3d(lifted, config.refinement_stride)
+
+    def refined(self, lifted: Tensor, *inputs: Tensor) -> Tensor:
+        """Lifted volumes with what the refinement makes of its inputs added."""
+        added = self.refinement(*inputs).float()
+        return lifted + F.interpolate(added, size=lifted.shape[2:], mode="trilinear")
 
     def fields(self, grids_B3HW: Tensor) -> list[Field]:
         """The fields of grids (B, 3, 2H, 2W) in [0, 1]; see `volumes`."""
@@ -181,12 +197,14 @@ def build_lrm(params: ReconstructionParams, render: RenderParams) -> LRM:
     )
 
 
-def load_lrm(folder: Path) -> LRM:
-    """The model of a folder; UserError where there is none, or where it is damaged."""
+def load_lrm(folder: Path, kind: type[LRM] = LRM) -> LRM:
+    """The model of a folder, of this `kind`; UserError where there is none, or where it is damaged."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no reconstruction model; run the stage `train_lrm`, which trains it.")
+        raise UserError(
+            f"{folder} holds no reconstruction model; run the stage `train_{folder.name}`, which trains it."
+        )
     with reading(folder, "reconstruction model"):
-        lrm: LRM = LRM.from_pretrained(folder).float()
+        lrm: LRM = kind.from_pretrained(folder).float()
     return lrm
 
 

@@ -36,7 +36,7 @@ class OneByOne:
     def __init__(self, made: Callable[[Tensor], Field], size: int, resolution: int) -> None:
         self.made, self.size, self.samples = made, size, 3 * resolution // 2
 
-    def fields(self, grids_BCHW: Tensor) -> list[Field]:
+    def fields(self, grids_BCHW: Tensor, whole_CHW: Tensor | None = None) -> list[Field]:
         """As `Reconstructor.fields`."""
         check_grids(grids_BCHW, self.size)
         empty = Field.empty(hull_decoder(1.0, grids_BCHW.device))

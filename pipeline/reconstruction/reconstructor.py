@@ -19,10 +19,14 @@ from pipeline.reconstruction.carving import Carver
 from pipeline.reconstruction.command import Command
 from pipeline.reconstruction.field import Field
 from pipeline.reconstruction.grids import check_grids, shown_grids
+from pipeline.reconstruction.joint_lrm import JointLRM, load_joint_lrm
 from pipeline.reconstruction.lrm import LRM, load_lrm
 from pipeline.reconstruction.others import Splatted, find_other
 from pipeline.reconstruction.pixel_gaussians import PixelSplats, load_gaussians_model
 from pipeline.views.cameras import CAMERA_KEYS, Camera
+
+BATCH = 8
+"""Grids that the reconstruction model makes at once; but for rounding the results do not depend on it."""
 
 
 class Reconstructor(Protocol):
@@ -31,8 +35,11 @@ class Reconstructor(Protocol):
     samples: int
     """Samples of a ray that render its fields as finely as they are."""
 
-    def fields(self, grids_BCHW: Tensor) -> list[Field]:
+    def fields(self, grids_BCHW: Tensor, whole_CHW: Tensor | None = None) -> list[Field]:
         """The fields of grids (B, 3 or 4, 2H, 2W), float32 in [0, 1]: RGB over white, and alpha where it is known.
+
+        They are of the parts of one object, or of one thing alone. `whole_CHW`, likewise, is the object's own grid
+        where it is known; all but `lrm_joint` make each grid by itself and do not look at it.
 
         A grid that shows nothing gives a field that is empty everywhere. UserError when the grids are of another size
         than the reconstructor was made for, or hold values that are not finite.
@@ -64,9 +71,10 @@ def find_reconstructor(
         gaussians = load_gaussians_model(model)
         check_cameras(model, gaussians.config, settings)
         return Splatted(PixelSplats(gaussians.to(device).eval()), camera.size, resolution)
-    lrm = load_lrm(model)
+    kind, load = (LearnedTogether, load_joint_lrm) if params.reconstructor == "lrm_joint" else (Learned, load_lrm)
+    lrm = load(model)
     check_cameras(model, lrm.config, settings)
-    return Learned(lrm.to(device), reconstruction.support_floor)
+    return kind(lrm.to(device), reconstruction.support_floor)
 
 
 class Carving:
@@ -76,7 +84,7 @@ class Carving:
         self.carver, self.size = Carver(camera, elevation_deg, resolution), camera.size
         self.samples = 3 * resolution // 2
 
-    def fields(self, grids_BCHW: Tensor) -> list[Field]:
+    def fields(self, grids_BCHW: Tensor, whole_CHW: Tensor | None = None) -> list[Field]:
         """As `Reconstructor.fields`."""
         check_grids(grids_BCHW, self.size)
         return self.carver.fields(grids_BCHW)
@@ -91,17 +99,29 @@ class Learned:
         self.size, self.samples = config.view_size, config.samples
 
     @torch.no_grad()
-    def fields(self, grids_BCHW: Tensor) -> list[Field]:
+    def fields(self, grids_BCHW: Tensor, whole_CHW: Tensor | None = None) -> list[Field]:
         """As `Reconstructor.fields`; UserError too when the model's own values are not finite."""
         check_grids(grids_BCHW, self.size)
         shown_B = shown_grids(grids_BCHW)
-        made = iter(self.lrm.fields(grids_BCHW[shown_B, :3]) if shown_B.any() else ())
+        made = iter(self._made(grids_BCHW[shown_B, :3], whole_CHW) if shown_B.any() else ())
         return [
             next(made).checked("A reconstruction").supported(self.support_floor)
             if shown
             else Field.empty(self.lrm.decoder)
             for shown in shown_B.tolist()
         ]
+
+    def _made(self, grids_B3HW: Tensor, whole_CHW: Tensor | None) -> list[Field]:
+        return [field for some in grids_B3HW.split(BATCH) for field in self.lrm.fields(some)]
+
+
+class LearnedTogether(Learned):
+    """The joint reconstruction model: a part's field depends on the grids of the object's other parts and its own."""
+
+    lrm: JointLRM
+
+    def _made(self, grids_B3HW: Tensor, whole_CHW: Tensor | None) -> list[Field]:
+        return self.lrm.fields(grids_B3HW, None if whole_CHW is None else whole_CHW[:3])
 
 
 def check_cameras(model: Path, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -52,7 +52,11 @@ class ResidualUNet(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Down to the coarsest resolution and back, with what was seen on the way down added."""
-        values = self.down[0](self.first(values))
+        return self.after_first(self.first(values))
+
+    def after_first(self, values: Tensor) -> Tensor:
+        """What becomes of the first convolution's result, (B, widths[0], ...)."""
+        values = self.down[0](values)
         passed = []
         for halve, down in zip(self.halve, self.down[1:], strict=True):
             passed.append(values)

@@ -22,6 +22,7 @@ from pipeline.params.base import load_group
 from pipeline.params.reconstruct import ReconstructParams
 from pipeline.reconstruction.assembly import mark
 from pipeline.reconstruction.field import load_field, read_field
+from pipeline.reconstruction.joint_lrm import joint_of
 from pipeline.reconstruction.lrm import build_lrm
 from pipeline.reconstruction.part_views import render_parts
 from pipeline.reconstruction.pixel_gaussians import build_gaussians
@@ -220,6 +221,32 @@ def test_the_trained_model_is_used_and_has_to_be_there(data: Path) -> None:
     assert {(row["source"], row["method"]) for row in rows["views"]} == METHODS
     (whole,) = [row for row in rows["objects"] if row["source"] == "whole"]
     assert whole["glb"]
+
+
+def test_the_joint_model_is_told_of_the_whole_and_has_to_be_there(data: Path) -> None:
+    """Parts are made with a look at each other, and the object at once as by the model that it started from."""
+    joint = CARVE.model_copy(update={"reconstructor": "lrm_joint"})
+    with pytest.raises(UserError, match="train_lrm_joint"):
+        reconstruct_object(one_task(data, joint))
+    torch.manual_seed(0)
+    lrm = build_lrm(RECONSTRUCTION, RENDER)
+    torch.nn.init.constant_(lrm.decoder.opacity[-1].bias, 3.0)  # type: ignore[arg-type]
+    torch.nn.init.normal_(lrm.refinement.last.weight, std=0.3)
+    lrm.save_pretrained("data/models/lrm")
+    model = joint_of(lrm)
+    torch.nn.init.normal_(model.refinement.context.weight)  # type: ignore[union-attr,arg-type]
+    model.save_pretrained("data/models/lrm_joint")
+
+    def views(params: ReconstructParams) -> dict[tuple[str, str, int], np.ndarray]:
+        rows = reconstruct_object(one_task(data, params))["views"]
+        return {(row["source"], row["method"], row["label"]): pixels(row) for row in rows}
+
+    alone, together = views(CARVE.model_copy(update={"reconstructor": "lrm"})), views(joint)
+    assert set(alone) == set(together)
+    white = {key for key, picture in alone.items() if (picture == 255).all()}
+    assert white == {("truth", "none", 4)}, "the part that no view shows"
+    for key in together.keys() - white:
+        assert np.array_equal(together[key], alone[key]) == (key[0] == "whole"), key
 
 
 def test_the_model_of_gaussians_is_used_and_has_to_be_there(data: Path) -> None:

@@ -154,10 +154,16 @@ def test_the_doctor_looks_for_what_reconstructs(tmp_path: Path, monkeypatch: pyt
         (tmp_path / "dvc.yaml").write_text("cmd: python -m stages.assets")
         return [(finding.subject, finding.ok, finding.needed) for finding in doctor._reconstructors()]
 
-    assert found() == []
+    assert found(reconstructor="carve") == []
+    assert found() == [("lrm", True, False)], "the one that comes with this program"
+    (tmp_path / "data/models/lrm_joint").mkdir(parents=True)
+    assert found() == [("lrm", False, False)], "the project trains its own"
+    assert found(reconstructor="lrm_joint") == [("lrm_joint", False, False)]
+    (tmp_path / "data/models/lrm_joint/config.json").write_text("{}")
+    assert found(reconstructor="lrm_joint") == [("lrm_joint", True, False)]
     assert found(reconstructor="command", command=["no-such", "{views}", "{out}"]) == [("command", False, True)]
     (tmp_path / "grm_u.pth").write_bytes(b"")
-    assert found(lgm="nowhere", grm="grm_u.pth") == [("lgm", False, False), ("grm", True, False)]
+    assert found(reconstructor="carve", lgm="nowhere", grm="grm_u.pth") == [("lgm", False, False), ("grm", True, False)]
     assert found(lgm="nowhere", reconstructor="lgm") == [("lgm", False, True)]
 
 

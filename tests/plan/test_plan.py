@@ -362,6 +362,31 @@ def test_reconstruction_model_is_planned_too() -> None:
     assert row(steps=20, batch=4, micro_batch=2, pieces=1).gpu_hours == pytest.approx(4 * one.gpu_hours)
 
 
+@pytest.mark.slow
+def test_the_joint_model_is_planned_too() -> None:
+    params = ReconstructionParams(
+        volume=8, channels=8, mlp_layers=3, mlp_width=8, ray_harmonics=0, gain=1.0, opacity_bias=-5.0, stride=4,
+        encoder=ResidualParams(widths=[8], blocks=1), prior=4, refinement=ResidualParams(widths=[8], blocks=1),
+        refinement_stride=1, hull=False, splat_samples=8, samples=8, crop=8, chunk_samples=64, support_floor=0.1,
+    )  # fmt: skip
+
+    def row(parts: int) -> Estimate:
+        schedule = TRAIN.lrm_joint.model_copy(update={"parts": parts})
+        preset = Preset(DIFFUSION, TRAIN.model_copy(update={"lrm_joint": schedule}), RENDER, params)
+        networks = {network.name: network for network in preset.networks()}
+        assert tuple(networks) == preset.names
+        joint, lrm = (
+            sum(weight.numel() for weight in networks[name].module.parameters()) for name in ("lrm_joint", "lrm")
+        )
+        assert joint - lrm == 8 * (8 + 2) * 27, "what looks at the others"
+        network = networks["lrm_joint"]
+        return estimate(network, Costs("fp32").of(network), TRAIN.loop, find_gpu("H100"), 0.5)
+
+    two, three, four = (row(parts).flops for parts in (2, 3, 4))
+    assert four - three == three - two > 0, "as much for each part"
+    assert two > four - two, "and something for the whole"
+
+
 def test_the_gaussians_model_is_planned_too() -> None:
     params = GaussiansParams(
         stride=2, unet=ResidualParams(widths=[8, 16], blocks=1), attention=[False, True], head_channels=8, hull=16,

@@ -16,6 +16,7 @@ from pipeline.params.reconstruction import ReconstructionParams
 from pipeline.params.render import RenderParams
 from pipeline.reconstruction.carving import Carver, silhouettes
 from pipeline.reconstruction.field import Field, load_field
+from pipeline.reconstruction.joint_lrm import joint_of
 from pipeline.reconstruction.lrm import build_lrm
 from pipeline.reconstruction.rays import grid_rays, view_rays
 from pipeline.reconstruction.reconstructor import Carving, Learned, Reconstructor, find_reconstructor
@@ -212,11 +213,13 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of an untrained reconstruction model for the small views."""
+    """A folder of untrained reconstruction models for the small views."""
     folder = tmp_path_factory.mktemp("models")
     views = load_group(RenderParams, path=Path("presets/nano.yaml")).model_copy(update={"view_size": 32})
     torch.manual_seed(0)
-    build_lrm(ReconstructionParams.model_validate(TINY), views).save_pretrained(folder / "lrm")
+    lrm = build_lrm(ReconstructionParams.model_validate(TINY), views)
+    lrm.save_pretrained(folder / "lrm")
+    joint_of(lrm).save_pretrained(folder / "lrm_joint")
     return folder
 
 
@@ -232,8 +235,8 @@ def test_params_choose_the_reconstructor(models: Path, tmp_path: Path) -> None:
     assert (carving.samples, learned.samples) == (48, 12)
 
 
-@pytest.mark.parametrize("name", ["carve", "lrm"])
-def test_both_take_grids_with_and_without_alpha_and_empty_ones(name: str, models: Path) -> None:
+@pytest.mark.parametrize("name", ["carve", "lrm", "lrm_joint"])
+def test_all_take_grids_with_and_without_alpha_and_empty_ones(name: str, models: Path) -> None:
     reconstructor = found(name, models)
     for channels in (3, 4):
         empty = torch.ones(4, 64, 64)
@@ -246,8 +249,8 @@ def test_both_take_grids_with_and_without_alpha_and_empty_ones(name: str, models
         assert [field.is_empty for field in fields] == [True, False, True]
 
 
-@pytest.mark.parametrize("name", ["carve", "lrm"])
-def test_both_refuse_grids_that_they_cannot_read(name: str, models: Path) -> None:
+@pytest.mark.parametrize("name", ["carve", "lrm", "lrm_joint"])
+def test_all_refuse_grids_that_they_cannot_read(name: str, models: Path) -> None:
     reconstructor = found(name, models)
     for shape, sentence in (((3, 32, 32), "3 x 32 x 32; give 3 or 4 x 64 x 64"), ((1, 64, 64), "1 x 64 x 64")):
         with pytest.raises(UserError, match=sentence):
