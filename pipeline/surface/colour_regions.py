@@ -1,6 +1,6 @@
 """Pieces of a surface divided where their colour steps: what is left of materials when they are baked into one texture.
 
-Shape suffixes: F triangles of all surfaces together, E pairs of triangles, R regions, V positions.
+Shape suffixes: F triangles of all surfaces together, P pieces, E pairs, R regions, V positions, N triangles or regions.
 """
 
 import numpy as np
@@ -55,8 +55,8 @@ def _mean_colours(triangles: Triangles) -> tuple[np.ndarray, np.ndarray]:
     points = sampled(triangles.surfaces, np.arange(len(triangles.surface_F)), POINTS, each=1)
     number_F = np.bincount(points.atom_P)
     mean_F3 = np.stack([np.bincount(points.atom_P, one) / number_F for one in points.lab_P3.T], axis=1)
-    squared_P = ((points.lab_P3 - mean_F3[points.atom_P]) ** 2).sum(axis=1)
-    return mean_F3, np.sqrt(np.bincount(points.atom_P, squared_P) / number_F)
+    squared = ((points.lab_P3 - mean_F3[points.atom_P]) ** 2).sum(axis=1)
+    return mean_F3, np.sqrt(np.bincount(points.atom_P, squared) / number_F)
 
 
 def _regions(triangles: Triangles, piece_F: np.ndarray, colour_F3: np.ndarray, spread_F: np.ndarray) -> np.ndarray:
