@@ -41,12 +41,11 @@ def colour_regions(triangles: Triangles, piece_F: np.ndarray) -> np.ndarray:
     region_F = _regions(triangles, piece_F, colour_F3, spread_F)
     large_F = (np.bincount(region_F, triangles.area_F) >= SMALL_SHARE * triangles.area_F.sum())[region_F]
     area_P = np.bincount(piece_F, triangles.area_F)
-    even_P = np.bincount(piece_F, triangles.area_F * large_F) >= EVEN_SHARE * area_P
+    even_P = (area_P > 0) & (np.bincount(piece_F, triangles.area_F * large_F) >= EVEN_SHARE * area_P)
     place_F3 = triangles.corners_F33.mean(axis=1)
     for piece in np.unique(piece_F[even_P[piece_F] & ~large_F]):  # what is too small goes with what is beside it
         here, small = (np.flatnonzero((piece_F == piece) & one_F) for one_F in (large_F, ~large_F))
-        if len(here):
-            region_F[small] = region_F[here[cKDTree(place_F3[here]).query(place_F3[small])[1]]]
+        region_F[small] = region_F[here[cKDTree(place_F3[here]).query(place_F3[small])[1]]]
     return np.asarray(np.unique(np.where(even_P[piece_F], region_F + len(area_P), piece_F), return_inverse=True)[1])
 
 
