@@ -76,7 +76,7 @@ def start_model(task: Task, params: DiffusionParams, models: Path, grid_size: in
         found, expected = started_from(task, init_from), None
         if not params.checkpoint:
             with torch.device("meta"):
-                expected = new(find_task(found.name))
+                expected = new(task if found.name == task.name else find_task(found.name))
         unet = load_unet(found / "unet", expected)
         if found.name != task.name:
             unet = fine_tuned_from(unet, task, params, embed_width)
