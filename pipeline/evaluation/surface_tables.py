@@ -45,7 +45,7 @@ SURFACE_LABELS = {
     "pieces x materials": "pieces x materials, nothing merged",
     "materials": "materials",
     "pieces": "pieces, nothing merged",
-    "atoms": "the same, divided where colours step",
+    "atoms": "pieces (x materials) divided where colours step, nothing merged",
     "superfaces": "superfaces, nothing merged",
     "K-means": "K-means of place, normal and colour",
     "linkage": "average linkage of superfaces by creases and colours",
