@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -22,10 +21,6 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-
-# A flow in the tests' own process leaves exit hooks of Prefect behind, which fail in a process that is forked later (a
-# loader's worker then ends with 1, and the training with it). Trainings start in processes without flows.
-os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # type: ignore[attr-defined]
 
 # A shell's background job ignores Ctrl-C, and so would all programs that tests start and end by it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -1,13 +1,14 @@
-"""Pool processes that are forks of one which has imported what they need: a run of a stage without seconds of imports.
+"""Processes that are forks of one which has imported what they need: a run of a stage without seconds of imports.
 
-The processes, their pipes and their ends are the real ones; `tests/shards` and the runs of whole programs start them as
-the product does.
+The pool's processes, their pipes and their ends are the real ones; `tests/shards` and the runs of whole programs start
+them as the product does.
 """
 
 import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
@@ -19,6 +20,16 @@ from pipeline.shards import pool
 FORKING = get_context("forkserver")
 CHANGED: dict[str, object] = {}
 """Constants of modules, by their full names, that have another value in the processes, too."""
+
+
+def in_new_process(function: Callable[..., Any], *args: object) -> Any:
+    """What the function returns or raises in a process that has nothing else.
+
+    Loaders fork their workers off a training's process. That of the tests holds what trainings never have, such as
+    renderers' threads and Prefect's exit hooks, and a fork of it may die.
+    """
+    with ProcessPoolExecutor(1, mp_context=FORKING) as executor:
+        return executor.submit(function, *args).result()
 
 
 class Forks:

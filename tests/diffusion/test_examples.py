@@ -24,6 +24,7 @@ from pipeline.training.order import shuffled
 from pipeline.views.augment import Augmentation, view_of
 from pipeline.views.cameras import over_white
 from pipeline.views.part_colours import by_appearance, decode_colours, reference_colours
+from tests.forked import in_new_process
 from tests.toy_corpus import write_toy_corpus
 
 NANO = Path(__file__).parents[2] / "presets/nano.yaml"
@@ -296,6 +297,12 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
             assert value == other[key], key
 
 
+def read_by_workers(samples: Examples, count: int) -> list[dict[str, Any]]:
+    loader = DataLoader(samples, 4, sampler=range(count), num_workers=2, collate_fn=collate,
+                        multiprocessing_context="fork")  # fmt: skip
+    return list(loader)
+
+
 def test_a_sample_hangs_on_seed_and_number_alone(data: Path) -> None:
     samples = examples(data, "complete", augment=True, drop_condition=0.5)
     forward = [samples[number] for number in range(30)]
@@ -304,9 +311,9 @@ def test_a_sample_hangs_on_seed_and_number_alone(data: Path) -> None:
         assert_same(copy[number], forward[number])
     elsewhere = examples(data, "complete", augment=True, drop_condition=0.5, seed=4)
     assert [item["object_id"] for item in forward] != [elsewhere[number]["object_id"] for number in range(30)]
-    workers = DataLoader(samples, 4, sampler=range(30), num_workers=2, collate_fn=collate,
-                         multiprocessing_context="fork")  # fmt: skip
-    for start, batch in enumerate(workers):
+    batches = in_new_process(read_by_workers, samples, 30)
+    assert len(batches) == 8
+    for start, batch in enumerate(batches):
         expected = collate(forward[4 * start : 4 * start + 4])
         assert torch.equal(batch["number"], expected["number"])
         assert all(torch.equal(image, expected["images"][name]) for name, image in batch["images"].items())

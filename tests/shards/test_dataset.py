@@ -18,6 +18,7 @@ from pipeline.shards.write import ROW_GROUP_ROWS, shard_of, write_tables
 from pipeline.views.mask_tables import LABELS
 from pipeline.views.palette import PART_COLOURS
 from pipeline.views.tables import GRIDS
+from tests.forked import in_new_process
 
 OBJECTS, PARTS, SHARDS = 60, 4, 3
 
@@ -76,14 +77,18 @@ def collate(batch: list[dict[str, Any]]) -> list[tuple[int, int]]:
     return [decoded(row) for row in batch]
 
 
-def test_data_loader_sees_every_row_once(stages: Path) -> None:
-    rows: Any = TableRows(stages / "grids")
+def read_by_loader(table: Path) -> list[tuple[int, int]]:
+    rows: Any = TableRows(table)
     assert rows[0]  # a file is open already when the workers start
     loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
         rows, batch_size=32, shuffle=True, num_workers=2, collate_fn=collate, multiprocessing_context="fork",
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    seen = [pair for batch in loader for pair in batch]
+    return [pair for batch in loader for pair in batch]
+
+
+def test_data_loader_sees_every_row_once(stages: Path) -> None:
+    seen = in_new_process(read_by_loader, stages / "grids")
     assert sorted(seen) == [(number, part) for number in range(OBJECTS) for part in range(PARTS + 1)]
     assert seen != sorted(seen)
 
