@@ -62,11 +62,16 @@ class Surface:
 
     def take(self, mask: np.ndarray) -> "Surface":
         """The triangles where `mask` (F,) is true, with only the vertices that they use."""
-        used, faces = np.unique(self.faces[mask], return_inverse=True)
+        faces = self.faces[mask]
+        is_used = np.zeros(len(self.vertices), bool)
+        is_used[faces] = True
+        used = np.flatnonzero(is_used)
+        place = np.empty(len(self.vertices), np.int64)
+        place[used] = np.arange(len(used))
         return replace(
             self,
             vertices=self.vertices[used],
-            faces=faces.reshape(-1, 3),
+            faces=place[faces],
             normals=None if self.normals is None else self.normals[used],
             uv=None if self.uv is None else self.uv[used],
             colors=None if self.colors is None else self.colors[used],
@@ -92,7 +97,8 @@ class Surface:
         visual = TextureVisuals(uv=self.uv, material=self.material)
         mesh = Trimesh(self.vertices, self.faces, vertex_normals=self.normals, visual=visual, process=False)
         if self.colors is not None:
-            mesh.vertex_attributes[LINEAR_COLOURS] = np.rint(self.colors * 65535).astype(np.uint16)
+            colours = np.rint(self.colors * 65535).astype(np.uint16, order="F")  # its extremes are found much faster
+            mesh.vertex_attributes[LINEAR_COLOURS] = colours
         return mesh
 
 

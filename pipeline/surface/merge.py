@@ -4,6 +4,7 @@ import copy
 import json
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 ALIGNMENT = 4
@@ -18,7 +19,7 @@ def merge_glbs(glbs: Sequence[bytes]) -> bytes:
     one.
     """
     merged: dict[str, Any] = {}
-    buffer = bytearray()
+    buffer = _Buffer()
     pictures: dict[bytes, int] = {}
     for glb in glbs:
         tree, binary = _read(glb)
@@ -29,7 +30,9 @@ def merge_glbs(glbs: Sequence[bytes]) -> bytes:
         views, images = [], []
         for view in tree.get("bufferViews", []):
             start = view.get("byteOffset", 0)
-            views.append(_appended(merged, buffer, {**view, "buffer": 0}, binary[start : start + view["byteLength"]]))
+            offset = buffer.add(binary[start : start + view["byteLength"]])
+            views.append(len(merged.setdefault("bufferViews", [])))
+            merged["bufferViews"].append({**view, "buffer": 0, "byteOffset": offset})
         for image in tree.get("images", []):
             view = tree["bufferViews"][image["bufferView"]]
             start = view.get("byteOffset", 0)
@@ -57,8 +60,8 @@ def merge_glbs(glbs: Sequence[bytes]) -> bytes:
             merged.setdefault("nodes", []).append({**node, **moved, **kept})
         merged["asset"] = _marked(merged.get("asset", tree["asset"]), tree["asset"]["extras"])
     _gather(merged)
-    merged["buffers"] = [{"byteLength": len(buffer)}]
-    return _written({kind: value for kind, value in merged.items() if value != []}, buffer)
+    merged["buffers"] = [{"byteLength": buffer.length}]
+    return _written({kind: value for kind, value in merged.items() if value != []}, buffer.chunks)
 
 
 def renamed_glb(glb: bytes, name: str) -> bytes:
@@ -67,14 +70,24 @@ def renamed_glb(glb: bytes, name: str) -> bytes:
     for node in tree["nodes"]:
         if "mesh" in node:
             node["name"] = tree["meshes"][node["mesh"]]["name"] = name
-    return _written(tree, binary)
+    return _written(tree, [binary])
 
 
-def _appended(merged: dict[str, Any], buffer: bytearray, view: dict[str, Any], content: memoryview) -> int:
-    buffer.extend(b"\0" * (-len(buffer) % ALIGNMENT))
-    merged.setdefault("bufferViews", []).append({**view, "byteOffset": len(buffer)})
-    buffer.extend(content)
-    return len(merged["bufferViews"]) - 1
+@dataclass
+class _Buffer:
+    """A GLB's buffer, of chunks that are copied only once, into the file."""
+
+    chunks: list[bytes | memoryview] = field(default_factory=list)
+    length: int = 0
+    """In bytes."""
+
+    def add(self, content: memoryview) -> int:
+        """Where it begins."""
+        padding = b"\0" * (-self.length % ALIGNMENT)
+        start = self.length + len(padding)
+        self.chunks += [padding, content]
+        self.length = start + len(content)
+        return start
 
 
 def _renumbered(material: dict[str, Any], start: int) -> dict[str, Any]:
@@ -127,13 +140,14 @@ def _read(glb: bytes) -> tuple[dict[str, Any], memoryview]:
     return tree, memoryview(glb)[28 + length :]  # no copy of what may be a hundred megabytes
 
 
-def _written(tree: dict[str, Any], binary: memoryview | bytearray) -> bytes:
+def _written(tree: dict[str, Any], chunks: Sequence[bytes | memoryview]) -> bytes:
     header = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % ALIGNMENT)
-    padding = b"\0" * (-len(binary) % ALIGNMENT)
-    length = len(binary) + len(padding)
+    length = sum(map(len, chunks))
+    padding = b"\0" * (-length % ALIGNMENT)
+    length += len(padding)
     total = 12 + 8 + len(header) + 8 + length
     return b"".join(
         (struct.pack("<4sII", b"glTF", 2, total), struct.pack("<II", len(header), _JSON), header,
-         struct.pack("<II", length, _BIN), binary, padding)
+         struct.pack("<II", length, _BIN), *chunks, padding)
     )  # fmt: skip
