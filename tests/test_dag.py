@@ -1,6 +1,7 @@
 """dvc.yaml against what the code really reads and imports, and the order of the packages."""
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,7 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)}
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Full names of all that a file imports, be it a module or something in one."""
     nodes = list(ast.walk(ast.parse(path.read_text())))

@@ -344,6 +344,7 @@ def real_weights(monkeypatch: pytest.MonkeyPatch) -> Path:
     return weights()
 
 
+@pytest.mark.slow
 def test_network_finds_the_object_and_owns_up_to_none(real_weights: Path) -> None:
     assert hashlib.sha256(real_weights.read_bytes()).hexdigest() == photo.WEIGHTS_SHA256
     y, x = np.mgrid[:240, :300]

@@ -303,6 +303,7 @@ def read_by_workers(samples: Examples, count: int) -> list[dict[str, Any]]:
     return list(loader)
 
 
+@pytest.mark.slow
 def test_a_sample_hangs_on_seed_and_number_alone(data: Path) -> None:
     samples = examples(data, "complete", augment=True, drop_condition=0.5)
     forward = [samples[number] for number in range(30)]

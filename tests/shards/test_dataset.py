@@ -87,6 +87,7 @@ def read_by_loader(table: Path) -> list[tuple[int, int]]:
     return [pair for batch in loader for pair in batch]
 
 
+@pytest.mark.slow
 def test_data_loader_sees_every_row_once(stages: Path) -> None:
     seen = in_new_process(read_by_loader, stages / "grids")
     assert sorted(seen) == [(number, part) for number in range(OBJECTS) for part in range(PARTS + 1)]
