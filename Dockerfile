@@ -8,13 +8,13 @@
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
-# Python 3.11 where the base has none: Ubuntu's own is a release candidate or missing.
+# Python 3.11 where the base has none: Ubuntu's own is a release candidate or missing. One package of the lock is compiled.
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates git make \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates g++ git make \
  && if ! command -v python3.11 >/dev/null; then \
       DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends software-properties-common gpg-agent \
       && add-apt-repository -y ppa:deadsnakes/ppa \
-      && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3.11 python3.11-venv; \
+      && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3.11 python3.11-dev python3.11-venv; \
     fi \
  && rm -rf /var/lib/apt/lists/*
 

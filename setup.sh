@@ -19,6 +19,10 @@ done
 # A driver behind EGL: Mesa's software rasteriser, or a GPU vendor's.
 compgen -G "/usr/share/glvnd/egl_vendor.d/*.json" >/dev/null || missing+=" libegl-mesa0 libgl1-mesa-dri"
 command -v git >/dev/null || missing+=" git"
+# One of the packages, meshoptimizer, has no wheels and is compiled.
+command -v c++ >/dev/null || missing+=" g++"
+"$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' \
+  || missing+=" python3.11-dev"
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=" python3.11-venv"
 
 if [ -n "$missing" ]; then
