@@ -20,7 +20,7 @@ done
 compgen -G "/usr/share/glvnd/egl_vendor.d/*.json" >/dev/null || missing+=" libegl-mesa0 libgl1-mesa-dri"
 command -v git >/dev/null || missing+=" git"
 # One of the packages, meshoptimizer, has no wheels and is compiled.
-command -v c++ >/dev/null || missing+=" g++"
+command -v g++ >/dev/null || missing+=" g++"
 "$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' \
   || missing+=" python3.11-dev"
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=" python3.11-venv"
