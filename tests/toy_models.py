@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from pipeline.diffusion import objective
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.params.base import validate
 from pipeline.params.diffusion import DiffusionParams
@@ -45,5 +46,6 @@ def write_toy_models(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PARTGEN_SCRATCH", str(folder / SCRATCH))
+        patch.setattr(objective, "VALIDATION", 8)
         for task in TRAININGS:
             run(task, *tiny(), VIEW_SIZE)

@@ -155,10 +155,11 @@ class DiffusionObjective:
 
     @property
     def _device(self) -> torch.device:
-        """The network's, to which the frozen networks follow it."""
-        device: torch.device = self.module.device
+        """The network's, to which the frozen networks follow it; of their first weights, since `ModelMixin.device` looks
+        through all modules each time."""
+        device = next(self.module.parameters()).device
         for network in (self.model.autoencoder, self.model.text, self.model.image):
-            if network is not None and network.device != device:
+            if network is not None and next(network.parameters()).device != device:
                 network.to(device)
         return device
 

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import stages.train
+from pipeline.diffusion import objective
 from pipeline.diffusion.autoencoder_objective import Pictures
 from pipeline.diffusion.denoiser import Conditions
 from pipeline.diffusion.objective import DiffusionObjective, part_weights
@@ -43,6 +44,7 @@ ROOT = Path(__file__).parents[2]
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_toy_corpus(tmp_path / "data", objects=6, view_size=VIEW_SIZE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(objective, "VALIDATION", 8)
     torch.set_num_threads(1)
     return tmp_path
 
@@ -172,16 +174,16 @@ def test_conditions_condition(project: Path, trained: Path, monkeypatch: pytest.
     losses: dict[str, tuple[float, float]] = {}
     original = DiffusionObjective.pictures
 
-    def compare(objective: DiffusionObjective) -> dict[str, Any]:
-        examples = objective.examples()
-        batches = [objective.collate([examples[n] for n in range(s, s + 4)]) for s in range(0, 32, 4)]
-        right = [objective.loss(objective.module, batch).mean() for batch in batches]
-        own = objective.conditions
+    def compare(of_task: DiffusionObjective) -> dict[str, Any]:
+        examples = of_task.examples()
+        batches = [of_task.collate([examples[n] for n in range(s, s + 4)]) for s in range(0, 32, 4)]
+        right = [of_task.loss(of_task.module, batch).mean() for batch in batches]
+        own = of_task.conditions
         with monkeypatch.context() as patch:
-            patch.setattr(objective, "conditions", lambda batch: rolled(own(batch)))
-            wrong = [objective.loss(objective.module, batch).mean() for batch in batches]
-        losses[objective.task.name] = float(torch.stack(right).mean()), float(torch.stack(wrong).mean())
-        return original(objective)
+            patch.setattr(of_task, "conditions", lambda batch: rolled(own(batch)))
+            wrong = [of_task.loss(of_task.module, batch).mean() for batch in batches]
+        losses[of_task.task.name] = float(torch.stack(right).mean()), float(torch.stack(wrong).mean())
+        return original(of_task)
 
     monkeypatch.setattr(DiffusionObjective, "pictures", compare)
     take(trained, "autoencoder")
