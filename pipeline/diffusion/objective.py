@@ -155,8 +155,10 @@ class DiffusionObjective:
 
     @property
     def _device(self) -> torch.device:
-        """The network's, to which the frozen networks follow it; of their first weights, since `ModelMixin.device` looks
-        through all modules each time."""
+        """The network's, to which the frozen networks follow it.
+
+        It is that of their first weights: `ModelMixin.device` looks through all modules each time.
+        """
         device = next(self.module.parameters()).device
         for network in (self.model.autoencoder, self.model.text, self.model.image):
             if network is not None and next(network.parameters()).device != device:

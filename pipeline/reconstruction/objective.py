@@ -17,6 +17,9 @@ from pipeline.reconstruction.renderer import render
 from pipeline.reconstruction.views_objective import ALPHA_WEIGHT, ViewsObjective
 from pipeline.views.cameras import Camera
 
+FOREGROUND_WEIGHT = 1.0
+"""How much more an error counts where the object is: without it, what is uncertain is drawn half transparent."""
+
 
 class LRMObjective(ViewsObjective):
     """The loss of the reconstruction model over its training examples."""
@@ -28,11 +31,13 @@ class LRMObjective(ViewsObjective):
         self.module, self._params = model, params
 
     def loss(self, module: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Squared error of colour over white, and of alpha, each the mean over a sample's rays: (B,)."""
+        """Squared error of colour over white, and of alpha, each the weighted mean over a sample's rays: (B,)."""
         seen = module(batch["grid"], batch["rays"])
-        colour_B = (seen.colour - batch["colour"]).square().mean(dim=(1, 2))
-        alpha_B = (seen.alpha - batch["alpha"]).square().mean(dim=1)
-        loss_B: Tensor = colour_B + ALPHA_WEIGHT * alpha_B
+        weight_BR = 1 + FOREGROUND_WEIGHT * batch["alpha"]
+        weight_BR = weight_BR / weight_BR.sum(dim=1, keepdim=True)
+        colour_BR = (seen.colour - batch["colour"]).square().mean(dim=2)
+        alpha_BR = (seen.alpha - batch["alpha"]).square()
+        loss_B: Tensor = (weight_BR * (colour_BR + ALPHA_WEIGHT * alpha_BR)).sum(dim=1)
         return loss_B
 
     @torch.no_grad()
