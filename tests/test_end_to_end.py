@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ("showerDoor.glb", "designChair.glb")
-STAGES = ("assets", "render", "masks", "captions", "train@autoencoder", "train@text_to_mv", "train@segment")
+STAGES = ("assets", "render", "masks", "captions", "train@autoencoder", "train@text_to_mv")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project with two samples, small pictures and a scratch folder of its own."""
     folder = tmp_path / "project"
     ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local", "sweethome3d")
-    weights = (f"weights/nano/{network}" for network in ("autoencoder", "text_to_mv", "segment"))
+    weights = (f"weights/nano/{network}" for network in ("autoencoder", "text_to_mv"))
     for name in (".dvc", "pipeline", "stages", "data/sources", "data/splits", *weights):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
@@ -42,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params["diffusion"]["unet"]["channels"] = [32, 32, 32]
     for sampler in params["diffusion"]["sampler"].values():
         sampler["steps"] = 2
-    for task in ("autoencoder", "text_to_mv", "segment"):
+    for task in ("autoencoder", "text_to_mv"):
         params["train"][task] |= {"steps": 1, "batch": 1, "micro_batch": 1}
     write_params(folder, params)
     link_model(folder / ".partgen")
@@ -86,7 +86,7 @@ def test_the_dag(project: Path) -> None:
     captions = read_table(data / "captions/captions").to_pylist()
     assert len(captions) == len(SAMPLES) + parts
     assert all(row["caption"] for row in captions)
-    assert (data / "models/segment/model_index.json").exists()
+    assert (data / "models/text_to_mv/model_index.json").exists()
 
     before = cpu_seconds()
     assert ran(repro(project)) == []
