@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,11 +158,11 @@ class DiffusionObjective:
     def _device(self) -> torch.device:
         """The network's, to which the frozen networks follow it.
 
-        It is that of their first weights: `ModelMixin.device` looks through all modules each time.
+        It is that of their first tensors: `ModelMixin.device` looks through all modules each time.
         """
-        device = next(self.module.parameters()).device
+        device = _first_tensor(self.module).device
         for network in (self.model.autoencoder, self.model.text, self.model.image):
-            if network is not None and next(network.parameters()).device != device:
+            if network is not None and _first_tensor(network).device != device:
                 network.to(device)
         return device
 
@@ -217,3 +218,7 @@ class Draw:
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Standard normal, on the CPU whatever the device, so that it is the same on all."""
         return torch.randn(tuple(shape), generator=self.generator)
+
+
+def _first_tensor(network: nn.Module) -> Tensor:
+    return next(chain(network.parameters(), network.buffers()))
