@@ -20,7 +20,7 @@ from pipeline.reconstruction.views_training import train_from_views
 from pipeline.training.start import go_on_from
 from stages.trainings import launch_training, training_main
 
-CONTRACT = "train_lrm/1"
+CONTRACT = "train_lrm/2"
 NAME = "lrm"
 
 
