@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 from hypothesis import settings
 
+from tests.forked import forked_workers, start_forkserver
 from tests.shared import made_once
 from tests.smollm2 import link_model
 
@@ -28,14 +29,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """All modules are imported here, and they stay: nobody need look for garbage among them, now or later."""
     gc.disable()
     try:
-        return (yield)
+        done = yield
     finally:
         gc.freeze()
         gc.enable()
+    if session.items:
+        start_forkserver()
+    return done
 
 
 FIRST = ("tests/test_end_to_end.py", "tests/flows/", "tests/test_wheel.py")
@@ -49,8 +53,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def forked() -> Iterator[None]:
     """Stages of this module work in forks of a process that has everything imported."""
-    from tests.forked import forked_workers
-
     with forked_workers():
         yield
 

@@ -1,4 +1,4 @@
-"""Processes that are forks of one which has imported what they need: a run of a stage without seconds of imports.
+"""Processes that are forks of one which has imported what tests need: a run of a stage without seconds of imports.
 
 The pool's processes, their pipes and their ends are the real ones; `tests/shards` and the runs of whole programs start
 them as the product does.
@@ -6,11 +6,10 @@ them as the product does.
 
 import importlib
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, resource_tracker, util
 from typing import Any
 
 import pytest
@@ -20,6 +19,28 @@ from pipeline.shards import pool
 FORKING = get_context("forkserver")
 CHANGED: dict[str, object] = {}
 """Constants of modules, by their full names, that have another value in the processes, too."""
+
+
+def start_forkserver() -> None:
+    """The process that is forked, itself a fork of this one: called when all is imported and no test has run."""
+    FORKING.set_forkserver_preload([])
+    resource_tracker.ensure_running()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(util, "spawnv_passfds", _forked_program)
+        forkserver.ensure_running()
+
+
+def _forked_program(path: object, arguments: Sequence[str], passed: Sequence[int]) -> int:
+    """In place of a new Python that would run the program which is the last argument."""
+    if process_id := os.fork():
+        return process_id
+    try:
+        kept = sorted({0, 1, 2, *passed})
+        for before, after in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+            os.closerange(before + 1, after)
+        exec(arguments[-1], {})
+    finally:
+        os._exit(1)  # it ends with its parent, and never goes on with what that does
 
 
 def in_new_process(function: Callable[..., Any], *args: object) -> Any:
@@ -45,11 +66,10 @@ class Forks:
 
 @contextmanager
 def forked_workers(changed: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Within, the pool's processes are forks of one that has imported what these tests have of the pipeline.
+    """Within, the pool's processes are forks of one that has imported what these tests have.
 
     `changed` are constants of modules, `package.module.NAME`, that have another value here and there.
     """
-    FORKING.set_forkserver_preload([name for name in sys.modules if name.startswith("pipeline.")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "get_context", lambda method: Forks)
         for name, value in (changed or {}).items():

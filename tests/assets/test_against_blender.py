@@ -23,8 +23,6 @@ from tests.assets.mesh_files import Files, obj_files, ply_files, stl_files
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("bpy")
-
 CASES = Path(__file__).parents[1] / "cases"
 SAMPLES = Path(__file__).parents[2] / "data/samples"
 CORPUS = Path(__file__).parents[2] / "data/sources/sweethome3d"

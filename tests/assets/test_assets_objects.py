@@ -289,7 +289,6 @@ def test_samples_regroup_by_node() -> None:
 @pytest.mark.slow
 def test_blender_reads_one_named_object_a_part(tmp_path: Path) -> None:
     """The importer that the stage render uses: names, part numbers, textures and transforms arrive."""
-    pytest.importorskip("bpy")
     with open("data/samples/antiqueChair.glb", "rb") as file:
         rows = built("a.glb", file.read())
     path = tmp_path / "chair.glb"
