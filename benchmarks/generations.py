@@ -2,17 +2,17 @@
 
     python -m benchmarks.generations [--data data] [--models weights/nano] [--split val] --out generations.png
 
-The texts are PROMPTS, whatever the networks make of them. The pictures are of the first twenty objects of a split,
-made to be like photographs: at 384 pixels before a wall, with noise, saved as a JPEG; they are cut out and drawn as by
-`partgen from-image`. The seed is 0 everywhere. Printed is, of each grid, the object of the split `train` whose grid is
-closest by ST-LPIPS, the mean over the four views, of those that are close by squared errors, and that distance; of
-pictures also the distance to the object's own grid. A distance near 0 is a copy.
+The texts are those of `generate.prompts` in the preset nano, which the report of a run shows as well, whatever the
+networks make of them. The pictures are of the first twenty objects of a split, made to be like photographs: at 384
+pixels before a wall, with noise, saved as a JPEG; they are cut out and drawn as by `partgen from-image`. The seed is 0
+everywhere. Printed is, of each grid, the object of the split `train` whose grid is closest by ST-LPIPS, the mean over
+the four views, of those that are close by squared errors, and that distance; of pictures also the distance to the
+object's own grid. A distance near 0 is a copy.
 """
 
 import argparse
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,62 +23,21 @@ from pipeline.applications.photo import cut_out, object_view
 from pipeline.diffusion.pipelines import ImageToMultiViewPipeline, TextToMultiViewPipeline
 from pipeline.errors import NoObjects, UserError
 from pipeline.evaluation.image_metrics import StLpips
+from pipeline.params.base import load_group
+from pipeline.params.generate import GenerateParams
+from pipeline.project import find_preset
 from pipeline.report.contact_sheet import Card, Picture, Sheet, write_png
+from pipeline.report.training_grids import Neighbour, TrainingGrids
 from pipeline.shards.read import iter_rows, read_manifest, read_table
 from pipeline.shards.table import WHOLE, decode_png
-from pipeline.views.cameras import Camera, camera_to_world, over_white, tile, untile
+from pipeline.views.cameras import Camera, camera_to_world, over_white, untile
 from pipeline.views.mesh_turntable import mesh_turntable
 from stages.entry import one_sentence_errors
 
-PROMPTS = (
-    "a red chair",
-    "a wooden chair with four legs",
-    "a small round table",
-    "a black office chair",
-    "a grey sofa with cushions",
-    "a double bed with a blue blanket",
-    "a floor lamp",
-    "a desk lamp",
-    "a green plant in a pot",
-    "a bottle of wine",
-    "a white toilet",
-    "a bathtub",
-    "a refrigerator",
-    "a television on a stand",
-    "a wooden bookshelf",
-    "a yellow car",
-    "a bicycle",
-    "a guitar",
-    "a piano",
-    "a window with curtains",
-)
 PICTURES, SIDE_PX = 20, 384
-CANDIDATES = 40
-"""Training objects that are compared by ST-LPIPS, those with the least squared errors; a copy is among them."""
 AZIMUTH_DEG, ELEVATION_DEG = 30.0, 15.0
 WALL, NOISE, JPEG_QUALITY = (0.92, 0.86, 0.78), 0.015, 85
 """Colour of the wall in its middle, standard deviation of a pixel's noise, both of 1."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """The grids of the objects that the networks have seen."""
-
-    names: Sequence[str]
-    views: Sequence[np.ndarray]
-    """(4, H, W, 3) in [0, 1], of each."""
-    distance: StLpips
-
-    def nearest(self, drawn: np.ndarray) -> tuple[int, float]:
-        """The place of the object that is closest to a grid (2H, 2W, 3), and its distance."""
-        ours = untile(drawn)
-        errors = [float(np.square(ours - views).mean()) for views in self.views]
-        distances = {
-            int(place): float(self.distance(ours, self.views[place]).mean())
-            for place in np.argsort(errors)[:CANDIDATES]
-        }
-        place = min(distances, key=distances.__getitem__)
-        return place, distances[place]
 
 
 def photograph(glb: bytes, camera: Camera) -> Image.Image:
@@ -95,19 +54,19 @@ def photograph(glb: bytes, camera: Camera) -> Image.Image:
     return Image.open(stream)
 
 
-def of_texts(models: Path, training: Training) -> Iterator[Card]:
-    """A card for each of PROMPTS."""
+def of_texts(models: Path, prompts: Sequence[str], training: TrainingGrids) -> Iterator[Card]:
+    """A card for each of the texts."""
     draw = TextToMultiViewPipeline.from_pretrained(models / "text_to_mv")
-    for prompt in PROMPTS:
+    for prompt in prompts:
         (drawn,) = draw(prompt, generator=torch.Generator().manual_seed(0)).images
-        place, distance = training.nearest(drawn)
-        print(f"{prompt:<36} {training.names[place]:<32} {distance:.3f}", flush=True)
-        yield Card(prompt, "", {"": [shown(drawn, "drawn"), nearest(training, place, distance)]})
+        found = nearest(training, drawn)
+        print(f"{prompt:<36} {found.object_id:<32} {found.distance:.3f}", flush=True)
+        yield Card(prompt, "", {"": [shown(drawn, "drawn"), beside(found)]})
 
 
-def of_pictures(data: Path, models: Path, split: str, training: Training, camera: Camera) -> Iterator[Card]:
+def of_pictures(data: Path, models: Path, split: str, training: TrainingGrids, camera: Camera) -> Iterator[Card]:
     """A card for each of the first objects of the split; one whose picture cannot be cut out says so."""
-    draw = ImageToMultiViewPipeline.from_pretrained(models / "image_to_mv")
+    draw, distance = ImageToMultiViewPipeline.from_pretrained(models / "image_to_mv"), StLpips()
     names = sorted(row["object_id"] for row in objects(data) if row["split"] == split)[:PICTURES]
     if not names:
         raise NoObjects(f"{data} has no objects of the split {split}; name another with --split.")
@@ -122,11 +81,11 @@ def of_pictures(data: Path, models: Path, split: str, training: Training, camera
             yield Card(name, str(error), {"": [Picture(picture, "the picture")]})
             continue
         (drawn,) = draw(view, generator=torch.Generator().manual_seed(0)).images
-        place, distance = training.nearest(drawn)
-        itself = float(training.distance(untile(drawn), own[name]).mean())
-        print(f"{name:<36} {training.names[place]:<32} {distance:.3f}, itself {itself:.3f}", flush=True)
+        found = nearest(training, drawn)
+        itself = float(distance(untile(drawn), own[name]).mean())
+        print(f"{name:<36} {found.object_id:<32} {found.distance:.3f}, itself {itself:.3f}", flush=True)
         pictures = [Picture(picture, "the picture"), shown(drawn, f"drawn, {itself:.2f} from it")]
-        yield Card(name, "", {"": [*pictures, nearest(training, place, distance)]})
+        yield Card(name, "", {"": [*pictures, beside(found)]})
 
 
 def shown(grid: np.ndarray, text: str) -> Picture:
@@ -134,9 +93,17 @@ def shown(grid: np.ndarray, text: str) -> Picture:
     return Picture(Image.fromarray((grid.clip(0, 1) * 255).round().astype(np.uint8)), text)
 
 
-def nearest(training: Training, place: int, distance: float) -> Picture:
-    """The training object at a place, as it is."""
-    return shown(tile(training.views[place]), f"{distance:.2f} from {training.names[place]}, trained on")
+def nearest(training: TrainingGrids, drawn: np.ndarray) -> Neighbour:
+    """The training object that is closest to a grid; NoObjects where there is none."""
+    found = training.nearest(drawn)
+    if found is None:
+        raise NoObjects("There are no renders of the split train to compare with; give a folder that has some, --data.")
+    return found
+
+
+def beside(found: Neighbour) -> Picture:
+    """The training object as it is."""
+    return shown(found.grid, f"{found.distance:.2f} from {found.object_id}, trained on")
 
 
 def objects(data: Path) -> list[dict[str, str]]:
@@ -162,12 +129,12 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = read_manifest(arguments.data / "renders/grids").settings
     camera = Camera(settings["fov_deg"], settings["distance"], SIDE_PX)
-    names, views = zip(*grids(arguments.data, "train"), strict=True)
-    training = Training(names, views, StLpips())
-    texts = list(of_texts(arguments.models, training))
+    training = TrainingGrids(arguments.data)
+    texts = list(of_texts(arguments.models, load_group(GenerateParams, path=find_preset("nano")).prompts, training))
     pictures = list(of_pictures(arguments.data, arguments.models, arguments.split, training, camera))
     title = f"{len(texts)} texts and {len(pictures)} pictures"
-    write_png(Sheet(title, f"beside the closest of {len(names)} training objects", texts + pictures), arguments.out)
+    subtitle = f"beside the closest of {len(training.object_ids)} training objects"
+    write_png(Sheet(title, subtitle, texts + pictures), arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `generate`: held-out objects are drawn from four sides, out of their caption and out of one view."""
+"""Stage `generate`: held-out objects are drawn out of their caption and out of one view, and fixed texts are drawn."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import NoObjects
 from pipeline.folders import content_digest
-from pipeline.heldout.generate_object import CONTRACT, GenerateTask, generate_object
-from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS
+from pipeline.heldout.generate_object import CONTRACT, GenerateTask, PromptTask, generate_object
+from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT, GENERATIONS, PROMPTS
 from pipeline.params.generate import GenerateParams
 from pipeline.shards.build import Item, Report, build_shards
 from pipeline.shards.dataset import ObjectRows
@@ -20,7 +20,10 @@ from stages.entry import stage_main
 
 
 def run(params: GenerateParams, data: Path = Path("data"), force: bool = False) -> Report:
-    """Draw the objects of one split; those without a caption, with which the stage captions failed, are left out."""
+    """Draw the objects of one split, and the texts of `generate.prompts`.
+
+    Objects without a caption, with which the stage captions failed, are left out.
+    """
     settings = read_manifest(data / "captions/captions").settings
     work = list(items(data, params))
     if not work:
@@ -28,19 +31,18 @@ def run(params: GenerateParams, data: Path = Path("data"), force: bool = False) 
     report = build_shards(
         stage="generate",
         out=data / "generations",
-        tables=(GENERATIONS,),
-        items=work,
+        tables=(GENERATIONS, PROMPTS),
+        items=[*work, *texts(data, params)],
         function=generate_object,
         shards=settings["shards"],
-        settings={**settings, "generate": params.deciding()},
+        settings={**settings, "generate": params.deciding("prompts")},
         max_failed_share=params.max_failed_share,
         timeout_s=params.timeout_s,
         force=force,
     )
-    rows = read_manifest(data / "generations" / GENERATIONS.name).rows
-    write_metrics(
-        "generate", {"objects": report.total - len(report.failures), "failed": len(report.failures), "grids": rows}
-    )
+    grids, prompts = (read_manifest(data / "generations" / table.name).rows for table in (GENERATIONS, PROMPTS))
+    drawn = report.total - len(report.failures) - prompts
+    write_metrics("generate", {"objects": drawn, "failed": len(report.failures), "grids": grids, "prompts": prompts})
     return report
 
 
@@ -58,8 +60,23 @@ def items(data: Path, params: GenerateParams) -> Iterator[Item]:
         load = partial(_task, object_id, captions, views, models, params)
         task = load()
         inputs = {"object_id": object_id, "split": split, "caption": task.caption, "models": digests}
-        key = content_key(CONTRACT, task.view, inputs, params.deciding())
+        key = content_key(CONTRACT, task.view, inputs, params.deciding("prompts"))
         yield Item(object_id, key, load)
+
+
+def texts(data: Path, params: GenerateParams) -> Iterator[Item]:
+    """The work on the texts that are always drawn."""
+    models = data / "models"
+    digest = content_digest(models / FROM_TEXT)
+    for number, prompt in enumerate(params.prompts, start=1):
+        task = PromptTask(f"prompt-{number:03d}", prompt, models, params)
+        yield Item(
+            task.object_id, content_key(CONTRACT, prompt, digest, params.deciding("prompts")), partial(_same, task)
+        )
+
+
+def _same(task: PromptTask) -> PromptTask:
+    return task
 
 
 def _task(

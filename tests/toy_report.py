@@ -13,11 +13,13 @@ from pipeline.assets.tables import GLBS, OBJECTS, PARTS
 from pipeline.captions.tables import CAPTIONS
 from pipeline.diffusion.tasks import TRAININGS
 from pipeline.evaluation.figures import ASSEMBLED, FIGURES
+from pipeline.evaluation.image_metrics import SMALLEST_PX
 from pipeline.evaluation.ranking import RECALL_AT, THRESHOLDS
 from pipeline.evaluation.summary import summarise
 from pipeline.evaluation.surface_regimes import DIVISIONS
 from pipeline.heldout import segment_tables
 from pipeline.heldout.complete_object import COMPLETIONS
+from pipeline.heldout.generate_tables import PROMPTS
 from pipeline.shards.read import iter_rows, read_manifest
 from pipeline.shards.table import FAILURES, Table
 from pipeline.shards.write import write_json, write_tables
@@ -30,6 +32,8 @@ from tests.toy_results import write_toy_results
 HOSTILE = '<img src=x onerror="window.hit=1">\'&<script>window.hit=1</script>'
 NUMBERS = {"toy-000": 0, "toy-001": 1}
 """Two and three parts. The first has hostile names, the second none."""
+TRAINED = "trained"
+"""An object that was trained on; it looks like the second."""
 STAGES = (
     "assets",
     "renders",
@@ -50,12 +54,16 @@ KEPT = "autoencoder"
 def write_toy_project(project: Path) -> Path:
     """Write data, metrics and plots into a project's folder; the folder of its data."""
     data = project / "data"
-    write_toy_corpus(data, objects=len(NUMBERS), view_size=16, shards=1)
+    write_toy_corpus(data, objects=len(NUMBERS), view_size=SMALLEST_PX, shards=1)
     write_toy_results(data, NUMBERS)
     write_assets(data)
+    drawn = [{**row, "prompt": f"a toy {HOSTILE}"} for row in iter_rows(data / "generations/prompts")]
+    put(data / "generations", PROMPTS, drawn)
     put(data / "captions", CAPTIONS, [], {"backend": "describe"})
     settings = read_manifest(data / "renders/grids").settings | {"engine": "cycles", "samples": 4}
-    put(data / "renders", GRIDS, list(iter_rows(data / "renders/grids")), settings)
+    grids = list(iter_rows(data / "renders/grids"))
+    trained = [{**row, "object_id": TRAINED, "split": "train"} for row in grids if row["object_id"] == "toy-001"]
+    put(data / "renders", GRIDS, [*grids, *trained], settings)
     chosen = [{**row, "merged": 1} for row in iter_rows(data / "segmentations/runs") if row["run"] == 0]
     put(data / "segmentations", segment_tables.PARTS, chosen)
     completed = list(iter_rows(data / "completions/grids"))
@@ -85,6 +93,7 @@ def put(stage: Path, table: Table, rows: list[dict[str, Any]], settings: dict[st
 
 def write_assets(data: Path) -> None:
     objects, parts, glbs = [filled(OBJECTS, object_id="dropped", status="dropped", reason="single part")], [], []
+    objects.append(filled(OBJECTS, object_id=TRAINED, split="train", name="trained toy", status="ok", author="T."))
     for object_id, number in NUMBERS.items():
         row, text = {"object_id": object_id, "split": "test"}, HOSTILE if number == 0 else "plain"
         objects.append(

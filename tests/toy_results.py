@@ -14,7 +14,7 @@ from pipeline.assets.glb import Node, pack
 from pipeline.assets.tables import GLBS
 from pipeline.heldout import segment_tables
 from pipeline.heldout.complete_object import COMPLETIONS
-from pipeline.heldout.generate_tables import GENERATIONS
+from pipeline.heldout.generate_tables import GENERATIONS, PROMPTS
 from pipeline.heldout.reconstruct_tables import OBJECTS, PARTS, VIEWS
 from pipeline.heldout.segment_tables import RUNS
 from pipeline.shards.read import iter_rows
@@ -69,7 +69,7 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
     reconstructions, atoms and a grouping model of random weights.
 
     The first segmentation is the truth, the second one part. The last completed part is absent. Drawn from its view an
-    object is like itself, from its caption like the next one.
+    object is like itself, from its caption like the next one; the one text is drawn as the first object.
     """
     rows: dict[str, list[dict[str, Any]]] = {
         table.name: [] for table in (GLBS, RUNS, COMPLETIONS, VIEWS, PARTS, OBJECTS, ATOMS, SURFACES)
@@ -128,14 +128,18 @@ def write_toy_results(data: Path, numbers: dict[str, int]) -> None:
         for method, drawn in (("image_to_mv", own), ("text_to_mv", following)):
             of = {"object_id": own["object_id"], "split": own["split"], "method": method, "prompt": ""}
             generated.append({**of, "image": off_by(decode_png(drawn["image"]["bytes"]), ERRORS["image_to_mv"])})
+    prompts = [
+        {"object_id": "prompt-001", "prompt": "a toy", "image": off_by(decode_png(wholes[0]["image"]["bytes"]), 0)}
+    ]
     torch.manual_seed(0)
     GroupingModel(width=12, layers=1, heads=2, pair_width=8).save(data / "models/grouping")
     settings = {"shards": 1, "segment": {"runs": RUNS_STORED}}
     contents = {
         GENERATIONS.name: pa.Table.from_pylist(generated, schema=GENERATIONS.storage_schema()),
+        PROMPTS.name: pa.Table.from_pylist(prompts, schema=PROMPTS.storage_schema()),
         FAILURES.name: pa.Table.from_pylist([], schema=FAILURES.storage_schema()),
     }
-    write_tables(data / "generations", (GENERATIONS, FAILURES), [(0, contents)], settings)
+    write_tables(data / "generations", (GENERATIONS, PROMPTS, FAILURES), [(0, contents)], settings)
     stages = {
         "assets": (GLBS,),
         "segmentations": (RUNS, segment_tables.PARTS),

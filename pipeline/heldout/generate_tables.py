@@ -1,4 +1,4 @@
-"""Table of the stage `generate`."""
+"""Tables of the stage `generate`."""
 
 import pyarrow as pa
 
@@ -19,4 +19,16 @@ GENERATIONS = Table(
         ]
     ),
     sort=("method",),
+)
+
+PROMPTS = Table(
+    "prompts",
+    1,
+    pa.schema(
+        [
+            ("object_id", pa.string()),  # its place among `generate.prompts`
+            ("prompt", pa.string()),
+            image_field("image"),  # as above, by the network FROM_TEXT
+        ]
+    ),
 )

@@ -9,7 +9,8 @@ from pipeline.params.command import Command, with_places
 
 
 class GenerateParams(StageGroup):
-    """Objects drawn from four sides out of their caption, and out of one view; for a user, also by another program."""
+    """Objects drawn from four sides out of their caption and out of one view, and texts; for a user, also by another
+    program."""
 
     name: ClassVar[str] = "generate"
     aside = frozenset({"split", "command", "command_timeout_s", "max_failed_share", "timeout_s"})
@@ -18,6 +19,8 @@ class GenerateParams(StageGroup):
     """Of the objects; `test` for tables that are published."""
     seed: int
     """Of the noise."""
+    prompts: list[Annotated[str, Field(min_length=1)]]
+    """Texts that are drawn as well, whatever the objects are, and shown in the report."""
     command: Annotated[Command, with_places(("prompt", "image", "out", "seed"), ("out",))] | None
     """What `from-image` and `from-text` have objects made by, a program and its arguments; null: the networks of the
     stage, which itself does not use it. {prompt} is the text, {image} a PNG of the picture, {seed} a number, {out} the

@@ -5,6 +5,7 @@ Shape suffixes: H W pixels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from pipeline.heldout.generate_tables import FROM_IMAGE, FROM_TEXT
 from pipeline.report.page_files import PageFiles
 from pipeline.report.taken_apart import FUSED, MODELLED, TakenApart
+from pipeline.report.training_grids import TrainingGrids
 from pipeline.shards.table import WHOLE, decode_png
 from pipeline.views.cameras import Camera, over_white
 from pipeline.views.palette import PART_COLOURS
@@ -90,16 +92,20 @@ class ObjectPictures:
             found.append(self.shown("predicted", overlay(labels, whole), "Segmentation that was assembled", note))
         return found
 
-    def generated(self, rows: Mapping[str, list[dict[str, Any]]]) -> list[Shown]:
-        """What was drawn of the caption, the view that was given, and what was drawn of that."""
+    def generated(self, rows: Mapping[str, list[dict[str, Any]]], trained: "TrainedOn") -> list[Shown]:
+        """What was drawn of the caption, the view that was given, and what was drawn of that, each beside the closest
+        object that was trained on.
+        """
         drawn = {row["method"]: pixels_of(row["image"]) for row in rows["generated"]}
         views = {row["view"]: over_white(pixels_of(row["image"])) for row in rows["given"]}
         if not drawn:
             return []
         return [
             self.shown("from-text", drawn[FROM_TEXT], "From the caption"),
+            *trained.closest(self, "from-text", drawn[FROM_TEXT]),
             self.shown("view", views[GIVEN_VIEW], "One view"),
             self.shown("from-view", drawn[FROM_IMAGE], "From that view"),
+            *trained.closest(self, "from-view", drawn[FROM_IMAGE]),
         ]
 
     def runs(self, renders: Mapping[int, np.ndarray], rows: Mapping[str, list[dict[str, Any]]]) -> list[Shown]:
@@ -154,6 +160,28 @@ class ObjectPictures:
             if key in views:
                 found.append(self.shown(f"novel-{'-'.join(key)}", pixels_of(views[key]["image"]), title))
         return found
+
+
+class TrainedOn:
+    """What the page shows of the objects that the networks were trained on: those closest to what they drew."""
+
+    def __init__(self, data: Path, names: Mapping[str, str]) -> None:
+        """`names` of objects by id."""
+        self._grids, self._names = TrainingGrids(data), names
+        self.shown: set[str] = set()
+        """Objects that the page shows."""
+
+    def __len__(self) -> int:
+        return len(self._grids.object_ids)
+
+    def closest(self, pictures: ObjectPictures, name: str, drawn: np.ndarray) -> list[Shown]:
+        """The object that is closest to a grid (2H, 2W, 3) uint8; none where nothing was trained on."""
+        found = self._grids.nearest(drawn.astype(np.float32) / 255)
+        if found is None:
+            return []
+        self.shown.add(found.object_id)
+        note = f"{self._names[found.object_id]}, ST-LPIPS {found.distance:.2f}"
+        return [pictures.shown(f"{name}-closest", found.grid, "Closest that was trained on", note)]
 
 
 def overlay(labels: np.ndarray, render: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pipeline.report.object_pictures import (
     ObjectPictures,
     OwnSurface,
     Shown,
+    TrainedOn,
     pixels_of,
 )
 from pipeline.report.page_files import PageFiles
@@ -72,7 +73,7 @@ class ObjectSection:
     """By regime; none where the stage `atoms` kept no surface."""
     pictures: Sequence[Shown]
     generated: Sequence[Shown]
-    """Drawn from the caption, the view that was given, and drawn from it."""
+    """Drawn from the caption, the view that was given, and drawn from it; each beside the closest training object."""
     runs: Sequence[Shown]
     completed: Sequence[Shown]
     """The predicted parts, and what was drawn for an empty mask."""
@@ -99,6 +100,7 @@ def object_section(
     asset: Mapping[str, Any],
     tables: Mapping[str, ObjectRows],
     failures: Sequence[tuple[str, str]],
+    trained: TrainedOn,
     files: PageFiles,
     camera: Camera,
 ) -> ObjectSection:
@@ -118,7 +120,7 @@ def object_section(
         parts=[NamedLabel(part_id, name, captions.get(part_id, "")) for part_id, name in sorted(names.items())],
         own=[section.own(regime, apart[regime], camera) for regime in REGIMES if regime in apart],
         pictures=section.maps(renders, rows),
-        generated=section.generated(rows),
+        generated=section.generated(rows, trained),
         runs=section.runs(renders, rows),
         completed=section.completed(rows["completions"]),
         true_parts=section.true_parts(renders, names, rows["completions"]),

@@ -17,6 +17,7 @@ from pipeline.folders import replaced
 from pipeline.report import charts
 from pipeline.report.charts import Chart
 from pipeline.report.failure_examples import Failure, failure_examples
+from pipeline.report.object_pictures import ObjectPictures, Shown, TrainedOn, pixels_of
 from pipeline.report.object_section import ObjectSection, object_section, read_tables
 from pipeline.report.page_files import PageFiles
 from pipeline.report.ranks import ranked_surfaces
@@ -49,11 +50,17 @@ class Report:
     conventions: Mapping[str, Any]
     worst: Sequence[Failure]
     recall: Sequence[Chart]
+    texts: Sequence[tuple[str, Sequence[Shown]]]
+    """Of each text of `generate.prompts`, what was drawn and the closest object that was trained on."""
+    trained_on: int
+    """Objects among which that was looked for."""
     objects: Sequence[ObjectSection]
     left_out: int
     """Objects that are in the tables and not shown one by one."""
     failures: Mapping[str, Sequence[tuple[str, str]]]
     """By stage, objects and reasons."""
+    credits: Sequence[Mapping[str, Any]]
+    """Rows of assets/objects of all that is shown."""
 
 
 def write_report(out: Path, data: Path, project: Path, objects: int) -> Path:
@@ -84,6 +91,12 @@ def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
         object_id: [(stage, reason) for stage in failures for name, reason in failures[stage] if name == object_id]
         for object_id in shown
     }
+    trained = TrainedOn(data, {object_id: row["name"] for object_id, row in assets.items()})
+    texts = _texts(data, trained, files)
+    sections = [
+        object_section(number, assets[object_id], tables, of_object[object_id], trained, files, camera)
+        for number, object_id in enumerate(shown, start=1)
+    ]
     return Report(
         facts=sentences(data, project),
         trainings=trainings(project),
@@ -92,13 +105,24 @@ def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
         conventions=evaluated["conventions"],
         worst=failure_examples(read_table(data / "evaluation/figures").to_pylist(), tables, files),
         recall=recall_charts(evaluated),
-        objects=[
-            object_section(number, assets[object_id], tables, of_object[object_id], files, camera)
-            for number, object_id in enumerate(shown, start=1)
-        ],
+        texts=texts,
+        trained_on=len(trained),
+        objects=sections,
         left_out=len(segmented) - len(shown),
         failures={stage: found for stage, found in failures.items() if found},
+        credits=[assets[object_id] for object_id in [*shown, *sorted(trained.shown - set(shown))]],
     )
+
+
+def _texts(data: Path, trained: TrainedOn, files: PageFiles) -> list[tuple[str, list[Shown]]]:
+    require(data / "generations/prompts")
+    found = []
+    for row in sorted(read_table(data / "generations/prompts").to_pylist(), key=lambda row: row["object_id"]):
+        pictures, drawn = ObjectPictures(row["object_id"], files), pixels_of(row["image"])
+        found.append(
+            (row["prompt"], [pictures.shown("drawn", drawn, "Drawn"), *trained.closest(pictures, "drawn", drawn)])
+        )
+    return found
 
 
 def _html(report: Report) -> str:

@@ -188,18 +188,26 @@ def test_the_completion_that_its_views_agree_on_best_is_kept(project: Path, meth
     assert len(chosen) > 1
 
 
-def test_objects_are_drawn_anew_from_captions_and_views(project: Path) -> None:
+PROMPTS = ["a red box", "a box"]
+
+
+def test_objects_are_drawn_anew_from_captions_and_views_and_texts(project: Path) -> None:
     drawing = GenerateParams(
-        split="val", seed=0, command=None, command_timeout_s=1.0, max_failed_share=0.0, timeout_s=120.0
+        split="val", seed=0, prompts=PROMPTS, command=None, command_timeout_s=1.0, max_failed_share=0.0, timeout_s=120.0
     )
     report = generate(drawing)
     captions = read_table(Path("data/captions/captions")).to_pylist()
     told = {row["object_id"]: row["caption"] for row in captions if row["split"] == "val" and not row["part_id"]}
-    assert report.computed == report.total == len(told) > 0
+    assert report.computed == report.total == len(told) + len(PROMPTS) > len(PROMPTS)
     rows = read_table(Path("data/generations/grids")).to_pylist()
     assert {(row["object_id"], row["method"], row["prompt"]) for row in rows} == {
         (object_id, *drawn) for object_id in told for drawn in (("text_to_mv", told[object_id]), ("image_to_mv", ""))
     }
     assert {decode_png(row["image"]["bytes"]).shape for row in rows} == {(2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)}
+    texts = read_table(Path("data/generations/prompts")).to_pylist()
+    assert {row["object_id"]: row["prompt"] for row in texts} == {"prompt-001": PROMPTS[0], "prompt-002": PROMPTS[1]}
+    assert {decode_png(row["image"]["bytes"]).shape for row in texts} == {(2 * VIEW_SIZE, 2 * VIEW_SIZE, 3)}
+    assert texts[0]["image"] != texts[1]["image"]
     assert generate(drawing).reused == report.total
+    assert generate(drawing.model_copy(update={"prompts": ["a red box", "a blue box"]})).computed == 1
     assert generate(drawing.model_copy(update={"seed": 1})).computed == report.total

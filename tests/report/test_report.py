@@ -78,6 +78,7 @@ def test_texts_of_others_are_escaped_and_links_stay_in_the_folder(page_file: Pat
     assert f"A. {HOSTILE}" in page.text
     assert f"CC0-1.0 {HOSTILE}" in page.text
     assert f"no words {HOSTILE}" in page.text
+    assert f"“a toy {HOSTILE}”" in page.text
     assert None not in page.alts
     for link in page.links:
         assert link.startswith("#") or (page_file.parent / link).is_file(), link
@@ -95,9 +96,11 @@ def test_sections_come_in_their_order_with_figures_and_reasons(page_file: Path) 
         "score, then area", "Where it fails", "(a) views disagree, drawn from one view: 2 of 2 objects",
         "toy-000: outlines, IoU 0.25", "Drawn", "(b) true parts grouped", "toy-001: parts grouped, share 0.75",
         "Regions", "(c) depth, whole at once: 2 of 2 objects", "Reconstructed", "Automatic, IoU > 0.5", "Losses",
+        "Texts", "the closest of the 1 objects", "“a toy <img", "Drawn", "Closest that was trained on", "trained toy,",
         "Objects", "captions failed with it", "run 1, 2 parts", "On its own surface", "Fused into one skin first",
-        "Predicted parts, completed", "from 7 px in sight", "Run 2", "From the caption", "From that view", "plain toy",
-        "Failures", "single part", "Licences and authors",
+        "Predicted parts, completed", "from 7 px in sight", "Run 2", "From the caption", "Closest that was trained on",
+        "ST-LPIPS 0.", "From that view", "Closest that was trained on", "plain toy",
+        "Failures", "single part", "Licences and authors", "trained toy", "T.",
     ]  # fmt: skip
     place = 0
     for mark in marks:
@@ -129,6 +132,7 @@ def test_objects_beyond_the_limit_are_counted(toy_project: Path, tmp_path: Path)
     [
         ("data/assets/objects", "assets"),
         ("data/generations/grids", "generate"),
+        ("data/generations/prompts", "generate"),
         ("data/segmentations/parts", "segment"),
         ("data/completions/grids", "complete"),
         ("data/reconstructions/objects", "reconstruct"),
