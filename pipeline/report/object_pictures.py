@@ -181,7 +181,7 @@ class TrainedOn:
             return []
         self.shown.add(found.object_id)
         note = f"{self._names[found.object_id]}, ST-LPIPS {found.distance:.2f}"
-        return [pictures.shown(f"{name}-closest", found.grid, "Closest that was trained on", note)]
+        return [pictures.shown(f"{name}-closest", found.grid, "Closest training object", note)]
 
 
 def overlay(labels: np.ndarray, render: np.ndarray) -> np.ndarray:

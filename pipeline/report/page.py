@@ -25,6 +25,7 @@ from pipeline.report.result_tables import ResultTable, recall_charts, result_tab
 from pipeline.report.rows import STAGE_OF, read_failures, read_metrics, require, settings_of
 from pipeline.report.run_facts import Training, sentences, trainings
 from pipeline.report.taken_apart import MODELLED
+from pipeline.report.training_grids import CANDIDATES
 from pipeline.shards.read import read_table
 from pipeline.views.cameras import Camera
 from pipeline.views.palette import PART_COLOURS
@@ -54,6 +55,8 @@ class Report:
     """Of each text of `generate.prompts`, what was drawn and the closest object that was trained on."""
     trained_on: int
     """Objects among which that was looked for."""
+    candidates: int
+    """Of them, compared by ST-LPIPS."""
     objects: Sequence[ObjectSection]
     left_out: int
     """Objects that are in the tables and not shown one by one."""
@@ -107,6 +110,7 @@ def _read(data: Path, project: Path, limit: int, files: PageFiles) -> Report:
         recall=recall_charts(evaluated),
         texts=texts,
         trained_on=len(trained),
+        candidates=CANDIDATES,
         objects=sections,
         left_out=len(segmented) - len(shown),
         failures={stage: found for stage, found in failures.items() if found},

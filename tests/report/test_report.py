@@ -96,10 +96,10 @@ def test_sections_come_in_their_order_with_figures_and_reasons(page_file: Path) 
         "score, then area", "Where it fails", "(a) views disagree, drawn from one view: 2 of 2 objects",
         "toy-000: outlines, IoU 0.25", "Drawn", "(b) true parts grouped", "toy-001: parts grouped, share 0.75",
         "Regions", "(c) depth, whole at once: 2 of 2 objects", "Reconstructed", "Automatic, IoU > 0.5", "Losses",
-        "Texts", "the closest of the 1 objects", "“a toy <img", "Drawn", "Closest that was trained on", "trained toy,",
+        "Texts", "the closest of this run’s 1 training objects", "“a toy <img", "Drawn", "Closest training object", "trained toy,",
         "Objects", "captions failed with it", "run 1, 2 parts", "On its own surface", "Fused into one skin first",
-        "Predicted parts, completed", "from 7 px in sight", "Run 2", "From the caption", "Closest that was trained on",
-        "ST-LPIPS 0.", "From that view", "Closest that was trained on", "plain toy",
+        "Predicted parts, completed", "from 7 px in sight", "Run 2", "From the caption", "Closest training object",
+        "ST-LPIPS 0.", "From that view", "Closest training object", "plain toy",
         "Failures", "single part", "Licences and authors", "trained toy", "T.",
     ]  # fmt: skip
     place = 0
