@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -91,7 +92,10 @@ def _draw_curves(project: Path, path: Path) -> None:
     """The loss curves of all trainings in one picture."""
     figure = Figure(figsize=(12, 12), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(4, 3).flat, MODELS, strict=False):
+    drawn, empty = np.split(figure.subplots(4, 3).ravel(), [len(MODELS)])
+    for axes in empty:
+        axes.set_axis_off()
+    for axes, name in zip(drawn, MODELS, strict=True):
         curve = read_curve(project, name, stage_of(name))
         for number, label in enumerate(("loss", "on validation objects")):
             points = [row[number] for row in curve if row[number][1] > 0]
