@@ -13,6 +13,8 @@ from pipeline.shards.table import decode_png
 from pipeline.views.cameras import over_white, untile
 from tests.toy_corpus import write_toy_corpus
 
+pytestmark = pytest.mark.slow
+
 VIEW_SIZE = SMALLEST_PX + 10
 
 
