@@ -52,7 +52,7 @@ class Report:
     worst: Sequence[Failure]
     recall: Sequence[Chart]
     texts: Sequence[tuple[str, Sequence[Shown]]]
-    """Of each text of `generate.prompts`, what was drawn and the closest object that was trained on."""
+    """Of each text of `generate.prompts`, what was drawn and the closest training object."""
     trained_on: int
     """Objects among which that was looked for."""
     candidates: int

@@ -3,7 +3,6 @@
 Shape suffixes: V views, H W pixels, C colours, N objects.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +38,11 @@ class TrainingGrids:
     def __init__(self, data: Path) -> None:
         self._rows = ObjectRows(data / "renders/grids", ["part_id", "image"])
         self.object_ids: list[str] = []
-        small: list[np.ndarray] = []
+        self._small: list[np.ndarray] = []
         for row in iter_rows(data / "renders/grids"):
             if row["split"] == "train" and row["part_id"] == WHOLE:
                 self.object_ids.append(row["object_id"])
-                small.append(_small(_views(row["image"]["bytes"])))
-        self._small: Sequence[np.ndarray] = small
+                self._small.append(_small(_views(row["image"]["bytes"])))
         self._distance: StLpips | None = None
 
     def nearest(self, grid: np.ndarray) -> Neighbour | None:

@@ -50,6 +50,8 @@ METHODS = CompleteParams(
     timeout_s=120.0,
 )
 
+PROMPTS = ["a red box", "a box"]
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, toy_models: Path, forked: None) -> Path:
@@ -186,9 +188,6 @@ def test_the_completion_that_its_views_agree_on_best_is_kept(project: Path, meth
         chosen.add(drawn.index(picture))
         assert agree[drawn.index(picture)] == pytest.approx(max(agree), abs=0.02)  # pictures were rounded to bytes
     assert len(chosen) > 1
-
-
-PROMPTS = ["a red box", "a box"]
 
 
 def test_objects_are_drawn_anew_from_captions_and_views_and_texts(project: Path) -> None:
