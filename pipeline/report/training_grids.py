@@ -56,14 +56,12 @@ class TrainingGrids:
         drawn_VHWC = untile(grid)
         small = _small(drawn_VHWC)
         errors_N = np.array([np.square(small.astype(float) - other).mean() for other in self._small])
-        found = None
-        for place in np.argsort(errors_N, kind="stable")[:CANDIDATES].tolist():
-            object_id = self.object_ids[place]
-            views_VHWC = _views(self._rows.whole(object_id)["image"]["bytes"])
-            distance = float(self._distance(drawn_VHWC, views_VHWC).mean())
-            if found is None or distance < found.distance:
-                found = Neighbour(object_id, distance, tile(views_VHWC))
-        return found
+        closest = [self.object_ids[place] for place in np.argsort(errors_N, kind="stable")[:CANDIDATES]]
+        views = [_views(self._rows.whole(object_id)["image"]["bytes"]) for object_id in closest]
+        distances = self._distance(np.concatenate([drawn_VHWC] * len(views)), np.concatenate(views))
+        distances_N = distances.reshape(len(views), -1).mean(axis=1)
+        place = int(distances_N.argmin())
+        return Neighbour(closest[place], float(distances_N[place]), tile(views[place]))
 
 
 def _views(png: bytes) -> np.ndarray:
